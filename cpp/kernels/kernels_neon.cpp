@@ -1,0 +1,5 @@
+// The kernels of the instruction set `neon`.
+#include "vec_neon.hpp"
+
+#define FL_ISA neon
+#include "all.inc.hpp"

@@ -1,0 +1,5 @@
+// The kernels of the instruction set `scalar`.
+#include "vec_scalar.hpp"
+
+#define FL_ISA scalar
+#include "all.inc.hpp"

@@ -1,0 +1,118 @@
+// What an instruction set offers to the core: a table of plain function pointers and the tile
+// shapes behind them. Matrices are x (m, k), w (n, k), y (m, n); strides count elements.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace fastlayer {
+
+// The length of a block of the sum in docs/numerics: part of the results' definition, not a tuning
+// knob.
+constexpr ptrdiff_t kSumBlock = 256;
+
+// Weights stand in panels one 64-byte line wide: 16 float or 8 double columns.
+constexpr ptrdiff_t kLineBytes = 64;
+template <typename T>
+constexpr ptrdiff_t kLine = kLineBytes / static_cast<ptrdiff_t>(sizeof(T));
+
+enum class Activation : int32_t {
+  kIdentity,
+  kRelu,
+  kLeakyRelu,  // p0 = negative_slope
+  kHardtanh,   // p0 = min_val, p1 = max_val; relu6 is (0, 6)
+  kElu,        // p0 = alpha
+  kCelu,       // p0 = alpha
+  kSelu,
+  kGelu,  // x * Phi(x), erf form
+  kGeluTanh,
+  kSilu,
+  kMish,
+  kSigmoid,
+  kLogSigmoid,
+  kHardsigmoid,
+  kHardswish,
+  kTanh,
+  kSoftplus,  // p0 = beta, p1 = threshold
+  kSoftsign,
+  kExp,
+  kSoftmax,     // over a row
+  kLogSoftmax,  // over a row
+};
+constexpr int kActivationCount = 21;
+
+constexpr bool is_row_wise(Activation a) {
+  return a == Activation::kSoftmax || a == Activation::kLogSoftmax;
+}
+
+// An activation with its parameters, already rounded to the element type by whoever fills it in.
+template <typename T>
+struct ActivationArgs {
+  Activation kind;
+  T p0, p1;
+};
+
+// y = activation(x @ w.T + bias) for m rows and the panels of `cols` columns.
+//
+// Element (j, kk) of w is at w[(j / L) * panel_stride + kk * line_stride + j % L], L = kLine<T>:
+// packed panels, or a row-major (k, n) matrix read in place with line_stride = its row stride and
+// panel_stride = L. Every line of the last panel must be readable in full (padded), unless
+// cols % L == 0. bias_stride is the distance between the panels' bias lines.
+template <typename T>
+struct DenseArgs {
+  ptrdiff_t m, k, cols;
+  const T* x;
+  ptrdiff_t ldx;
+  const T* w;
+  ptrdiff_t panel_stride, line_stride;
+  const T* bias;  // null: the sum starts at 0, or at y where accumulate is set
+  ptrdiff_t bias_stride;
+  T* y;
+  ptrdiff_t ldy;
+  bool accumulate;
+  ActivationArgs<T> activation;  // element-wise kinds only
+};
+
+template <typename T>
+struct Kernels {
+  int max_tile_rows;    // rows of the largest register tile
+  int max_tile_panels;  // panels of the widest register tile
+
+  void (*dense)(const DenseArgs<T>& args);
+  // Lines [0, count) of k of one panel from w with any strides; columns beyond `cols` become 0.
+  void (*pack_panel)(const T* w, ptrdiff_t stride_n, ptrdiff_t stride_k, ptrdiff_t cols,
+                     ptrdiff_t count, T* panel);
+
+  // x and y may be the same array; any n >= 0.
+  void (*activation)(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n);
+  void (*prelu)(const T* x, const T* slope, T* y, ptrdiff_t n);
+  void (*add)(const T* x, const T* b, T* y, ptrdiff_t n);
+  void (*affine)(const T* x, const T* scale, const T* shift, T* y, ptrdiff_t n);
+  // One row each; the sums are compensated and their order is fixed.
+  void (*softmax)(const T* x, T* y, ptrdiff_t n);
+  void (*log_softmax)(const T* x, T* y, ptrdiff_t n);
+  // weight and bias may be null.
+  void (*layer_norm)(const T* x, const T* weight, const T* bias, T eps, T* y, ptrdiff_t n);
+  void (*rms_norm)(const T* x, const T* weight, T eps, T* y, ptrdiff_t n);
+};
+
+struct KernelTable {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+namespace scalar {
+extern const KernelTable kTable;
+}
+namespace avx2 {
+extern const KernelTable kTable;
+}
+namespace avx512 {
+extern const KernelTable kTable;
+}
+namespace neon {
+extern const KernelTable kTable;
+}
+
+}  // namespace fastlayer

@@ -1,0 +1,138 @@
+// One 256-bit vector of float or double, with FMA. Words are the same in every vec_*.hpp; see
+// vec_scalar.hpp for what each of them means.
+#pragma once
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FL_INLINE inline __attribute__((always_inline))
+
+namespace fastlayer {
+namespace avx2 {
+namespace {
+
+template <typename T>
+struct Vec;
+
+template <>
+struct Vec<float> {
+  using Scalar = float;
+  using Bits = uint32_t;
+  using Mask = __m256;
+  static constexpr int kLanes = 8;
+  static constexpr int kMantissaBits = 23;
+  __m256 r;
+
+  static FL_INLINE __m256i first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static FL_INLINE Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static FL_INLINE Vec load_partial(const float* p, int n) {
+    return {_mm256_maskload_ps(p, first(n))};
+  }
+  FL_INLINE void store(float* p) const { _mm256_storeu_ps(p, r); }
+  FL_INLINE void store_partial(float* p, int n) const { _mm256_maskstore_ps(p, first(n), r); }
+  static FL_INLINE Vec zero() { return {_mm256_setzero_ps()}; }
+  static FL_INLINE Vec set1(float s) { return {_mm256_set1_ps(s)}; }
+  static FL_INLINE Vec set1_bits(Bits b) {
+    return {_mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(b)))};
+  }
+};
+
+template <>
+struct Vec<double> {
+  using Scalar = double;
+  using Bits = uint64_t;
+  using Mask = __m256d;
+  static constexpr int kLanes = 4;
+  static constexpr int kMantissaBits = 52;
+  __m256d r;
+
+  static FL_INLINE __m256i first(int n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+  }
+  static FL_INLINE Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
+  static FL_INLINE Vec load_partial(const double* p, int n) {
+    return {_mm256_maskload_pd(p, first(n))};
+  }
+  FL_INLINE void store(double* p) const { _mm256_storeu_pd(p, r); }
+  FL_INLINE void store_partial(double* p, int n) const { _mm256_maskstore_pd(p, first(n), r); }
+  static FL_INLINE Vec zero() { return {_mm256_setzero_pd()}; }
+  static FL_INLINE Vec set1(double s) { return {_mm256_set1_pd(s)}; }
+  static FL_INLINE Vec set1_bits(Bits b) {
+    return {_mm256_castsi256_pd(_mm256_set1_epi64x(static_cast<long long>(b)))};
+  }
+};
+
+using VecF = Vec<float>;
+using VecD = Vec<double>;
+
+FL_INLINE VecF operator+(VecF a, VecF b) { return {_mm256_add_ps(a.r, b.r)}; }
+FL_INLINE VecD operator+(VecD a, VecD b) { return {_mm256_add_pd(a.r, b.r)}; }
+FL_INLINE VecF operator-(VecF a, VecF b) { return {_mm256_sub_ps(a.r, b.r)}; }
+FL_INLINE VecD operator-(VecD a, VecD b) { return {_mm256_sub_pd(a.r, b.r)}; }
+FL_INLINE VecF operator*(VecF a, VecF b) { return {_mm256_mul_ps(a.r, b.r)}; }
+FL_INLINE VecD operator*(VecD a, VecD b) { return {_mm256_mul_pd(a.r, b.r)}; }
+FL_INLINE VecF operator/(VecF a, VecF b) { return {_mm256_div_ps(a.r, b.r)}; }
+FL_INLINE VecD operator/(VecD a, VecD b) { return {_mm256_div_pd(a.r, b.r)}; }
+FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {_mm256_fmadd_ps(a.r, b.r, c.r)}; }
+FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {_mm256_fmadd_pd(a.r, b.r, c.r)}; }
+FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {_mm256_fnmadd_ps(a.r, b.r, c.r)}; }
+FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {_mm256_fnmadd_pd(a.r, b.r, c.r)}; }
+FL_INLINE VecF sqrt(VecF a) { return {_mm256_sqrt_ps(a.r)}; }
+FL_INLINE VecD sqrt(VecD a) { return {_mm256_sqrt_pd(a.r)}; }
+
+FL_INLINE VecF bit_and(VecF a, VecF b) { return {_mm256_and_ps(a.r, b.r)}; }
+FL_INLINE VecD bit_and(VecD a, VecD b) { return {_mm256_and_pd(a.r, b.r)}; }
+FL_INLINE VecF bit_or(VecF a, VecF b) { return {_mm256_or_ps(a.r, b.r)}; }
+FL_INLINE VecD bit_or(VecD a, VecD b) { return {_mm256_or_pd(a.r, b.r)}; }
+FL_INLINE VecF bit_xor(VecF a, VecF b) { return {_mm256_xor_ps(a.r, b.r)}; }
+FL_INLINE VecD bit_xor(VecD a, VecD b) { return {_mm256_xor_pd(a.r, b.r)}; }
+FL_INLINE VecF bit_andnot(VecF a, VecF b) { return {_mm256_andnot_ps(a.r, b.r)}; }
+FL_INLINE VecD bit_andnot(VecD a, VecD b) { return {_mm256_andnot_pd(a.r, b.r)}; }
+FL_INLINE VecF bit_add(VecF a, VecF b) {
+  return {
+      _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.r), _mm256_castps_si256(b.r)))};
+}
+FL_INLINE VecD bit_add(VecD a, VecD b) {
+  return {
+      _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(a.r), _mm256_castpd_si256(b.r)))};
+}
+FL_INLINE VecF bit_sub(VecF a, VecF b) {
+  return {
+      _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(a.r), _mm256_castps_si256(b.r)))};
+}
+FL_INLINE VecD bit_sub(VecD a, VecD b) {
+  return {
+      _mm256_castsi256_pd(_mm256_sub_epi64(_mm256_castpd_si256(a.r), _mm256_castpd_si256(b.r)))};
+}
+template <int N>
+FL_INLINE VecF shift_left(VecF a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.r), N))};
+}
+template <int N>
+FL_INLINE VecD shift_left(VecD a) {
+  return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.r), N))};
+}
+template <int N>
+FL_INLINE VecF shift_right(VecF a) {
+  return {_mm256_castsi256_ps(_mm256_srli_epi32(_mm256_castps_si256(a.r), N))};
+}
+template <int N>
+FL_INLINE VecD shift_right(VecD a) {
+  return {_mm256_castsi256_pd(_mm256_srli_epi64(_mm256_castpd_si256(a.r), N))};
+}
+
+FL_INLINE __m256 less(VecF a, VecF b) { return _mm256_cmp_ps(a.r, b.r, _CMP_LT_OQ); }
+FL_INLINE __m256d less(VecD a, VecD b) { return _mm256_cmp_pd(a.r, b.r, _CMP_LT_OQ); }
+FL_INLINE __m256 equal(VecF a, VecF b) { return _mm256_cmp_ps(a.r, b.r, _CMP_EQ_OQ); }
+FL_INLINE __m256d equal(VecD a, VecD b) { return _mm256_cmp_pd(a.r, b.r, _CMP_EQ_OQ); }
+FL_INLINE __m256 is_nan(VecF a) { return _mm256_cmp_ps(a.r, a.r, _CMP_UNORD_Q); }
+FL_INLINE __m256d is_nan(VecD a) { return _mm256_cmp_pd(a.r, a.r, _CMP_UNORD_Q); }
+FL_INLINE VecF select(__m256 m, VecF yes, VecF no) { return {_mm256_blendv_ps(no.r, yes.r, m)}; }
+FL_INLINE VecD select(__m256d m, VecD yes, VecD no) { return {_mm256_blendv_pd(no.r, yes.r, m)}; }
+
+}  // namespace
+}  // namespace avx2
+}  // namespace fastlayer

@@ -1,0 +1,138 @@
+// One 512-bit vector of float or double. Words are the same in every vec_*.hpp; see vec_scalar.hpp
+// for what each of them means.
+#pragma once
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FL_INLINE inline __attribute__((always_inline))
+
+namespace fastlayer {
+namespace avx512 {
+namespace {
+
+template <typename T>
+struct Vec;
+
+template <>
+struct Vec<float> {
+  using Scalar = float;
+  using Bits = uint32_t;
+  using Mask = __mmask16;
+  static constexpr int kLanes = 16;
+  static constexpr int kMantissaBits = 23;
+  __m512 r;
+
+  static FL_INLINE Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }
+  static FL_INLINE Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static FL_INLINE Vec load_partial(const float* p, int n) {
+    return {_mm512_maskz_loadu_ps(first(n), p)};
+  }
+  FL_INLINE void store(float* p) const { _mm512_storeu_ps(p, r); }
+  FL_INLINE void store_partial(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), r); }
+  static FL_INLINE Vec zero() { return {_mm512_setzero_ps()}; }
+  static FL_INLINE Vec set1(float s) { return {_mm512_set1_ps(s)}; }
+  static FL_INLINE Vec set1_bits(Bits b) {
+    return {_mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(b)))};
+  }
+};
+
+template <>
+struct Vec<double> {
+  using Scalar = double;
+  using Bits = uint64_t;
+  using Mask = __mmask8;
+  static constexpr int kLanes = 8;
+  static constexpr int kMantissaBits = 52;
+  __m512d r;
+
+  static FL_INLINE Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }
+  static FL_INLINE Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+  static FL_INLINE Vec load_partial(const double* p, int n) {
+    return {_mm512_maskz_loadu_pd(first(n), p)};
+  }
+  FL_INLINE void store(double* p) const { _mm512_storeu_pd(p, r); }
+  FL_INLINE void store_partial(double* p, int n) const { _mm512_mask_storeu_pd(p, first(n), r); }
+  static FL_INLINE Vec zero() { return {_mm512_setzero_pd()}; }
+  static FL_INLINE Vec set1(double s) { return {_mm512_set1_pd(s)}; }
+  static FL_INLINE Vec set1_bits(Bits b) {
+    return {_mm512_castsi512_pd(_mm512_set1_epi64(static_cast<long long>(b)))};
+  }
+};
+
+using VecF = Vec<float>;
+using VecD = Vec<double>;
+
+FL_INLINE VecF operator+(VecF a, VecF b) { return {_mm512_add_ps(a.r, b.r)}; }
+FL_INLINE VecD operator+(VecD a, VecD b) { return {_mm512_add_pd(a.r, b.r)}; }
+FL_INLINE VecF operator-(VecF a, VecF b) { return {_mm512_sub_ps(a.r, b.r)}; }
+FL_INLINE VecD operator-(VecD a, VecD b) { return {_mm512_sub_pd(a.r, b.r)}; }
+FL_INLINE VecF operator*(VecF a, VecF b) { return {_mm512_mul_ps(a.r, b.r)}; }
+FL_INLINE VecD operator*(VecD a, VecD b) { return {_mm512_mul_pd(a.r, b.r)}; }
+FL_INLINE VecF operator/(VecF a, VecF b) { return {_mm512_div_ps(a.r, b.r)}; }
+FL_INLINE VecD operator/(VecD a, VecD b) { return {_mm512_div_pd(a.r, b.r)}; }
+FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {_mm512_fmadd_ps(a.r, b.r, c.r)}; }
+FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {_mm512_fmadd_pd(a.r, b.r, c.r)}; }
+FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {_mm512_fnmadd_ps(a.r, b.r, c.r)}; }
+FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {_mm512_fnmadd_pd(a.r, b.r, c.r)}; }
+FL_INLINE VecF sqrt(VecF a) { return {_mm512_sqrt_ps(a.r)}; }
+FL_INLINE VecD sqrt(VecD a) { return {_mm512_sqrt_pd(a.r)}; }
+
+FL_INLINE VecF bit_and(VecF a, VecF b) { return {_mm512_and_ps(a.r, b.r)}; }
+FL_INLINE VecD bit_and(VecD a, VecD b) { return {_mm512_and_pd(a.r, b.r)}; }
+FL_INLINE VecF bit_or(VecF a, VecF b) { return {_mm512_or_ps(a.r, b.r)}; }
+FL_INLINE VecD bit_or(VecD a, VecD b) { return {_mm512_or_pd(a.r, b.r)}; }
+FL_INLINE VecF bit_xor(VecF a, VecF b) { return {_mm512_xor_ps(a.r, b.r)}; }
+FL_INLINE VecD bit_xor(VecD a, VecD b) { return {_mm512_xor_pd(a.r, b.r)}; }
+FL_INLINE VecF bit_andnot(VecF a, VecF b) { return {_mm512_andnot_ps(a.r, b.r)}; }
+FL_INLINE VecD bit_andnot(VecD a, VecD b) { return {_mm512_andnot_pd(a.r, b.r)}; }
+FL_INLINE VecF bit_add(VecF a, VecF b) {
+  return {
+      _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.r), _mm512_castps_si512(b.r)))};
+}
+FL_INLINE VecD bit_add(VecD a, VecD b) {
+  return {
+      _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a.r), _mm512_castpd_si512(b.r)))};
+}
+FL_INLINE VecF bit_sub(VecF a, VecF b) {
+  return {
+      _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(a.r), _mm512_castps_si512(b.r)))};
+}
+FL_INLINE VecD bit_sub(VecD a, VecD b) {
+  return {
+      _mm512_castsi512_pd(_mm512_sub_epi64(_mm512_castpd_si512(a.r), _mm512_castpd_si512(b.r)))};
+}
+template <int N>
+FL_INLINE VecF shift_left(VecF a) {
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.r), N))};
+}
+template <int N>
+FL_INLINE VecD shift_left(VecD a) {
+  return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a.r), N))};
+}
+template <int N>
+FL_INLINE VecF shift_right(VecF a) {
+  return {_mm512_castsi512_ps(_mm512_srli_epi32(_mm512_castps_si512(a.r), N))};
+}
+template <int N>
+FL_INLINE VecD shift_right(VecD a) {
+  return {_mm512_castsi512_pd(_mm512_srli_epi64(_mm512_castpd_si512(a.r), N))};
+}
+
+FL_INLINE __mmask16 less(VecF a, VecF b) { return _mm512_cmp_ps_mask(a.r, b.r, _CMP_LT_OQ); }
+FL_INLINE __mmask8 less(VecD a, VecD b) { return _mm512_cmp_pd_mask(a.r, b.r, _CMP_LT_OQ); }
+FL_INLINE __mmask16 equal(VecF a, VecF b) { return _mm512_cmp_ps_mask(a.r, b.r, _CMP_EQ_OQ); }
+FL_INLINE __mmask8 equal(VecD a, VecD b) { return _mm512_cmp_pd_mask(a.r, b.r, _CMP_EQ_OQ); }
+FL_INLINE __mmask16 is_nan(VecF a) { return _mm512_cmp_ps_mask(a.r, a.r, _CMP_UNORD_Q); }
+FL_INLINE __mmask8 is_nan(VecD a) { return _mm512_cmp_pd_mask(a.r, a.r, _CMP_UNORD_Q); }
+FL_INLINE VecF select(__mmask16 m, VecF yes, VecF no) {
+  return {_mm512_mask_blend_ps(m, no.r, yes.r)};
+}
+FL_INLINE VecD select(__mmask8 m, VecD yes, VecD no) {
+  return {_mm512_mask_blend_pd(m, no.r, yes.r)};
+}
+
+}  // namespace
+}  // namespace avx512
+}  // namespace fastlayer

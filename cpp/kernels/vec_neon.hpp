@@ -1,0 +1,135 @@
+// One 128-bit vector of float or double on AArch64. Words are the same in every vec_*.hpp; see
+// vec_scalar.hpp for what each of them means.
+#pragma once
+
+#include <arm_neon.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FL_INLINE inline __attribute__((always_inline))
+
+namespace fastlayer {
+namespace neon {
+namespace {
+
+template <typename T>
+struct Vec;
+
+template <>
+struct Vec<float> {
+  using Scalar = float;
+  using Bits = uint32_t;
+  using Mask = uint32x4_t;
+  static constexpr int kLanes = 4;
+  static constexpr int kMantissaBits = 23;
+  float32x4_t r;
+
+  static FL_INLINE Vec load(const float* p) { return {vld1q_f32(p)}; }
+  static FL_INLINE Vec load_partial(const float* p, int n) {
+    float t[4] = {0, 0, 0, 0};
+    for (int i = 0; i < n; ++i) t[i] = p[i];
+    return {vld1q_f32(t)};
+  }
+  FL_INLINE void store(float* p) const { vst1q_f32(p, r); }
+  FL_INLINE void store_partial(float* p, int n) const {
+    float t[4];
+    vst1q_f32(t, r);
+    for (int i = 0; i < n; ++i) p[i] = t[i];
+  }
+  static FL_INLINE Vec zero() { return {vdupq_n_f32(0)}; }
+  static FL_INLINE Vec set1(float s) { return {vdupq_n_f32(s)}; }
+  static FL_INLINE Vec set1_bits(Bits b) { return {vreinterpretq_f32_u32(vdupq_n_u32(b))}; }
+};
+
+template <>
+struct Vec<double> {
+  using Scalar = double;
+  using Bits = uint64_t;
+  using Mask = uint64x2_t;
+  static constexpr int kLanes = 2;
+  static constexpr int kMantissaBits = 52;
+  float64x2_t r;
+
+  static FL_INLINE Vec load(const double* p) { return {vld1q_f64(p)}; }
+  static FL_INLINE Vec load_partial(const double* p, int n) {
+    double t[2] = {0, 0};
+    for (int i = 0; i < n; ++i) t[i] = p[i];
+    return {vld1q_f64(t)};
+  }
+  FL_INLINE void store(double* p) const { vst1q_f64(p, r); }
+  FL_INLINE void store_partial(double* p, int n) const {
+    double t[2];
+    vst1q_f64(t, r);
+    for (int i = 0; i < n; ++i) p[i] = t[i];
+  }
+  static FL_INLINE Vec zero() { return {vdupq_n_f64(0)}; }
+  static FL_INLINE Vec set1(double s) { return {vdupq_n_f64(s)}; }
+  static FL_INLINE Vec set1_bits(Bits b) { return {vreinterpretq_f64_u64(vdupq_n_u64(b))}; }
+};
+
+using VecF = Vec<float>;
+using VecD = Vec<double>;
+
+FL_INLINE uint32x4_t bits(VecF a) { return vreinterpretq_u32_f32(a.r); }
+FL_INLINE uint64x2_t bits(VecD a) { return vreinterpretq_u64_f64(a.r); }
+FL_INLINE VecF from_bits(uint32x4_t b) { return {vreinterpretq_f32_u32(b)}; }
+FL_INLINE VecD from_bits(uint64x2_t b) { return {vreinterpretq_f64_u64(b)}; }
+
+FL_INLINE VecF operator+(VecF a, VecF b) { return {vaddq_f32(a.r, b.r)}; }
+FL_INLINE VecD operator+(VecD a, VecD b) { return {vaddq_f64(a.r, b.r)}; }
+FL_INLINE VecF operator-(VecF a, VecF b) { return {vsubq_f32(a.r, b.r)}; }
+FL_INLINE VecD operator-(VecD a, VecD b) { return {vsubq_f64(a.r, b.r)}; }
+FL_INLINE VecF operator*(VecF a, VecF b) { return {vmulq_f32(a.r, b.r)}; }
+FL_INLINE VecD operator*(VecD a, VecD b) { return {vmulq_f64(a.r, b.r)}; }
+FL_INLINE VecF operator/(VecF a, VecF b) { return {vdivq_f32(a.r, b.r)}; }
+FL_INLINE VecD operator/(VecD a, VecD b) { return {vdivq_f64(a.r, b.r)}; }
+FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {vfmaq_f32(c.r, a.r, b.r)}; }
+FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {vfmaq_f64(c.r, a.r, b.r)}; }
+FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {vfmsq_f32(c.r, a.r, b.r)}; }
+FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {vfmsq_f64(c.r, a.r, b.r)}; }
+FL_INLINE VecF sqrt(VecF a) { return {vsqrtq_f32(a.r)}; }
+FL_INLINE VecD sqrt(VecD a) { return {vsqrtq_f64(a.r)}; }
+
+FL_INLINE VecF bit_and(VecF a, VecF b) { return from_bits(vandq_u32(bits(a), bits(b))); }
+FL_INLINE VecD bit_and(VecD a, VecD b) { return from_bits(vandq_u64(bits(a), bits(b))); }
+FL_INLINE VecF bit_or(VecF a, VecF b) { return from_bits(vorrq_u32(bits(a), bits(b))); }
+FL_INLINE VecD bit_or(VecD a, VecD b) { return from_bits(vorrq_u64(bits(a), bits(b))); }
+FL_INLINE VecF bit_xor(VecF a, VecF b) { return from_bits(veorq_u32(bits(a), bits(b))); }
+FL_INLINE VecD bit_xor(VecD a, VecD b) { return from_bits(veorq_u64(bits(a), bits(b))); }
+FL_INLINE VecF bit_andnot(VecF a, VecF b) { return from_bits(vbicq_u32(bits(b), bits(a))); }
+FL_INLINE VecD bit_andnot(VecD a, VecD b) { return from_bits(vbicq_u64(bits(b), bits(a))); }
+FL_INLINE VecF bit_add(VecF a, VecF b) { return from_bits(vaddq_u32(bits(a), bits(b))); }
+FL_INLINE VecD bit_add(VecD a, VecD b) { return from_bits(vaddq_u64(bits(a), bits(b))); }
+FL_INLINE VecF bit_sub(VecF a, VecF b) { return from_bits(vsubq_u32(bits(a), bits(b))); }
+FL_INLINE VecD bit_sub(VecD a, VecD b) { return from_bits(vsubq_u64(bits(a), bits(b))); }
+template <int N>
+FL_INLINE VecF shift_left(VecF a) {
+  return from_bits(vshlq_n_u32(bits(a), N));
+}
+template <int N>
+FL_INLINE VecD shift_left(VecD a) {
+  return from_bits(vshlq_n_u64(bits(a), N));
+}
+template <int N>
+FL_INLINE VecF shift_right(VecF a) {
+  return from_bits(vshrq_n_u32(bits(a), N));
+}
+template <int N>
+FL_INLINE VecD shift_right(VecD a) {
+  return from_bits(vshrq_n_u64(bits(a), N));
+}
+
+FL_INLINE uint32x4_t less(VecF a, VecF b) { return vcltq_f32(a.r, b.r); }
+FL_INLINE uint64x2_t less(VecD a, VecD b) { return vcltq_f64(a.r, b.r); }
+FL_INLINE uint32x4_t equal(VecF a, VecF b) { return vceqq_f32(a.r, b.r); }
+FL_INLINE uint64x2_t equal(VecD a, VecD b) { return vceqq_f64(a.r, b.r); }
+FL_INLINE uint32x4_t is_nan(VecF a) { return vmvnq_u32(vceqq_f32(a.r, a.r)); }
+FL_INLINE uint64x2_t is_nan(VecD a) {
+  return veorq_u64(vceqq_f64(a.r, a.r), vdupq_n_u64(~static_cast<uint64_t>(0)));
+}
+FL_INLINE VecF select(uint32x4_t m, VecF yes, VecF no) { return {vbslq_f32(m, yes.r, no.r)}; }
+FL_INLINE VecD select(uint64x2_t m, VecD yes, VecD no) { return {vbslq_f64(m, yes.r, no.r)}; }
+
+}  // namespace
+}  // namespace neon
+}  // namespace fastlayer

@@ -1,0 +1,146 @@
+// A vector of one lane in plain C++, and what each word of the vector vocabulary means. Kernels are
+// written once over these words; vec_avx2.hpp, vec_avx512.hpp and vec_neon.hpp spell the same ones.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FL_INLINE inline __attribute__((always_inline))
+
+namespace fastlayer {
+namespace scalar {
+namespace {
+
+template <typename T>
+struct FloatTraits;
+template <>
+struct FloatTraits<float> {
+  using Bits = uint32_t;
+  static constexpr int kMantissaBits = 23;
+};
+template <>
+struct FloatTraits<double> {
+  using Bits = uint64_t;
+  static constexpr int kMantissaBits = 52;
+};
+
+template <typename T>
+struct Vec {
+  using Scalar = T;
+  using Bits = typename FloatTraits<T>::Bits;
+  using Mask = bool;
+  static constexpr int kLanes = 1;
+  static constexpr int kMantissaBits = FloatTraits<T>::kMantissaBits;
+  T r;
+
+  // Any alignment. load_partial and store_partial touch the first n of kLanes elements only
+  // (0 <= n <= kLanes); the lanes that are not loaded are 0.
+  static FL_INLINE Vec load(const T* p) { return {*p}; }
+  static FL_INLINE Vec load_partial(const T* p, int n) { return {n > 0 ? *p : T(0)}; }
+  FL_INLINE void store(T* p) const { *p = r; }
+  FL_INLINE void store_partial(T* p, int n) const {
+    if (n > 0) *p = r;
+  }
+  static FL_INLINE Vec zero() { return {T(0)}; }
+  static FL_INLINE Vec set1(T s) { return {s}; }
+  // The same bit pattern in every lane.
+  static FL_INLINE Vec set1_bits(Bits b) {
+    Vec v;
+    __builtin_memcpy(&v.r, &b, sizeof(T));
+    return v;
+  }
+};
+
+template <typename T>
+FL_INLINE typename Vec<T>::Bits bits(Vec<T> a) {
+  typename Vec<T>::Bits b;
+  __builtin_memcpy(&b, &a.r, sizeof(T));
+  return b;
+}
+
+using VecF = Vec<float>;
+using VecD = Vec<double>;
+
+// IEEE arithmetic, one rounding each.
+template <typename T>
+FL_INLINE Vec<T> operator+(Vec<T> a, Vec<T> b) {
+  return {a.r + b.r};
+}
+template <typename T>
+FL_INLINE Vec<T> operator-(Vec<T> a, Vec<T> b) {
+  return {a.r - b.r};
+}
+template <typename T>
+FL_INLINE Vec<T> operator*(Vec<T> a, Vec<T> b) {
+  return {a.r * b.r};
+}
+template <typename T>
+FL_INLINE Vec<T> operator/(Vec<T> a, Vec<T> b) {
+  return {a.r / b.r};
+}
+// fma(a, b, c) = a * b + c and fnma(a, b, c) = c - a * b, one rounding. The C library's fma uses
+// the processor's instruction where there is one, and is exact where there is none.
+FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {__builtin_fmaf(a.r, b.r, c.r)}; }
+FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {__builtin_fma(a.r, b.r, c.r)}; }
+FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {__builtin_fmaf(-a.r, b.r, c.r)}; }
+FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {__builtin_fma(-a.r, b.r, c.r)}; }
+FL_INLINE VecF sqrt(VecF a) { return {__builtin_sqrtf(a.r)}; }
+FL_INLINE VecD sqrt(VecD a) { return {__builtin_sqrt(a.r)}; }
+
+// Bit patterns; bit_andnot(a, b) is ~a & b; bit_add and bit_sub are integer arithmetic modulo 2^w;
+// shifts are logical.
+template <typename T>
+FL_INLINE Vec<T> bit_and(Vec<T> a, Vec<T> b) {
+  return Vec<T>::set1_bits(bits(a) & bits(b));
+}
+template <typename T>
+FL_INLINE Vec<T> bit_or(Vec<T> a, Vec<T> b) {
+  return Vec<T>::set1_bits(bits(a) | bits(b));
+}
+template <typename T>
+FL_INLINE Vec<T> bit_xor(Vec<T> a, Vec<T> b) {
+  return Vec<T>::set1_bits(bits(a) ^ bits(b));
+}
+template <typename T>
+FL_INLINE Vec<T> bit_andnot(Vec<T> a, Vec<T> b) {
+  return Vec<T>::set1_bits(~bits(a) & bits(b));
+}
+template <typename T>
+FL_INLINE Vec<T> bit_add(Vec<T> a, Vec<T> b) {
+  return Vec<T>::set1_bits(bits(a) + bits(b));
+}
+template <typename T>
+FL_INLINE Vec<T> bit_sub(Vec<T> a, Vec<T> b) {
+  return Vec<T>::set1_bits(bits(a) - bits(b));
+}
+template <int N, typename T>
+FL_INLINE Vec<T> shift_left(Vec<T> a) {
+  return Vec<T>::set1_bits(bits(a) << N);
+}
+template <int N, typename T>
+FL_INLINE Vec<T> shift_right(Vec<T> a) {
+  return Vec<T>::set1_bits(bits(a) >> N);
+}
+
+// Comparisons are false where an operand is NaN and raise no flag; select(m, yes, no) is m ? yes :
+// no lane by lane and keeps the bits of what it selects.
+template <typename T>
+FL_INLINE bool less(Vec<T> a, Vec<T> b) {
+  return __builtin_isless(a.r, b.r);
+}
+template <typename T>
+FL_INLINE bool equal(Vec<T> a, Vec<T> b) {
+  return a.r == b.r;
+}
+template <typename T>
+FL_INLINE bool is_nan(Vec<T> a) {
+  return __builtin_isunordered(a.r, a.r);
+}
+template <typename T>
+FL_INLINE Vec<T> select(bool m, Vec<T> yes, Vec<T> no) {
+  return m ? yes : no;
+}
+
+}  // namespace
+}  // namespace scalar
+}  // namespace fastlayer
