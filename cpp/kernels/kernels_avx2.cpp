@@ -2,4 +2,11 @@
 #include "vec_avx2.hpp"
 
 #define FL_ISA avx2
+
+namespace {
+// Register tile: at most kMaxRows rows; kMinPanels panels at that height, up to kMaxPanels for
+// fewer rows.
+constexpr int kRegisters = 16, kMaxRows = 6, kMinPanels = 1, kMaxPanels = 4;
+}  // namespace
+
 #include "all.inc.hpp"

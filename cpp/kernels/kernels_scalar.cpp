@@ -2,4 +2,11 @@
 #include "vec_scalar.hpp"
 
 #define FL_ISA scalar
+
+namespace {
+// Register tile: at most kMaxRows rows; kMinPanels panels at that height, up to kMaxPanels for
+// fewer rows.
+constexpr int kRegisters = 32, kMaxRows = 2, kMinPanels = 1, kMaxPanels = 2;
+}  // namespace
+
 #include "all.inc.hpp"

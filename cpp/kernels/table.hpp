@@ -70,13 +70,14 @@ struct DenseArgs {
   T* y;
   ptrdiff_t ldy;
   bool accumulate;
+  bool y_padded;  // whole lines of y may be written: rows have room for the last panel
   ActivationArgs<T> activation;  // element-wise kinds only
 };
 
 template <typename T>
 struct Kernels {
   int max_tile_rows;    // rows of the largest register tile
-  int max_tile_panels;  // panels of the widest register tile
+  int max_tile_panels;  // panels of that tile
 
   void (*dense)(const DenseArgs<T>& args);
   // Lines [0, count) of k of one panel from w with any strides; columns beyond `cols` become 0.

@@ -1,0 +1,62 @@
+// NumPy arrays as the core sees them: borrowed without a copy, or not taken at all. Nothing here
+// converts and nothing explains: what is not taken goes back to Python as None.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include "../core/types.hpp"
+
+namespace fastlayer {
+
+namespace py = pybind11;
+
+// An ndarray (exactly: a subclass may mean something else by its elements) of a real dtype in
+// native byte order. Does not own a reference; its caller's argument does.
+struct ArrayView {
+  char* data;
+  DType dtype;
+  int ndim;
+  const ptrdiff_t* shape;
+  const ptrdiff_t* strides;  // bytes
+  bool writeable;
+};
+
+bool borrow(py::handle object, ArrayView& view);
+
+// The rows of an array (..., cols), merged leading dimensions. ndim >= 1.
+void rows_of(const ArrayView& array, RowsView& rows);
+
+// Whether the bytes of two arrays may overlap, by their extents.
+bool may_overlap(const ArrayView& a, const ArrayView& b);
+// Same memory, shape and strides: an element-wise function may run in place.
+bool identical(const ArrayView& a, const ArrayView& b);
+
+bool same_shape(const ArrayView& a, const ptrdiff_t* shape, int ndim);
+
+// A new C-contiguous array of uninitialised elements. Throws what NumPy raises.
+py::object new_array(DType dtype, const ptrdiff_t* shape, int ndim);
+
+// Where a function writes: `out` if it can be written in place, a new array, or a new array that is
+// copied to `out` afterwards because `out` overlaps an input. usable() is false where `out` has
+// another dtype or shape, is read-only, or is no plain array.
+class Result {
+ public:
+  Result(py::handle out, DType dtype, const ptrdiff_t* shape, int ndim);
+  bool usable() const { return usable_; }
+  // Call for each input, before view().
+  void avoid(const ArrayView& input, bool in_place_allowed);
+  bool in_place() const { return !out_.is_none() && !copy_back_; }
+  const ArrayView& view();
+  py::object finish();
+
+ private:
+  py::handle out_;
+  py::object fresh_;
+  ArrayView view_{};
+  DType dtype_;
+  const ptrdiff_t* shape_;
+  int ndim_;
+  bool usable_ = true, copy_back_ = false;
+};
+
+}  // namespace fastlayer

@@ -1,0 +1,59 @@
+// Threads, counters and what the build and the processor offer.
+#include <pybind11/stl.h>
+
+#include "../core/cpu.hpp"
+#include "../core/threads.hpp"
+#include "../core/workspace.hpp"
+#include "registers.hpp"
+
+namespace fastlayer {
+namespace {
+
+namespace py = pybind11;
+
+py::list names(const std::vector<const KernelTable*>& tables) {
+  py::list list;
+  for (const KernelTable* table : tables) list.append(table->name);
+  return list;
+}
+
+py::dict config() {
+  py::dict caches_dict;
+  caches_dict["l1"] = caches().l1;
+  caches_dict["l2"] = caches().l2;
+  caches_dict["l3"] = caches().l3;
+  py::dict d;
+  d["version"] = FASTLAYER_VERSION;
+#if defined(__clang__)
+  d["compiler"] = "clang " __clang_version__;
+#elif defined(__GNUC__)
+  d["compiler"] = "gcc " __VERSION__;
+#else
+  d["compiler"] = "unknown";
+#endif
+  d["openmp"] = has_openmp();
+  d["isa_built"] = names(built_tables());
+  d["isa_supported"] = names(supported_tables());
+  d["isa_active"] = active_table().name;
+  d["caches"] = caches_dict;
+  return d;
+}
+
+py::dict stats() {
+  py::dict d;
+  d["parallel_regions"] = parallel_regions();
+  d["workspace_allocations"] = workspace_allocations();
+  return d;
+}
+
+}  // namespace
+
+void register_config(py::module_& m) {
+  m.def("set_num_threads", &set_num_threads, py::arg("n"), py::pos_only());
+  m.def("get_num_threads", &num_threads);
+  m.def("set_thread_limit", &set_thread_limit, py::arg("n"), py::pos_only());
+  m.def("config", &config);
+  m.def("stats", &stats);
+}
+
+}  // namespace fastlayer

@@ -1,0 +1,15 @@
+// The extension module: a table of contents.
+#include "../core/cpu.hpp"
+#include "registers.hpp"
+
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+  m.doc() = "The compiled core of fastlayer; see _core.pyi.";
+  try {
+    fastlayer::active_table();
+  } catch (const std::invalid_argument& error) {
+    throw pybind11::import_error(error.what());
+  }
+  fastlayer::register_program(m);
+  fastlayer::register_functions(m);
+  fastlayer::register_config(m);
+}

@@ -1,0 +1,285 @@
+// PackedWeights and Program: the weights of a layer, and a network compiled to row operations.
+#include <atomic>
+#include <cstring>
+#include <stdexcept>
+#include <variant>
+
+#include "../core/network.hpp"
+#include "../core/threads.hpp"
+#include "arrays.hpp"
+#include "registers.hpp"
+
+namespace fastlayer {
+namespace {
+
+// Raised whenever any layer is given new weights; a program of an older epoch does not run.
+std::atomic<uint64_t> g_epoch{0};
+
+[[noreturn]] void refuse(const char* what) { throw std::invalid_argument(what); }
+
+// Elements of a 1-D array of dtype T, any stride.
+template <typename T>
+AlignedArray<T> vector_of(py::handle object, ptrdiff_t size) {
+  ArrayView a;
+  if (!borrow(object, a) || a.dtype != dtype_of<T>() || a.ndim != 1 || a.shape[0] != size) {
+    refuse("expected a 1-D array of the program's dtype, one element for each feature");
+  }
+  AlignedArray<T> copy(static_cast<size_t>(size));
+  for (ptrdiff_t i = 0; i < size; ++i)
+    std::memcpy(&copy.data()[i], a.data + i * a.strides[0], sizeof(T));
+  return copy;
+}
+
+class Weights {
+ public:
+  Weights(py::handle weight, py::handle bias) {
+    ArrayView w;
+    if (!borrow(weight, w) || w.ndim != 2) refuse("weight: expected a 2-D array");
+    if (w.dtype == DType::kFloat32) {
+      pack<float>(w, bias);
+    } else if (w.dtype == DType::kFloat64) {
+      pack<double>(w, bias);
+    } else {
+      refuse("weight: expected float32 or float64");
+    }
+  }
+
+  template <typename T>
+  std::shared_ptr<const PackedWeights<T>> get() const {
+    const auto* p = std::get_if<std::shared_ptr<const PackedWeights<T>>>(&packed_);
+    if (p == nullptr) refuse("weights and program have different dtypes");
+    return *p;
+  }
+
+  template <typename F>
+  auto visit(F f) const {
+    return std::visit([&](const auto& p) { return f(*p); }, packed_);
+  }
+
+ private:
+  template <typename T>
+  void pack(const ArrayView& w, py::handle bias) {
+    constexpr ptrdiff_t size = sizeof(T);
+    const ptrdiff_t n = w.shape[0], k = w.shape[1];
+    AlignedArray<T> b;
+    if (!bias.is_none()) b = vector_of<T>(bias, n);
+    const T* const bias_data = bias.is_none() ? nullptr : b.data();
+    if (reinterpret_cast<uintptr_t>(w.data) % size != 0 || w.strides[0] % size != 0 ||
+        w.strides[1] % size != 0) {
+      refuse("weight: misaligned");
+    }
+    packed_ = std::make_shared<const PackedWeights<T>>(n, k, reinterpret_cast<const T*>(w.data),
+                                                       w.strides[0] / size, w.strides[1] / size,
+                                                       bias_data);
+  }
+
+  std::variant<std::shared_ptr<const PackedWeights<float>>,
+               std::shared_ptr<const PackedWeights<double>>>
+      packed_;
+};
+
+template <typename T>
+py::object unpack_weight(const PackedWeights<T>& p) {
+  const ptrdiff_t shape[2] = {p.n(), p.k()};
+  py::object array = new_array(dtype_of<T>(), shape, 2);
+  ArrayView view;
+  borrow(array, view);
+  p.unpack(reinterpret_cast<T*>(view.data));
+  return array;
+}
+
+template <typename T>
+py::object unpack_bias(const PackedWeights<T>& p) {
+  if (!p.has_bias()) return py::none();
+  const ptrdiff_t shape[1] = {p.n()};
+  py::object array = new_array(dtype_of<T>(), shape, 1);
+  ArrayView view;
+  borrow(array, view);
+  p.unpack_bias(reinterpret_cast<T*>(view.data));
+  return array;
+}
+
+template <typename T>
+const char* dtype_name(const T&) {
+  return sizeof(typename T::Scalar) == 4 ? "float32" : "float64";
+}
+
+class Program {
+ public:
+  Program(const std::string& dtype, ptrdiff_t in_features)
+      : network_(dtype == "float64" ? Either(Network<double>(in_features))
+                                    : Either(Network<float>(in_features))) {
+    if (dtype != "float32" && dtype != "float64") refuse("dtype: expected float32 or float64");
+    if (in_features < 0) refuse("in_features: expected 0 or more");
+  }
+
+  void dense(const Weights& weights, const std::string& activation, double p0, double p1) {
+    build([&](auto& net) {
+      using T = typename std::remove_reference_t<decltype(net)>::Scalar;
+      auto packed = weights.get<T>();
+      if (packed->k() != net.out_features()) refuse("dense: in_features differ");
+      net.dense(std::move(packed), activation_args<T>(activation, p0, p1));
+    });
+  }
+  void activation(const std::string& name, double p0, double p1) {
+    build([&](auto& net) {
+      using T = typename std::remove_reference_t<decltype(net)>::Scalar;
+      net.activation(activation_args<T>(name, p0, p1));
+    });
+  }
+  void vector_op(OpKind kind, py::handle a, py::handle b, double eps) {
+    build([&](auto& net) {
+      using T = typename std::remove_reference_t<decltype(net)>::Scalar;
+      const ptrdiff_t n = net.out_features();
+      net.vector_op(kind, a.is_none() ? AlignedArray<T>() : vector_of<T>(a, n),
+                    b.is_none() ? AlignedArray<T>() : vector_of<T>(b, n), static_cast<T>(eps));
+    });
+  }
+  void begin_residual() {
+    build([](auto& net) { net.begin_residual(); });
+  }
+  void end_residual() {
+    build([](auto& net) {
+      if (net.open_residuals() == 0) refuse("end_residual without begin_residual");
+      if (net.residual_features() != net.out_features()) refuse("residual: features differ");
+      net.end_residual();
+    });
+  }
+  void finish(uint64_t epoch) {
+    build([](auto& net) {
+      if (net.open_residuals() != 0) refuse("begin_residual without end_residual");
+      net.finish();
+    });
+    epoch_ = epoch;
+  }
+
+  ptrdiff_t in_features() const {
+    return std::visit([](const auto& net) { return net.in_features(); }, network_);
+  }
+  ptrdiff_t out_features() const {
+    return std::visit([](const auto& net) { return net.out_features(); }, network_);
+  }
+  const char* dtype() const {
+    return std::visit([](const auto& net) { return dtype_name(net); }, network_);
+  }
+  uint64_t epoch() const { return epoch_; }
+
+  std::string describe_plan(ptrdiff_t m) const {
+    return std::visit([m](const auto& net) { return describe(net.plan(m, num_threads())); },
+                      network_);
+  }
+
+  // The whole of a call from Python: no conversion, no copy, no message.
+  py::object run(py::handle x, py::handle out) const {
+    if (epoch_ != g_epoch.load(std::memory_order_relaxed)) return py::none();
+    return std::visit([&](const auto& net) { return run_network(net, x, out); }, network_);
+  }
+
+ private:
+  using Either = std::variant<Network<float>, Network<double>>;
+
+  template <typename F>
+  void build(F f) {
+    std::visit(
+        [&](auto& net) {
+          if (net.finished()) refuse("the program is finished");
+          f(net);
+        },
+        network_);
+  }
+
+  template <typename T>
+  static py::object run_network(const Network<T>& net, py::handle x, py::handle out) {
+    ArrayView from;
+    if (!net.finished() || !borrow(x, from) || from.ndim == 0 ||
+        from.shape[from.ndim - 1] != net.in_features()) {
+      return py::none();
+    }
+    ptrdiff_t shape[kMaxDims];
+    for (int d = 0; d < from.ndim - 1; ++d) shape[d] = from.shape[d];
+    shape[from.ndim - 1] = net.out_features();
+    Result result(out, dtype_of<T>(), shape, from.ndim);
+    if (!result.usable()) return py::none();
+    result.avoid(from, false);
+    RowsView rows_x, rows_y;
+    rows_of(from, rows_x);
+    rows_of(result.view(), rows_y);
+    const Plan plan = net.plan(rows_x.rows, usable_threads(num_threads()));
+    if (plan.picoseconds > kReleaseGilAbove) {
+      const py::gil_scoped_release released;
+      net.run(rows_x, rows_y, plan);
+    } else {
+      net.run(rows_x, rows_y, plan);
+    }
+    return result.finish();
+  }
+
+  Either network_;
+  uint64_t epoch_ = 0;
+};
+
+}  // namespace
+
+void register_program(py::module_& m) {
+  m.def("epoch", [] { return g_epoch.load(); });
+  m.def("bump_epoch", [] { return g_epoch.fetch_add(1) + 1; });
+
+  py::class_<Weights>(m, "PackedWeights", py::module_local())
+      .def(py::init<py::handle, py::handle>(), py::arg("weight"), py::arg("bias"))
+      .def_property_readonly(
+          "in_features", [](const Weights& w) { return w.visit([](auto& p) { return p.k(); }); })
+      .def_property_readonly(
+          "out_features", [](const Weights& w) { return w.visit([](auto& p) { return p.n(); }); })
+      .def_property_readonly(
+          "dtype", [](const Weights& w) { return w.visit([](auto& p) { return dtype_name(p); }); })
+      .def_property_readonly(
+          "has_bias",
+          [](const Weights& w) { return w.visit([](auto& p) { return p.has_bias(); }); })
+      .def_property_readonly(
+          "nbytes", [](const Weights& w) { return w.visit([](auto& p) { return p.nbytes(); }); })
+      .def("weight",
+           [](const Weights& w) { return w.visit([](auto& p) { return unpack_weight(p); }); })
+      .def("bias",
+           [](const Weights& w) { return w.visit([](auto& p) { return unpack_bias(p); }); });
+
+  const py::none none;
+  py::class_<Program>(m, "Program", py::module_local())
+      .def(py::init<const std::string&, ptrdiff_t>(), py::arg("dtype"), py::arg("in_features"))
+      .def("dense", &Program::dense, py::arg("weights"), py::arg("activation") = "identity",
+           py::arg("p0") = 0.0, py::arg("p1") = 0.0)
+      .def("activation", &Program::activation, py::arg("name"), py::arg("p0") = 0.0,
+           py::arg("p1") = 0.0)
+      .def(
+          "prelu",
+          [none](Program& p, py::handle slope) { p.vector_op(OpKind::kPrelu, slope, none, 0); },
+          py::arg("slope"))
+      .def(
+          "affine",
+          [](Program& p, py::handle scale, py::handle shift) {
+            p.vector_op(OpKind::kAffine, scale, shift, 0);
+          },
+          py::arg("scale"), py::arg("shift"))
+      .def(
+          "layer_norm",
+          [](Program& p, py::handle weight, py::handle bias, double eps) {
+            p.vector_op(OpKind::kLayerNorm, weight, bias, eps);
+          },
+          py::arg("weight"), py::arg("bias"), py::arg("eps"))
+      .def(
+          "rms_norm",
+          [none](Program& p, py::handle weight, double eps) {
+            p.vector_op(OpKind::kRmsNorm, weight, none, eps);
+          },
+          py::arg("weight"), py::arg("eps"))
+      .def("begin_residual", &Program::begin_residual)
+      .def("end_residual", &Program::end_residual)
+      .def("finish", &Program::finish, py::arg("epoch"))
+      .def_property_readonly("in_features", &Program::in_features)
+      .def_property_readonly("out_features", &Program::out_features)
+      .def_property_readonly("dtype", &Program::dtype)
+      .def_property_readonly("epoch", &Program::epoch)
+      .def("describe", &Program::describe_plan, py::arg("m"))
+      .def("run", &Program::run, py::arg("x"), py::arg("out") = none, py::pos_only());
+}
+
+}  // namespace fastlayer

@@ -1,0 +1,24 @@
+// What module.cpp puts into the module, one function for each subject.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "../kernels/table.hpp"
+
+namespace fastlayer {
+
+void register_program(pybind11::module_& m);
+void register_functions(pybind11::module_& m);
+void register_config(pybind11::module_& m);
+
+// Throws std::invalid_argument for a name that Python should not have passed.
+Activation activation_named(const std::string& name);
+
+template <typename T>
+ActivationArgs<T> activation_args(const std::string& name, double p0, double p1) {
+  return {activation_named(name), static_cast<T>(p0), static_cast<T>(p1)};
+}
+
+}  // namespace fastlayer

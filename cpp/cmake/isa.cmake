@@ -1,0 +1,42 @@
+# One object library for each instruction set that the compiler and the target have. Sets
+# FASTLAYER_ISA_LIBRARIES and FASTLAYER_ISA_DEFINITIONS, and FASTLAYER_WARNINGS for everyone.
+include(CheckCXXCompilerFlag)
+
+set(FASTLAYER_WARNINGS -Wall -Wextra -Wshadow -Wpointer-arith)
+if(FASTLAYER_WERROR)
+  list(APPEND FASTLAYER_WARNINGS -Werror)
+endif()
+
+# The numbers are the product: no contraction, no reassociation, the same in every kernel file. No LTO,
+# which could merge code of different instruction sets. -O2 at least: without inlining, the vector
+# words are calls.
+set(FASTLAYER_KERNEL_FLAGS -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math
+  -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables)
+
+set(FASTLAYER_ISA_LIBRARIES)
+set(FASTLAYER_ISA_DEFINITIONS)
+
+function(fastlayer_add_isa name)
+  foreach(flag IN LISTS ARGN)
+    string(MAKE_C_IDENTIFIER "FASTLAYER_FLAG${flag}" has_flag)
+    check_cxx_compiler_flag(${flag} ${has_flag})
+    if(NOT ${has_flag})
+      return()
+    endif()
+  endforeach()
+  set(target fastlayer_kernels_${name})
+  add_library(${target} OBJECT cpp/kernels/kernels_${name}.cpp)
+  target_compile_options(${target} PRIVATE ${FASTLAYER_WARNINGS} ${FASTLAYER_KERNEL_FLAGS} ${ARGN})
+  set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
+  string(TOUPPER ${name} upper)
+  set(FASTLAYER_ISA_LIBRARIES ${FASTLAYER_ISA_LIBRARIES} ${target} PARENT_SCOPE)
+  set(FASTLAYER_ISA_DEFINITIONS ${FASTLAYER_ISA_DEFINITIONS} FASTLAYER_HAVE_${upper} PARENT_SCOPE)
+endfunction()
+
+fastlayer_add_isa(scalar)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+  fastlayer_add_isa(avx2 -mavx2 -mfma)
+  fastlayer_add_isa(avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
+  fastlayer_add_isa(neon)
+endif()

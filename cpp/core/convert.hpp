@@ -1,0 +1,17 @@
+// Moves rows between arrays of any real dtype and strides and the contiguous rows that kernels
+// take.
+#pragma once
+
+#include "types.hpp"
+
+namespace fastlayer {
+
+// Elements (i, j), i in [first, first + count), of x as T, rows `ld` apart in `to`.
+template <typename T>
+void load_rows(const RowsView& x, ptrdiff_t first, ptrdiff_t count, T* to, ptrdiff_t ld);
+
+// The other way; y.dtype is T's.
+template <typename T>
+void store_rows(const T* from, ptrdiff_t ld, const RowsView& y, ptrdiff_t first, ptrdiff_t count);
+
+}  // namespace fastlayer

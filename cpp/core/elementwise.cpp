@@ -1,0 +1,114 @@
+#include "elementwise.hpp"
+
+#include <algorithm>
+#include <atomic>
+
+#include "convert.hpp"
+#include "cpu.hpp"
+#include "plan.hpp"
+#include "threads.hpp"
+#include "workspace.hpp"
+
+namespace fastlayer {
+namespace {
+
+// A piece of work that a thread claims: 16 Ki elements are 5 us and more, against 0.1 us for the
+// claim.
+constexpr ptrdiff_t kPiece = 16 * 1024;
+
+// An array without gaps is one long row where a row function does not care for rows.
+bool flat(const RowsView& v, ptrdiff_t size) {
+  return v.leading == 1 && (v.cols <= 1 || v.col_stride == size) &&
+         (v.rows <= 1 || v.strides[0] == v.cols * size);
+}
+
+// Calls row(x, y, n) for every row, or for pieces of rows where `splittable`.
+template <typename T, typename Row>
+void for_each_row(RowsView x, RowsView y, bool splittable, Row row) {
+  constexpr ptrdiff_t size = sizeof(T);
+  const ptrdiff_t elements = x.rows * x.cols;
+  if (elements == 0) return;
+  const bool direct = x.direct<T>() && y.direct<T>();
+  if (splittable && direct && flat(x, size) && flat(y, size)) {
+    for (RowsView* v : {&x, &y}) {
+      v->rows = (elements + kPiece - 1) / kPiece;
+      v->cols = kPiece;
+      v->strides[0] = kPiece * size;
+    }
+  }
+  const int threads = usable_threads(threads_for(elementwise_picoseconds(elements), num_threads()));
+  const ptrdiff_t rows = std::max<ptrdiff_t>(kPiece / x.cols, 1);  // in a piece of work
+  const ptrdiff_t pieces = (x.rows + rows - 1) / rows;
+  T* const scratch =
+      direct ? nullptr
+             : static_cast<T*>(workspace(static_cast<size_t>(threads * rows * x.cols) * sizeof(T)));
+  std::atomic<ptrdiff_t> next{0};
+  parallel(threads, [&](int thread) {
+    T* const own = direct ? nullptr : scratch + thread * rows * x.cols;
+    for (;;) {
+      const ptrdiff_t first = next.fetch_add(1, std::memory_order_relaxed) * rows;
+      if (first >= pieces * rows) break;
+      const ptrdiff_t count = std::min(rows, x.rows - first);
+      if (!direct) load_rows(x, first, count, own, x.cols);
+      for (ptrdiff_t i = 0; i < count; ++i) {
+        if (direct) {
+          const ptrdiff_t n = std::min(x.cols, elements - (first + i) * x.cols);
+          row(reinterpret_cast<const T*>(x.row(first + i)), reinterpret_cast<T*>(y.row(first + i)),
+              n);
+        } else {
+          row(own + i * x.cols, own + i * x.cols, x.cols);
+        }
+      }
+      if (!direct) store_rows(own, x.cols, y, first, count);
+    }
+  });
+}
+
+}  // namespace
+
+double elementwise_picoseconds(ptrdiff_t elements) {
+  Work work{};
+  work.other_per_row = 1;
+  work.element = sizeof(float);
+  work.tile_rows = 1;
+  return make_plan(elements, work, caches(), 1).picoseconds;
+}
+
+template <typename T>
+void activate(const ActivationArgs<T>& act, const RowsView& x, const RowsView& y) {
+  const Kernels<T>& kern = kernels<T>();
+  for_each_row<T>(x, y, true,
+                  [&](const T* from, T* to, ptrdiff_t n) { kern.activation(act, from, to, n); });
+}
+
+template <typename T>
+void softmax_rows(const RowsView& x, const RowsView& y, bool log) {
+  const Kernels<T>& kern = kernels<T>();
+  const auto row = log ? kern.log_softmax : kern.softmax;
+  for_each_row<T>(x, y, false, [row](const T* from, T* to, ptrdiff_t n) { row(from, to, n); });
+}
+
+template <typename T>
+void prelu_rows(const RowsView& x, const T* slope, const RowsView& y) {
+  const Kernels<T>& kern = kernels<T>();
+  for_each_row<T>(x, y, false,
+                  [&](const T* from, T* to, ptrdiff_t n) { kern.prelu(from, slope, to, n); });
+}
+
+template <typename T>
+void add_rows(const RowsView& x, const T* bias, const RowsView& y) {
+  const Kernels<T>& kern = kernels<T>();
+  for_each_row<T>(x, y, false,
+                  [&](const T* from, T* to, ptrdiff_t n) { kern.add(from, bias, to, n); });
+}
+
+template void activate<float>(const ActivationArgs<float>&, const RowsView&, const RowsView&);
+template void activate<double>(const ActivationArgs<double>&, const RowsView&, const RowsView&);
+template void softmax_rows<float>(const RowsView&, const RowsView&, bool);
+template void softmax_rows<double>(const RowsView&, const RowsView&, bool);
+template void prelu_rows<float>(const RowsView&, const float*, const RowsView&);
+template void prelu_rows<double>(const RowsView&, const double*, const RowsView&);
+template void add_rows<float>(const RowsView&, const float*, const RowsView&);
+template void add_rows<double>(const RowsView&, const double*, const RowsView&);
+
+}  // namespace fastlayer

@@ -1,0 +1,42 @@
+// How a call is cut up: a pure function of shapes, caches and threads, so that it can be printed
+// and tested. Results never depend on a plan, only time does.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "cpu.hpp"
+
+namespace fastlayer {
+
+// What a network costs, whatever the batch.
+struct Work {
+  ptrdiff_t macs_per_row;    // multiply-adds of one row through all layers
+  ptrdiff_t other_per_row;   // elements that activations and norms touch
+  size_t weight_bytes;       // all packed weights
+  size_t scratch_row_bytes;  // intermediate rows of one sample
+  ptrdiff_t widest_panels;   // panels of the widest layer
+  size_t element;            // sizeof(T)
+  int tile_rows;             // rows of the largest register tile
+};
+
+struct Plan {
+  ptrdiff_t row_block;  // rows that go through all layers together
+  ptrdiff_t blocks;
+  int threads;
+  bool
+      split_columns;  // one block; threads share each layer's columns and meet after each operation
+  double picoseconds;  // estimated time on one thread
+};
+
+Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int max_threads);
+std::string describe(const Plan& plan);
+
+// Threads for work that takes about `picoseconds` on one.
+int threads_for(double picoseconds, int max_threads);
+
+// Below this the GIL is kept: giving it up and taking it back costs about 0.1 us, and a thread that
+// wants it can be kept waiting this long without harm.
+constexpr double kReleaseGilAbove = 20e6;
+
+}  // namespace fastlayer

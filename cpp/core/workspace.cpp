@@ -1,0 +1,53 @@
+#include "workspace.hpp"
+
+#include <atomic>
+#include <limits>
+#include <new>
+
+namespace fastlayer {
+namespace {
+
+constexpr std::align_val_t kAlignment{64};
+
+std::atomic<uint64_t> g_allocations{0};
+
+struct Scratch {
+  void* data = nullptr;
+  size_t size = 0;
+  ~Scratch() { ::operator delete(data, kAlignment); }
+};
+
+thread_local Scratch t_scratch;
+
+}  // namespace
+
+void* workspace(size_t bytes) {
+  Scratch& scratch = t_scratch;
+  if (bytes > scratch.size) {
+    ::operator delete(scratch.data, kAlignment);
+    scratch.data = nullptr;
+    scratch.size = 0;
+    scratch.data = ::operator new(bytes, kAlignment);
+    scratch.size = bytes;
+    g_allocations.fetch_add(1, std::memory_order_relaxed);
+  }
+  return scratch.data;
+}
+
+uint64_t workspace_allocations() { return g_allocations.load(std::memory_order_relaxed); }
+
+template <typename T>
+AlignedArray<T>::AlignedArray(size_t size) : size_(size) {
+  if (size > std::numeric_limits<size_t>::max() / 2 / sizeof(T)) throw std::bad_alloc();
+  data_ = static_cast<T*>(::operator new(size * sizeof(T), kAlignment));
+}
+
+template <typename T>
+AlignedArray<T>::~AlignedArray() {
+  ::operator delete(data_, kAlignment);
+}
+
+template class AlignedArray<float>;
+template class AlignedArray<double>;
+
+}  // namespace fastlayer

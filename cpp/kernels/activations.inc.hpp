@@ -1,0 +1,368 @@
+// One functor per element-wise activation, the loop that applies it to an array, and the
+// element-wise kernels of the table. What the functions are and how exact they are: docs/numerics.
+#pragma once
+
+#include <stddef.h>
+
+#include "math.inc.hpp"
+#include "table.hpp"
+
+namespace fastlayer {
+namespace FL_ISA {
+namespace {
+
+template <typename T>
+FL_INLINE Vec<T> relu(Vec<T> x) {
+  return select(less(x, Vec<T>::zero()), Vec<T>::zero(), x);
+}
+template <typename T>
+FL_INLINE Vec<T> leaky_relu(Vec<T> x, Vec<T> slope) {
+  return select(less(x, Vec<T>::zero()), slope * x, x);
+}
+template <typename T>
+FL_INLINE Vec<T> hardtanh(Vec<T> x, Vec<T> low, Vec<T> high) {
+  return at_most(at_least(x, low), high);
+}
+
+// x times a factor h + l that is below 1, times `scale` where x < 0. A NaN, and a zero with its
+// sign, stays what it is.
+template <typename T>
+FL_INLINE Vec<T> gated(Vec<T> x, Vec<T> clamped, Pair<T> factor, Vec<T> scale) {
+  const auto negative = less(x, Vec<T>::zero());
+  const Vec<T> first = select(negative, clamped, x);
+  const Vec<T> y = fma(first, factor.h, clamped * factor.l);
+  const Vec<T> down = y * scale * constant(MathConstants<T>::kScaleDown);
+  return select(less(Vec<T>::zero(), abs(x)), select(negative, down, y), x);
+}
+
+// 1 / (1 + e^-z) at z = +-(a + low), 0 <= a + low; where `negative`, the factor still misses
+// `scale` times kScaleDown.
+template <typename T>
+struct Sigmoid {
+  Pair<T> factor;
+  Vec<T> scale;
+
+  template <typename Mask>
+  static FL_INLINE Sigmoid of(Vec<T> minus_a, Vec<T> minus_low, Mask negative) {
+    const Vec<T> one = constant(T(1));
+    const ExpParts<T> e = exp_parts(minus_a, minus_low);
+    const Pair<T> m = mantissa(e);
+    const Vec<T> scale = scale_up(e);
+    const Vec<T> s = scale * constant(MathConstants<T>::kScaleDown);
+    const Vec<T> d = fma(m.h, s, one);
+    const Vec<T> d_low = fma(m.l, s, fma(m.h, s, one - d));
+    const Pair<T> n = {select(negative, m.h, one), select(negative, m.l, Vec<T>::zero())};
+    return {divide(n, Pair<T>{d, d_low}), scale};
+  }
+};
+
+template <typename T>
+FL_INLINE Vec<T> sigmoid(Vec<T> x) {
+  using C = MathConstants<T>;
+  const auto negative = less(x, Vec<T>::zero());
+  const Vec<T> minus_a = at_least(negative_abs(x), constant(C::kExpMin));
+  const Sigmoid<T> s = Sigmoid<T>::of(minus_a, Vec<T>::zero(), negative);
+  const Vec<T> y = s.factor.h + s.factor.l;
+  const Vec<T> down = y * s.scale * constant(C::kScaleDown);
+  return select(is_nan(x), x, select(negative, down, y));
+}
+
+template <typename T>
+FL_INLINE Vec<T> silu(Vec<T> x) {
+  using C = MathConstants<T>;
+  const auto negative = less(x, Vec<T>::zero());
+  const Vec<T> minus_a = at_least(negative_abs(x), constant(C::kExpMin));
+  const Sigmoid<T> s = Sigmoid<T>::of(minus_a, Vec<T>::zero(), negative);
+  return gated(x, with_sign_of(negate(minus_a), x), s.factor, s.scale);
+}
+
+template <typename T>
+FL_INLINE Vec<T> gelu_tanh(Vec<T> x) {
+  using C = MathConstants<T>;
+  const auto negative = less(x, Vec<T>::zero());
+  const Vec<T> a = at_most(abs(x), constant(C::kGeluTanhMax));
+  // z = a (A + B a^2) as a pair: its absolute error becomes the relative error of the result.
+  const Pair<T> square = two_product(a, a);
+  const Pair<T> b = two_product(constant(C::kGeluBHi), square.h);
+  const Vec<T> b_low =
+      fma(constant(C::kGeluBHi), square.l, fma(constant(C::kGeluBLo), square.h, b.l));
+  const Pair<T> sum = two_sum(constant(C::kGeluAHi), b.h);
+  const Vec<T> sum_low = sum.l + (b_low + constant(C::kGeluALo));
+  const Pair<T> z = two_product(sum.h, a);
+  const Vec<T> z_low = fma(sum_low, a, z.l);
+  const Sigmoid<T> s = Sigmoid<T>::of(negate(z.h), negate(z_low), negative);
+  return gated(x, with_sign_of(a, x), s.factor, s.scale);
+}
+
+template <typename T>
+FL_INLINE Vec<T> gelu(Vec<T> x) {
+  using C = MathConstants<T>;
+  const Vec<T> one = constant(T(1));
+  const auto negative = less(x, Vec<T>::zero());
+  const Vec<T> a = at_most(abs(x), constant(C::kGeluMax));
+  const Pair<T> square = two_product(a, a);
+  const Vec<T> minus_half = constant(T(-0.5));
+  const ExpParts<T> e = exp_parts(minus_half * square.h, minus_half * square.l);
+  const Pair<T> m = mantissa(e);
+  const Pair<T> g = normal_tail(a);
+  // Phi(-a) = phi 2^n
+  const Pair<T> phi = two_product(m.h, g.h);
+  const Vec<T> phi_low = fma(m.h, g.l, fma(m.l, g.h, phi.l));
+  const Vec<T> scale = scale_up(e);
+  const Vec<T> s = scale * constant(C::kScaleDown);
+  const Vec<T> rest = fnma(phi.h, s, one);
+  const Vec<T> rest_low = fnma(phi_low, s, fnma(phi.h, s, one - rest));
+  const Pair<T> factor = {select(negative, phi.h, rest), select(negative, phi_low, rest_low)};
+  return gated(x, with_sign_of(a, x), factor, scale);
+}
+
+// x tanh(log(1 + e^x)) = x n / d with E = e^-|x|:
+//   x < 0:   n = 2 E + E^2, d = n + 2        x >= 0:  n = 2 E + 1, d = n + 2 E^2
+template <typename T>
+FL_INLINE Vec<T> mish(Vec<T> x) {
+  using C = MathConstants<T>;
+  const Vec<T> one = constant(T(1));
+  const auto negative = less(x, Vec<T>::zero());
+  const Vec<T> minus_a = at_least(negative_abs(x), constant(C::kExpMin));
+  const ExpParts<T> e = exp_parts(minus_a, Vec<T>::zero());
+  const Pair<T> m = mantissa(e);
+  const Vec<T> scale = scale_up(e);
+  const Vec<T> s = scale * constant(C::kScaleDown);
+  const Pair<T> big_e = {m.h * s, m.l * s};
+  const Pair<T> square = two_product(big_e.h, big_e.h);
+  const Vec<T> twice = big_e.h + big_e.h;
+  const Vec<T> square_low = fma(twice, big_e.l, square.l);
+  const Pair<T> p = {select(negative, square.h, one), select(negative, square_low, Vec<T>::zero())};
+  const Pair<T> r = {select(negative, one, square.h), select(negative, Vec<T>::zero(), square_low)};
+  Pair<T> n = two_sum(p.h, twice);
+  n.l = n.l + fma(constant(T(2)), big_e.l, p.l);
+  Pair<T> d = two_sum(n.h, r.h + r.h);
+  d.l = d.l + fma(constant(T(2)), r.l, n.l);
+  const Pair<T> q = divide(n, d);
+  // Far below 0 the quotient is E itself, which may be subnormal.
+  const auto tiny = less(x, constant(C::kTinyArg));
+  const Pair<T> factor = {select(tiny, m.h, q.h), select(tiny, m.l, q.l)};
+  return gated(x, with_sign_of(negate(minus_a), x), factor,
+               select(tiny, scale, constant(C::kScaleUp)));
+}
+
+// log(1 + e^(beta x)) / beta; x itself where beta x > threshold.
+template <typename T>
+struct Softplus {
+  Vec<T> beta, inverse_beta, threshold;
+
+  static FL_INLINE Softplus of(T beta, T threshold) {
+    // Beyond kLinearArg the result is x in any case, and products cannot overflow.
+    const T limit = MathConstants<T>::kLinearArg;
+    return {constant(beta), constant(T(1) / beta), constant(threshold < limit ? threshold : limit)};
+  }
+
+  FL_INLINE Vec<T> operator()(Vec<T> x) const {
+    using C = MathConstants<T>;
+    const Vec<T> zero = Vec<T>::zero();
+    const Pair<T> z = two_product(beta, x);
+    const auto negative = less(z.h, zero);
+    const Vec<T> minus_a = negative_abs(z.h);
+    const auto clamped = less(minus_a, constant(C::kExpMin));
+    const Vec<T> z_low = select(clamped, zero, z.l);
+    const ExpParts<T> e = exp_parts(select(clamped, constant(C::kExpMin), minus_a),
+                                    select(negative, z_low, negate(z_low)));
+    const Pair<T> m = mantissa(e);
+    const Vec<T> scale = scale_up(e);
+    const Vec<T> s = scale * constant(C::kScaleDown);
+    const Pair<T> l = log1p(Pair<T>{m.h * s, m.l * s});
+    const Pair<T> sum = two_sum(select(negative, zero, z.h), l.h);
+    const Vec<T> sum_low = sum.l + (l.l + select(negative, zero, z_low));
+    // Far below 0 the logarithm is e^z itself, which may be subnormal.
+    const auto tiny = less(z.h, constant(C::kTinyArg));
+    const Vec<T> h = select(tiny, m.h, sum.h);
+    const Vec<T> low = select(tiny, m.l, sum_low);
+    const Vec<T> q = h * inverse_beta;
+    const Vec<T> y = fma(fnma(q, beta, h) + low, inverse_beta, q);
+    const Vec<T> result = select(tiny, y * scale * constant(C::kScaleDown), y);
+    return select(is_nan(x), x, select(less(threshold, z.h), x, result));
+  }
+};
+
+template <typename T>
+FL_INLINE Vec<T> tanh(Vec<T> x) {
+  using C = MathConstants<T>;
+  const Vec<T> one = constant(T(1));
+  const Vec<T> two = constant(T(2));
+  const Vec<T> minus_a = at_least(negative_abs(x), constant(-C::kTanhMax));
+  // (1 - E) / (1 + E), E = e^-2a, with 1 - E as exact as expm1.
+  const ExpParts<T> e = exp_parts(minus_a + minus_a, Vec<T>::zero());
+  const Vec<T> s = power_of_two(e.shifted, T(1));
+  const Vec<T> c = one - s;
+  const Vec<T> n = fnma(s, e.u.h, c);
+  const Vec<T> n_low = fnma(s, e.u.l, fnma(s, e.u.h, c - n));
+  const Vec<T> d = two - n;
+  const Vec<T> d_low = ((two - d) - n) - n_low;
+  const Pair<T> q = divide(Pair<T>{n, n_low}, Pair<T>{d, d_low});
+  return select(is_nan(x), x, with_sign_of(q.h + q.l, x));
+}
+
+template <typename T>
+FL_INLINE Vec<T> elu(Vec<T> x, Vec<T> alpha) {
+  const Vec<T> floor = constant(-MathConstants<T>::kLinearArg);
+  const Pair<T> m = expm1(at_least(x, floor), Vec<T>::zero());
+  return select(less(x, Vec<T>::zero()), fma(alpha, m.h, alpha * m.l), x);
+}
+
+template <typename T>
+FL_INLINE Vec<T> celu(Vec<T> x, Vec<T> alpha, Vec<T> inverse_alpha) {
+  using C = MathConstants<T>;
+  const Vec<T> floor = constant(-C::kLinearArg);
+  const Vec<T> u = x / alpha;
+  const auto clamped = less(u, floor);
+  const Vec<T> u_low = fnma(u, alpha, x) * inverse_alpha;
+  const Pair<T> m = expm1(select(clamped, floor, u), select(clamped, Vec<T>::zero(), u_low));
+  const Vec<T> y = fma(alpha, m.h, alpha * m.l);
+  // Where u is tiny the result is x; where u > 0, alpha < 0 and e^u may overflow.
+  const Vec<T> infinite = alpha * constant(static_cast<T>(__builtin_inf()));
+  const Vec<T> result = select(less(constant(C::kExpm1Max), u), infinite, y);
+  const auto curved = less(constant(C::kCeluTiny), abs(u));
+  return select(less(x, Vec<T>::zero()), select(curved, result, x), x);
+}
+
+template <typename T>
+FL_INLINE Vec<T> selu(Vec<T> x) {
+  using C = MathConstants<T>;
+  const Vec<T> floor = constant(-C::kLinearArg);
+  const Pair<T> m = expm1(at_least(x, floor), Vec<T>::zero());
+  const Vec<T> below =
+      fma(constant(C::kSeluScaleAlphaHi), m.h,
+          fma(constant(C::kSeluScaleAlphaHi), m.l, constant(C::kSeluScaleAlphaLo) * m.h));
+  const Vec<T> above = fma(constant(C::kSeluScaleHi), x, constant(C::kSeluScaleLo) * x);
+  return select(less(x, Vec<T>::zero()), below, above);
+}
+
+template <typename T>
+FL_INLINE Vec<T> hardsigmoid(Vec<T> x) {
+  const Vec<T> six = constant(T(6));
+  return hardtanh(x + constant(T(3)), Vec<T>::zero(), six) / six;
+}
+
+template <typename T>
+FL_INLINE Vec<T> hardswish(Vec<T> x) {
+  const Vec<T> finite = at_least(x, constant(T(-3)));
+  return finite * hardsigmoid(finite);
+}
+
+template <typename T>
+FL_INLINE Vec<T> softsign(Vec<T> x) {
+  // The bound only keeps inf / inf away; the quotient is 1 well before it.
+  const Vec<T> a = at_most(abs(x), constant(T(0x1p+60)));
+  return select(is_nan(x), x, with_sign_of(a / (constant(T(1)) + a), x));
+}
+
+// y[i] = f(x[i]); y may be x.
+template <typename T, typename F>
+FL_INLINE void map(const T* x, T* y, ptrdiff_t n, F f) {
+  using V = Vec<T>;
+  ptrdiff_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) f(V::load(x + i)).store(y + i);
+  const int rest = static_cast<int>(n - i);
+  if (rest > 0) f(V::load_partial(x + i, rest)).store_partial(y + i, rest);
+}
+
+template <typename T>
+void activation(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n) {
+  using V = Vec<T>;
+  const V p0 = constant(act.p0);
+  const V p1 = constant(act.p1);
+  switch (act.kind) {
+    case Activation::kIdentity:
+      if (x != y) map(x, y, n, [](V v) { return v; });
+      return;
+    case Activation::kRelu:
+      return map(x, y, n, [](V v) { return relu(v); });
+    case Activation::kLeakyRelu:
+      return map(x, y, n, [=](V v) { return leaky_relu(v, p0); });
+    case Activation::kHardtanh:
+      return map(x, y, n, [=](V v) { return hardtanh(v, p0, p1); });
+    case Activation::kElu:
+      return map(x, y, n, [=](V v) { return elu(v, p0); });
+    case Activation::kCelu: {
+      const V inverse = constant(T(1) / act.p0);
+      return map(x, y, n, [=](V v) { return celu(v, p0, inverse); });
+    }
+    case Activation::kSelu:
+      return map(x, y, n, [](V v) { return selu(v); });
+    case Activation::kGelu:
+      return map(x, y, n, [](V v) { return gelu(v); });
+    case Activation::kGeluTanh:
+      return map(x, y, n, [](V v) { return gelu_tanh(v); });
+    case Activation::kSilu:
+      return map(x, y, n, [](V v) { return silu(v); });
+    case Activation::kMish:
+      return map(x, y, n, [](V v) { return mish(v); });
+    case Activation::kSigmoid:
+      return map(x, y, n, [](V v) { return sigmoid(v); });
+    case Activation::kLogSigmoid: {
+      const Softplus<T> softplus = Softplus<T>::of(T(1), MathConstants<T>::kLinearArg);
+      return map(x, y, n, [=](V v) { return negate(softplus(negate(v))); });
+    }
+    case Activation::kHardsigmoid:
+      return map(x, y, n, [](V v) { return hardsigmoid(v); });
+    case Activation::kHardswish:
+      return map(x, y, n, [](V v) { return hardswish(v); });
+    case Activation::kTanh:
+      return map(x, y, n, [](V v) { return tanh(v); });
+    case Activation::kSoftplus: {
+      const Softplus<T> softplus = Softplus<T>::of(act.p0, act.p1);
+      return map(x, y, n, softplus);
+    }
+    case Activation::kSoftsign:
+      return map(x, y, n, [](V v) { return softsign(v); });
+    case Activation::kExp:
+      return map(x, y, n, [](V v) { return exp(v); });
+    case Activation::kSoftmax:
+    case Activation::kLogSoftmax:
+      return;  // rows.inc.hpp
+  }
+}
+
+template <typename T>
+void prelu(const T* x, const T* slope, T* y, ptrdiff_t n) {
+  using V = Vec<T>;
+  ptrdiff_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) {
+    leaky_relu(V::load(x + i), V::load(slope + i)).store(y + i);
+  }
+  const int rest = static_cast<int>(n - i);
+  if (rest > 0) {
+    leaky_relu(V::load_partial(x + i, rest), V::load_partial(slope + i, rest))
+        .store_partial(y + i, rest);
+  }
+}
+
+template <typename T>
+void add(const T* x, const T* b, T* y, ptrdiff_t n) {
+  using V = Vec<T>;
+  ptrdiff_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) (V::load(x + i) + V::load(b + i)).store(y + i);
+  const int rest = static_cast<int>(n - i);
+  if (rest > 0) {
+    (V::load_partial(x + i, rest) + V::load_partial(b + i, rest)).store_partial(y + i, rest);
+  }
+}
+
+template <typename T>
+void affine(const T* x, const T* scale, const T* shift, T* y, ptrdiff_t n) {
+  using V = Vec<T>;
+  ptrdiff_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) {
+    fma(V::load(x + i), V::load(scale + i), V::load(shift + i)).store(y + i);
+  }
+  const int rest = static_cast<int>(n - i);
+  if (rest > 0) {
+    fma(V::load_partial(x + i, rest), V::load_partial(scale + i, rest),
+        V::load_partial(shift + i, rest))
+        .store_partial(y + i, rest);
+  }
+}
+
+}  // namespace
+}  // namespace FL_ISA
+}  // namespace fastlayer

@@ -1,0 +1,48 @@
+// Collects the kernels of one instruction set into the one symbol that its object file exports.
+//
+// A kernel file is freestanding: no call into std:: or the C library but fma, no allocation, no
+// OpenMP, no exception, everything in an anonymous namespace. An inline function that leaked out of
+// an AVX-512 object could be the copy that the linker keeps for everyone.
+#pragma once
+
+#include "table.hpp"
+// math, then what is made of it
+#include "math.inc.hpp"
+// activations use math
+#include "activations.inc.hpp"
+// rows and gemm use activations
+#include "gemm.inc.hpp"
+#include "pack.inc.hpp"
+#include "rows.inc.hpp"
+
+#define FL_STRING_(s) #s
+#define FL_STRING(s) FL_STRING_(s)
+
+namespace fastlayer {
+namespace FL_ISA {
+namespace {
+
+template <typename T>
+constexpr Kernels<T> kernels() {
+  Kernels<T> k{};
+  k.max_tile_rows = kMaxRows;
+  k.max_tile_panels = kMinPanels;
+  k.dense = &dense<T>;
+  k.pack_panel = &pack_panel<T>;
+  k.activation = &activation<T>;
+  k.prelu = &prelu<T>;
+  k.add = &add<T>;
+  k.affine = &affine<T>;
+  k.softmax = &softmax<T>;
+  k.log_softmax = &log_softmax<T>;
+  k.layer_norm = &layer_norm<T>;
+  k.rms_norm = &rms_norm<T>;
+  return k;
+}
+
+}  // namespace
+
+const KernelTable kTable = {FL_STRING(FL_ISA), kernels<float>(), kernels<double>()};
+
+}  // namespace FL_ISA
+}  // namespace fastlayer

@@ -1,0 +1,265 @@
+// y = activation(x @ w.T + bias) on the rows and panels of one thread, written once over Vec.
+// Threads and cache blocks of whole networks are not here; see core/network.cpp.
+#pragma once
+
+#include "table.hpp"
+
+namespace fastlayer {
+namespace FL_ISA {
+namespace {
+
+// Vectors in one 64-byte line of a panel.
+template <typename T>
+constexpr int kLineVecs = static_cast<int>(kLine<T>) / Vec<T>::kLanes;
+
+// The widest tile of `rows` rows whose accumulators, weight vectors and one broadcast x stay in
+// registers. A single row uses each weight once, straight from memory, and needs no vectors for
+// them.
+template <typename T>
+constexpr int max_panels(int rows) {
+  const int room = kRegisters - 1;
+  const int vecs = kLineVecs<T> * (rows == 1 ? 1 : rows + 1);
+  const int panels = room / vecs;
+  return panels < kMinPanels ? kMinPanels : panels > kMaxPanels ? kMaxPanels : panels;
+}
+
+// What the sums become in registers: nothing, or max(v, 0) / slope * v below 0. Every other
+// activation needs more registers than a full tile leaves and runs over the finished rows.
+enum class Epilogue { kStore, kKink };
+
+template <typename T>
+struct TileArgs {
+  ptrdiff_t kc;  // 1..kSumBlock: one block of the sum
+  const T* x;
+  ptrdiff_t ldx;
+  const T* w;
+  ptrdiff_t panel_stride, line_stride;
+  const T* c;  // the sum so far: bias lines (c_row = 0), rows of y, or null for 0
+  ptrdiff_t c_row, c_panel;
+  T* y;
+  ptrdiff_t ldy;
+  Epilogue epilogue;
+  T slope;       // kKink
+  bool rectify;  // kKink: +0 below 0, whatever slope * v is
+};
+
+template <typename T, int MR, int P, Epilogue E>
+FL_INLINE void finish_tile(const TileArgs<T>& t, Vec<T> (&acc)[MR][P * kLineVecs<T>]) {
+  using V = Vec<T>;
+  constexpr int kVecs = kLineVecs<T>;
+  const V slope = V::set1(t.slope);
+  const V keep = V::set1_bits(t.rectify ? 0 : ~typename V::Bits(0));
+  for (int i = 0; i < MR; ++i) {
+    for (int p = 0; p < P; ++p) {
+      for (int v = 0; v < kVecs; ++v) {
+        V c = V::zero();
+        if (t.c != nullptr) c = V::load(t.c + i * t.c_row + p * t.c_panel + v * V::kLanes);
+        c = c + acc[i][p * kVecs + v];
+        if (E == Epilogue::kKink) c = select(less(c, V::zero()), bit_and(c * slope, keep), c);
+        c.store(t.y + i * t.ldy + p * kLine<T> + v * V::kLanes);
+      }
+    }
+  }
+}
+
+// One block of the sum for MR rows and P panels: a = fma(x, w, a) over kc, then y = c + a.
+template <typename T, int MR, int P>
+void tile(const TileArgs<T>& t) {
+  using V = Vec<T>;
+  constexpr int kVecs = P * kLineVecs<T>;
+  V acc[MR][kVecs];
+  for (int i = 0; i < MR; ++i) {
+    for (int v = 0; v < kVecs; ++v) acc[i][v] = V::zero();
+  }
+  const T* x = t.x;
+  const T* w = t.w;
+  const ptrdiff_t ldx = t.ldx, panel_stride = t.panel_stride, line_stride = t.line_stride;
+  for (ptrdiff_t kk = 0; kk < t.kc; ++kk) {
+    V b[kVecs];
+    for (int v = 0; v < kVecs; ++v) {
+      b[v] = V::load(w + (v / kLineVecs<T>)*panel_stride + (v % kLineVecs<T>)*V::kLanes);
+    }
+    for (int i = 0; i < MR; ++i) {
+      const V a = V::set1(x[i * ldx]);
+      for (int v = 0; v < kVecs; ++v) acc[i][v] = fma(a, b[v], acc[i][v]);
+    }
+    x += 1;
+    w += line_stride;
+  }
+  if (t.epilogue == Epilogue::kKink) {
+    finish_tile<T, MR, P, Epilogue::kKink>(t, acc);
+  } else {
+    finish_tile<T, MR, P, Epilogue::kStore>(t, acc);
+  }
+}
+
+template <typename T>
+using TileFunction = void (*)(const TileArgs<T>&);
+
+template <typename T>
+struct TileTable {
+  TileFunction<T> at[kMaxRows + 1][kMaxPanels + 1];
+};
+
+template <typename T, int MR, int P>
+constexpr void fill_tiles(TileTable<T>& tiles) {
+  if constexpr (P <= max_panels<T>(MR)) tiles.at[MR][P] = &tile<T, MR, P>;
+  if constexpr (P < kMaxPanels) {
+    fill_tiles<T, MR, P + 1>(tiles);
+  } else if constexpr (MR < kMaxRows) {
+    fill_tiles<T, MR + 1, 1>(tiles);
+  }
+}
+
+template <typename T>
+constexpr TileTable<T> make_tiles() {
+  TileTable<T> tiles{};
+  fill_tiles<T, 1, 1>(tiles);
+  return tiles;
+}
+
+template <typename T>
+constexpr TileTable<T> kTiles = make_tiles<T>();
+
+// Cuts `total` into the fewest parts of at most `limit`, near-equal: 15 by 14 is 8 + 7, never 14
+// + 1.
+struct NearEqual {
+  ptrdiff_t total, parts;
+  NearEqual(ptrdiff_t n, ptrdiff_t limit) : total(n), parts((n + limit - 1) / limit) {}
+  ptrdiff_t begin(ptrdiff_t i) const {
+    const ptrdiff_t extra = total % parts;
+    return i * (total / parts) + (i < extra ? i : extra);
+  }
+};
+
+template <typename T>
+void copy_block(const T* from, ptrdiff_t ld_from, T* to, ptrdiff_t ld_to, ptrdiff_t rows,
+                ptrdiff_t cols) {
+  for (ptrdiff_t i = 0; i < rows; ++i) {
+    for (ptrdiff_t j = 0; j < cols; ++j) to[i * ld_to + j] = from[i * ld_from + j];
+  }
+}
+
+// The tile at panel `panel` and row `row` over block [k0, k0 + kc) of the sum.
+template <typename T>
+TileArgs<T> tile_args(const DenseArgs<T>& d, ptrdiff_t row, ptrdiff_t panel, ptrdiff_t k0) {
+  TileArgs<T> t;
+  t.kc = d.k - k0 < kSumBlock ? d.k - k0 : kSumBlock;
+  t.x = d.x + row * d.ldx + k0;
+  t.ldx = d.ldx;
+  t.w = d.w + panel * d.panel_stride + k0 * d.line_stride;
+  t.panel_stride = d.panel_stride;
+  t.line_stride = d.line_stride;
+  t.y = d.y + row * d.ldy + panel * kLine<T>;
+  t.ldy = d.ldy;
+  if (k0 > 0 || d.accumulate) {
+    t.c = t.y;
+    t.c_row = t.ldy;
+    t.c_panel = kLine<T>;
+  } else {
+    t.c = d.bias == nullptr ? nullptr : d.bias + panel * d.bias_stride;
+    t.c_row = 0;
+    t.c_panel = d.bias_stride;
+  }
+  const bool last = k0 + t.kc == d.k;
+  const Activation kind = d.activation.kind;
+  t.rectify = kind == Activation::kRelu;
+  t.slope = kind == Activation::kLeakyRelu ? d.activation.p0 : T(0);
+  const bool kink = kind == Activation::kRelu || kind == Activation::kLeakyRelu;
+  t.epilogue = last && kink ? Epilogue::kKink : Epilogue::kStore;
+  return t;
+}
+
+// A group of panels whose last one is cut off by the edge of y: whole lines go to a buffer, the
+// columns that exist go to y.
+template <typename T>
+void edge_tile(const DenseArgs<T>& d, ptrdiff_t row, int rows, ptrdiff_t panel, int panels) {
+  alignas(64) T buffer[kMaxRows * kMaxPanels * kLine<T>];
+  const ptrdiff_t ld = panels * kLine<T>;
+  const ptrdiff_t cols = d.cols - panel * kLine<T>;
+  T* y = d.y + row * d.ldy + panel * kLine<T>;
+  if (d.accumulate) {
+    for (ptrdiff_t i = 0; i < rows * ld; ++i) buffer[i] = T(0);
+    copy_block(y, d.ldy, buffer, ld, rows, cols);
+  }
+  for (ptrdiff_t k0 = 0; k0 < d.k; k0 += kSumBlock) {
+    TileArgs<T> t = tile_args(d, row, panel, k0);
+    t.y = buffer;
+    t.ldy = ld;
+    if (t.c_row != 0) {
+      t.c = buffer;
+      t.c_row = ld;
+    }
+    kTiles<T>.at[rows][panels](t);
+  }
+  copy_block(buffer, ld, y, d.ldy, rows, cols);
+}
+
+// k = 0: the sum is the bias alone.
+template <typename T>
+void fill_with_bias(const DenseArgs<T>& d) {
+  if (d.accumulate) return;
+  for (ptrdiff_t i = 0; i < d.m; ++i) {
+    for (ptrdiff_t j = 0; j < d.cols; ++j) {
+      const T* bias = d.bias + (j / kLine<T>)*d.bias_stride + j % kLine<T>;
+      d.y[i * d.ldy + j] = d.bias == nullptr ? T(0) : *bias;
+    }
+  }
+}
+
+// How much of k is taken through all panels before the next part, so that the rows of x in use stay
+// in L2: 256 KiB of x, a quarter of the 1 MiB L2 of Zen 4 and Zen 5, a half of Skylake-SP's.
+constexpr ptrdiff_t kChunkBytes = 256 * 1024;
+
+template <typename T>
+ptrdiff_t chunk_of_k(ptrdiff_t m, ptrdiff_t k) {
+  const ptrdiff_t fits = kChunkBytes / (m * static_cast<ptrdiff_t>(sizeof(T)));
+  const ptrdiff_t blocks = fits / kSumBlock < 1 ? 1 : fits / kSumBlock;
+  return blocks * kSumBlock < k ? blocks * kSumBlock : k;
+}
+
+template <typename T>
+void dense_sums(const DenseArgs<T>& d) {
+  const int widest = d.m < kMaxRows ? max_panels<T>(static_cast<int>(d.m)) : kMinPanels;
+  const NearEqual rows(d.m, kMaxRows);
+  const NearEqual groups((d.cols + kLine<T> - 1) / kLine<T>, widest);
+  const ptrdiff_t chunk = chunk_of_k<T>(d.m, d.k);
+  for (ptrdiff_t k_begin = 0; k_begin < d.k; k_begin += chunk) {
+    const ptrdiff_t k_end = k_begin + chunk < d.k ? k_begin + chunk : d.k;
+    for (ptrdiff_t g = 0; g < groups.parts; ++g) {
+      const ptrdiff_t panel = groups.begin(g);
+      const int panels = static_cast<int>(groups.begin(g + 1) - panel);
+      if ((panel + panels) * kLine < T >> d.cols && !d.y_padded) {
+        if (k_begin > 0) continue;
+        for (ptrdiff_t r = 0; r < rows.parts; ++r) {
+          const ptrdiff_t row = rows.begin(r);
+          edge_tile(d, row, static_cast<int>(rows.begin(r + 1) - row), panel, panels);
+        }
+        continue;
+      }
+      for (ptrdiff_t k0 = k_begin; k0 < k_end; k0 += kSumBlock) {
+        for (ptrdiff_t r = 0; r < rows.parts; ++r) {
+          const ptrdiff_t row = rows.begin(r);
+          kTiles<T>.at[rows.begin(r + 1) - row][panels](tile_args(d, row, panel, k0));
+        }
+      }
+    }
+  }
+}
+
+template <typename T>
+void dense(const DenseArgs<T>& d) {
+  if (d.m <= 0 || d.cols <= 0) return;
+  if (d.k == 0) fill_with_bias(d);
+  dense_sums(d);
+  const Activation kind = d.activation.kind;
+  const bool in_registers = kind == Activation::kRelu || kind == Activation::kLeakyRelu;
+  if (kind == Activation::kIdentity || (in_registers && d.k > 0)) return;
+  for (ptrdiff_t i = 0; i < d.m; ++i) {
+    activation(d.activation, d.y + i * d.ldy, d.y + i * d.ldy, d.cols);
+  }
+}
+
+}  // namespace
+}  // namespace FL_ISA
+}  // namespace fastlayer

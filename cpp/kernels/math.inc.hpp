@@ -1,0 +1,306 @@
+// Elementary functions over Vec<T>: exp and expm1 in parts, log1p, the tail of the normal
+// distribution, and arithmetic on pairs. Activations and the row operations are built from these.
+//
+// Every step is one IEEE operation in a fixed order, so that all instruction sets agree to the bit.
+#pragma once
+
+#include <stddef.h>
+
+namespace fastlayer {
+namespace FL_ISA {
+namespace {
+
+// Polynomials and split constants are made by bench/fit_polynomials.py; each polynomial is given
+// lowest power first with its interval, degree and relative error before rounding.
+template <typename T>
+struct MathConstants;
+template <>
+struct MathConstants<float> {
+  static constexpr float kMagic = 0x1.8p+23f;
+  static constexpr float kExpMin = -130.0f;
+  static constexpr float kExpArgMin = -104.0f, kExpArgMax = 89.0f;
+  static constexpr float kScaleUp = 0x1p+64f, kScaleDown = 0x1p-64f;
+  static constexpr float kTanhMax = 10.0f;
+  static constexpr float kTinyArg = -20.0f;
+  static constexpr float kLinearArg = 64.0f;
+  static constexpr float kCeluTiny = 0x1p-26f;
+  static constexpr float kExpm1Max = 88.0f;
+  static constexpr float kInteger = 0x1p+23f, kExponentBias = 127.0f;
+  static constexpr float kGeluMax = 14.5f;
+  static constexpr float kGeluTanhMax = 11.0f;
+  static constexpr float kLog2e = 0x1.715476p+0f;
+  static constexpr float kLn2Hi = 0x1.62e43p-1f, kLn2Lo = -0x1.05c61p-29f;
+  static constexpr float kGeluAHi = 0x1.988454p+0f, kGeluALo = -0x1.857936p-25f;
+  static constexpr float kGeluBHi = 0x1.2444f2p-4f, kGeluBLo = 0x1.49b16ap-29f;
+  static constexpr float kSeluScaleHi = 0x1.0cfabcp+0f, kSeluScaleLo = 0x1.6a9114p-24f;
+  static constexpr float kSeluScaleAlphaHi = 0x1.c212ccp+0f, kSeluScaleAlphaLo = 0x1.903c0cp-26f;
+  // [-0.34691, 0.34691], degree 4, error 2^-30.27
+  static constexpr float kExp[] = {0x1.555556p-3f, 0x1.555518p-5f, 0x1.1110f6p-7f, 0x1.6d117ap-10f,
+                                   0x1.a0f8dp-13f};
+  // [0, 1/9], degree 4, error 2^-29.96
+  static constexpr float kLog[] = {0x1.555556p-1f, 0x1.9998d4p-2f, 0x1.24c926p-2f, 0x1.bc8cf8p-3f,
+                                   0x1.dba26p-3f};
+  // [-1, 0.56757], degree 11, error 2^-25.24
+  static constexpr float kTailHi = 0x1.82b4bcp-1f, kTailLo = -0x1.c69dfep-27f;
+  static constexpr float kTail[] = {-0x1.373e3ap-1f,  0x1.8c6dbep-2f,  -0x1.7dff28p-3f,
+                                    0x1.eec5f2p-5f,   -0x1.ee2892p-8f, -0x1.c8a3e6p-9f,
+                                    0x1.ab09acp-10f,  0x1.34176cp-13f, -0x1.cc12ecp-13f,
+                                    -0x1.255ef8p-16f, 0x1.de7098p-17f};
+  // [-1, 0.56757], degree 3, error 2^-5.444
+  static constexpr float kTailSlope[] = {0x1.5b4f78p+0f, -0x1.eb6042p+0f, 0x1.d48bp+0f,
+                                         -0x1.43bad6p+0f};
+};
+template <>
+struct MathConstants<double> {
+  static constexpr double kMagic = 0x1.8p+52;
+  static constexpr double kExpMin = -870.0;
+  static constexpr double kExpArgMin = -746.0, kExpArgMax = 710.0;
+  static constexpr double kScaleUp = 0x1p+256, kScaleDown = 0x1p-256;
+  static constexpr double kTanhMax = 20.0;
+  static constexpr double kTinyArg = -40.0;
+  static constexpr double kLinearArg = 64.0;
+  static constexpr double kCeluTiny = 0x1p-55;
+  static constexpr double kExpm1Max = 709.0;
+  static constexpr double kInteger = 0x1p+52, kExponentBias = 1023.0;
+  static constexpr double kGeluMax = 39.0;
+  static constexpr double kGeluTanhMax = 21.75;
+  static constexpr double kLog2e = 0x1.71547652b82fep+0;
+  static constexpr double kLn2Hi = 0x1.62e42fefa39efp-1, kLn2Lo = 0x1.abc9e3b39803fp-56;
+  static constexpr double kGeluAHi = 0x1.9884533d43651p+0, kGeluALo = -0x1.cbc0d30ebfd15p-54;
+  static constexpr double kGeluBHi = 0x1.2444f2a4d8b4bp-4, kGeluBLo = -0x1.6c843a29d1c7p-61;
+  static constexpr double kSeluScaleHi = 0x1.0cfabd6a91132p+0, kSeluScaleLo = 0x1.6fc7d272f2695p-55;
+  static constexpr double kSeluScaleAlphaHi = 0x1.c212cc640f031p+0,
+                          kSeluScaleAlphaLo = 0x1.05161b045a1fep-56;
+  // [-0.34691, 0.34691], degree 9, error 2^-59.83
+  static constexpr double kExp[] = {
+      0x1.5555555555556p-3,  0x1.5555555555555p-5,  0x1.11111111109a6p-7,  0x1.6c16c16c167dap-10,
+      0x1.a01a01a7ce75dp-13, 0x1.a01a01a480ee6p-16, 0x1.71de0d863c737p-19, 0x1.27e4e1dd94aefp-22,
+      0x1.af39091a8441ap-26, 0x1.1f67160206a4dp-29};
+  // [0, 1/9], degree 10, error 2^-58.73
+  static constexpr double kLog[] = {
+      0x1.5555555555555p-1, 0x1.9999999999944p-2, 0x1.2492492499d46p-2, 0x1.c71c71bedea97p-3,
+      0x1.745d19937b1fcp-3, 0x1.3b13515f6f9efp-3, 0x1.111abdc8abe16p-3, 0x1.e0a2d581ab68fp-4,
+      0x1.bc37f0140c19ep-4, 0x1.32e0d25c9c761p-4, 0x1.401d3e65cdc48p-3};
+  // [-1, 0.81395], degree 24, error 2^-56.06
+  static constexpr double kTailHi = 0x1.82b4bb8c94dcep-1, kTailLo = -0x1.a1656caab995fp-56;
+  static constexpr double kTail[] = {
+      -0x1.373e3a893c28ap-1,  0x1.8c6dbf2cfc2b1p-2,   -0x1.7dff2bff683b4p-3,
+      0x1.eec4cc3e4d7f2p-5,   -0x1.ee2761047889ep-8,  -0x1.c81719d5c10dcp-9,
+      0x1.ab825fbf65b69p-10,  0x1.17a4ae851932ep-13,  -0x1.e4a424fd84275p-13,
+      -0x1.001edbcd0e89ap-19, 0x1.26d08f65c4ff2p-15,  0x1.80baa16a9c2aap-21,
+      -0x1.8d49ebe4a9497p-18, -0x1.51fb943c2c413p-21, 0x1.122a5f17fbb8dp-20,
+      0x1.23872292c6acap-22,  -0x1.4c4352d9063e7p-23, -0x1.6d3f0e7e5e128p-24,
+      0x1.c2d4773d6ec89p-27,  0x1.4c5f1038eb0b5p-26,  0x1.0df9a2d22ac96p-29,
+      -0x1.4c20ba116ea25p-29, -0x1.8f97cbc9023ffp-31, -0x1.f675af45fb0dp-37};
+  // [-1, 0.81395], degree 3, error 2^-4.289
+  static constexpr double kTailSlope[] = {0x1.56bf5669758a5p+0, -0x1.f15d81270510fp+0,
+                                          0x1.f7123b44c3df2p+0, -0x1.1ce904fd2a341p+0};
+};
+
+// An unevaluated sum: h carries the value, l what h cannot hold.
+template <typename T>
+struct Pair {
+  Vec<T> h, l;
+};
+
+template <typename T>
+FL_INLINE Vec<T> constant(T value) {
+  return Vec<T>::set1(value);
+}
+
+template <typename T>
+FL_INLINE Vec<T> sign_bit() {
+  return Vec<T>::set1(T(-0.0));
+}
+template <typename T>
+FL_INLINE Vec<T> abs(Vec<T> x) {
+  return bit_andnot(sign_bit<T>(), x);
+}
+template <typename T>
+FL_INLINE Vec<T> negate(Vec<T> x) {
+  return bit_xor(sign_bit<T>(), x);
+}
+template <typename T>
+FL_INLINE Vec<T> negative_abs(Vec<T> x) {
+  return bit_or(sign_bit<T>(), x);
+}
+// The sign of `sign` on a magnitude that has none.
+template <typename T>
+FL_INLINE Vec<T> with_sign_of(Vec<T> magnitude, Vec<T> sign) {
+  return bit_or(magnitude, bit_and(sign_bit<T>(), sign));
+}
+
+// NaN passes through both: the comparison is false.
+template <typename T>
+FL_INLINE Vec<T> at_least(Vec<T> x, Vec<T> low) {
+  return select(less(x, low), low, x);
+}
+template <typename T>
+FL_INLINE Vec<T> at_most(Vec<T> x, Vec<T> high) {
+  return select(less(high, x), high, x);
+}
+
+// a + b exactly; fast_two_sum needs the exponent of a to be at least that of b, or a = 0.
+template <typename T>
+FL_INLINE Pair<T> fast_two_sum(Vec<T> a, Vec<T> b) {
+  const Vec<T> h = a + b;
+  return {h, b - (h - a)};
+}
+template <typename T>
+FL_INLINE Pair<T> two_sum(Vec<T> a, Vec<T> b) {
+  const Vec<T> h = a + b;
+  const Vec<T> v = h - a;
+  return {h, (a - (h - v)) + (b - v)};
+}
+template <typename T>
+FL_INLINE Pair<T> two_product(Vec<T> a, Vec<T> b) {
+  const Vec<T> h = a * b;
+  return {h, fma(a, b, negate(h))};
+}
+
+// n / d with a relative error of about eps^2, given |d.l| <= ulp(d.h).
+template <typename T>
+FL_INLINE Pair<T> divide(Pair<T> n, Pair<T> d) {
+  const Vec<T> inverse = constant(T(1)) / d.h;
+  const Vec<T> q = n.h * inverse;
+  const Vec<T> rest = fnma(q, d.l, fnma(q, d.h, n.h)) + n.l;
+  return {q, rest * inverse};
+}
+
+template <typename T, int N>
+FL_INLINE Vec<T> polynomial(const T (&coefficients)[N], Vec<T> x) {
+  Vec<T> p = constant(coefficients[N - 1]);
+  for (int i = N - 2; i >= 0; --i) p = fma(p, x, constant(coefficients[i]));
+  return p;
+}
+
+// e^x = 2^n (1 + u): n stands in the low bits of `shifted`, |u| < 0.42.
+template <typename T>
+struct ExpParts {
+  Vec<T> shifted, n;
+  Pair<T> u;
+};
+
+// e^(x + low) for |low| <= ulp(x) and any x whose n fits the exponent field's width.
+template <typename T>
+FL_INLINE ExpParts<T> exp_parts(Vec<T> x, Vec<T> low) {
+  using C = MathConstants<T>;
+  const Vec<T> magic = constant(C::kMagic);
+  const Vec<T> shifted = fma(x, constant(C::kLog2e), magic);
+  const Vec<T> n = shifted - magic;
+  // Exact: both terms are multiples of the last place of ln 2, and they nearly cancel.
+  const Vec<T> head = fnma(n, constant(C::kLn2Hi), x);
+  const Vec<T> tail = fnma(n, constant(C::kLn2Lo), low);
+  const Pair<T> r = fast_two_sum(head, tail);
+  // u = r + r^2 q(r) + r.l (1 + r), q = 1/2 + r kExp(r)
+  const Vec<T> q = fma(polynomial(C::kExp, r.h), r.h, constant(T(0.5)));
+  const Vec<T> w = fma(r.h, fma(r.h, q, r.l), r.l);
+  return {shifted, n, fast_two_sum(r.h, w)};
+}
+
+// 2^n times `unit`, a power of two, while the product is a normal number.
+template <typename T>
+FL_INLINE Vec<T> power_of_two(Vec<T> shifted, T unit) {
+  return bit_add(shift_left<Vec<T>::kMantissaBits>(shifted), constant(unit));
+}
+
+// 1 + u; the low part is not normalised.
+template <typename T>
+FL_INLINE Pair<T> mantissa(ExpParts<T> e) {
+  const Pair<T> m = fast_two_sum(constant(T(1)), e.u.h);
+  return {m.h, m.l + e.u.l};
+}
+
+// 2^n kScaleUp, for arguments in [kExpMin, 0]. Values are kept unscaled up to the end and then
+// multiplied by this and by kScaleDown, so that a subnormal result is rounded once.
+template <typename T>
+FL_INLINE Vec<T> scale_up(ExpParts<T> e) {
+  return power_of_two(e.shifted, MathConstants<T>::kScaleUp);
+}
+
+template <typename T>
+FL_INLINE Vec<T> exp(Vec<T> x) {
+  using C = MathConstants<T>;
+  const Vec<T> a = at_most(at_least(x, constant(C::kExpArgMin)), constant(C::kExpArgMax));
+  const ExpParts<T> e = exp_parts(a, Vec<T>::zero());
+  const Pair<T> m = mantissa(e);
+  // 2^n in two factors: n may lie beyond the exponents of normal numbers.
+  const Vec<T> half = fma(e.n, constant(T(0.5)), constant(C::kMagic));
+  const Vec<T> s1 = power_of_two(half, T(1));
+  const Vec<T> s2 = power_of_two(bit_sub(e.shifted, half), T(1));
+  return select(is_nan(x), x, (m.h + m.l) * s1 * s2);
+}
+
+// e^(x + low) for x + low in [kExpMin, 0], rounded once.
+template <typename T>
+FL_INLINE Vec<T> exp_nonpositive(Vec<T> x, Vec<T> low) {
+  const ExpParts<T> e = exp_parts(x, low);
+  const Pair<T> m = mantissa(e);
+  return (m.h + m.l) * scale_up(e) * constant(MathConstants<T>::kScaleDown);
+}
+
+// e^(x + low) - 1, accurate near 0 too, while 2^n is a normal number.
+template <typename T>
+FL_INLINE Pair<T> expm1(Vec<T> x, Vec<T> low) {
+  const ExpParts<T> e = exp_parts(x, low);
+  const Vec<T> s = power_of_two(e.shifted, T(1));
+  const Vec<T> c = s - constant(T(1));
+  const Vec<T> h = fma(s, e.u.h, c);
+  return {h, fma(s, e.u.l, fma(s, e.u.h, c - h))};
+}
+
+// log(1 + f) for f in [0, 1].
+template <typename T>
+FL_INLINE Pair<T> log1p(Pair<T> f) {
+  Pair<T> d = fast_two_sum(constant(T(2)), f.h);
+  d.l = d.l + f.l;
+  const Pair<T> s = divide(f, d);
+  const Vec<T> z = s.h * s.h;
+  const Vec<T> p = polynomial(MathConstants<T>::kLog, z);
+  return {s.h + s.h, fma(s.h * z, p, s.l + s.l)};
+}
+
+// log(1 + f) for a normalised f >= 0.
+template <typename T>
+FL_INLINE Pair<T> log1p_any(Pair<T> f) {
+  using C = MathConstants<T>;
+  using V = Vec<T>;
+  const V one = constant(T(1));
+  Pair<T> sum = two_sum(one, f.h);
+  sum.l = sum.l + f.l;
+  // Where f > 1: sum = 2^n (1 + reduced), 0 <= reduced < 1.
+  const V exponent = bit_and(sum.h, constant(static_cast<T>(__builtin_inf())));
+  const V inverse = bit_sub(bit_add(one, one), exponent);
+  const Pair<T> reduced = fast_two_sum(fma(sum.h, inverse, negate(one)), sum.l * inverse);
+  const V biased = bit_or(shift_right<V::kMantissaBits>(exponent), constant(C::kInteger));
+  const auto large = less(one, f.h);
+  const V n = select(large, biased - constant(C::kInteger + C::kExponentBias), V::zero());
+  const Pair<T> l = log1p(Pair<T>{select(large, reduced.h, f.h), select(large, reduced.l, f.l)});
+  const Pair<T> nln2 = two_product(n, constant(C::kLn2Hi));
+  const Pair<T> r = two_sum(nln2.h, l.h);
+  return {r.h, r.l + (fma(n, constant(C::kLn2Lo), nln2.l) + l.l)};
+}
+
+// Phi(-a) e^(a^2/2) for 0 <= a <= kGeluMax: the tail of the normal distribution without its
+// exponential. It is w F(s) with w = 1 / (a + 4) and s = 1 - 8 w, F smooth.
+template <typename T>
+FL_INLINE Pair<T> normal_tail(Vec<T> a) {
+  using C = MathConstants<T>;
+  const Vec<T> one = constant(T(1));
+  const Pair<T> d = two_sum(a, constant(T(4)));
+  const Vec<T> w = one / d.h;
+  const Vec<T> w_low = fnma(w, d.l, fnma(w, d.h, one)) * w;
+  const Vec<T> s = fnma(constant(T(8)), w, one);
+  const Vec<T> q = polynomial(C::kTail, s);
+  const Vec<T> c0 = constant(C::kTailHi);
+  const Vec<T> f = fma(s, q, c0);
+  const Vec<T> f_low = fma(s, q, c0 - f) + constant(C::kTailLo);
+  // What the rounding of w does to w F(1 - 8 w), to first order.
+  const Vec<T> slope = polynomial(C::kTailSlope, s);
+  const Pair<T> g = two_product(w, f);
+  return {g.h, fma(w, f_low, fma(w_low, slope, g.l))};
+}
+
+}  // namespace
+}  // namespace FL_ISA
+}  // namespace fastlayer
