@@ -195,7 +195,8 @@ FL_INLINE Vec<T> tanh(Vec<T> x) {
   const Vec<T> s = power_of_two(e.shifted, T(1));
   const Vec<T> c = one - s;
   const Vec<T> n = fnma(s, e.u.h, c);
-  const Vec<T> n_low = fnma(s, e.u.l, fnma(s, e.u.h, c - n));
+  const Vec<T> c_low = (one - c) - s;
+  const Vec<T> n_low = fnma(s, e.u.l, fnma(s, e.u.h, c - n) + c_low);
   const Vec<T> d = two - n;
   const Vec<T> d_low = ((two - d) - n) - n_low;
   const Pair<T> q = divide(Pair<T>{n, n_low}, Pair<T>{d, d_low});
@@ -237,33 +238,56 @@ FL_INLINE Vec<T> selu(Vec<T> x) {
   return select(less(x, Vec<T>::zero()), below, above);
 }
 
+// (h + l) / 6, rounded once.
+template <typename T>
+FL_INLINE Vec<T> sixth(Pair<T> p) {
+  const Vec<T> inverse = constant(T(1) / T(6));
+  const Vec<T> q = p.h * inverse;
+  return fma(fnma(q, constant(T(6)), p.h) + p.l, inverse, q);
+}
+
 template <typename T>
 FL_INLINE Vec<T> hardsigmoid(Vec<T> x) {
-  const Vec<T> six = constant(T(6));
-  return hardtanh(x + constant(T(3)), Vec<T>::zero(), six) / six;
+  const Vec<T> three = constant(T(3));
+  return sixth(fast_two_sum(three, hardtanh(x, negate(three), three)));
 }
 
 template <typename T>
 FL_INLINE Vec<T> hardswish(Vec<T> x) {
-  const Vec<T> finite = at_least(x, constant(T(-3)));
-  return finite * hardsigmoid(finite);
+  const Vec<T> three = constant(T(3));
+  const Vec<T> a = hardtanh(x, negate(three), three);
+  const Pair<T> t = fast_two_sum(three, a);
+  const Pair<T> p = two_product(a, t.h);
+  const Vec<T> y = sixth(Pair<T>{p.h, fma(a, t.l, p.l)});
+  return select(less(a, three), y, x);
 }
 
 template <typename T>
 FL_INLINE Vec<T> softsign(Vec<T> x) {
   // The bound only keeps inf / inf away; the quotient is 1 well before it.
   const Vec<T> a = at_most(abs(x), constant(T(0x1p+60)));
-  return select(is_nan(x), x, with_sign_of(a / (constant(T(1)) + a), x));
+  const Pair<T> q = divide(Pair<T>{a, Vec<T>::zero()}, two_sum(constant(T(1)), a));
+  return select(is_nan(x), x, with_sign_of(q.h + q.l, x));
 }
 
-// y[i] = f(x[i]); y may be x.
+// Up to kLanes elements; the lanes beyond `count` are 0 and are not stored.
+template <typename T>
+FL_INLINE Vec<T> load_up_to(const T* p, ptrdiff_t count) {
+  if (count >= Vec<T>::kLanes) return Vec<T>::load(p);
+  return Vec<T>::load_partial(p, static_cast<int>(count));
+}
+template <typename T>
+FL_INLINE void store_up_to(Vec<T> v, T* p, ptrdiff_t count) {
+  if (count >= Vec<T>::kLanes) return v.store(p);
+  v.store_partial(p, static_cast<int>(count));
+}
+
+// y[i] = f(x[i]); y may be x. One place calls f, so that it is always inlined, tail included.
 template <typename T, typename F>
 FL_INLINE void map(const T* x, T* y, ptrdiff_t n, F f) {
-  using V = Vec<T>;
-  ptrdiff_t i = 0;
-  for (; i + V::kLanes <= n; i += V::kLanes) f(V::load(x + i)).store(y + i);
-  const int rest = static_cast<int>(n - i);
-  if (rest > 0) f(V::load_partial(x + i, rest)).store_partial(y + i, rest);
+  for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
+    store_up_to(f(load_up_to(x + i, n - i)), y + i, n - i);
+  }
 }
 
 template <typename T>
@@ -325,41 +349,25 @@ void activation(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n) {
 
 template <typename T>
 void prelu(const T* x, const T* slope, T* y, ptrdiff_t n) {
-  using V = Vec<T>;
-  ptrdiff_t i = 0;
-  for (; i + V::kLanes <= n; i += V::kLanes) {
-    leaky_relu(V::load(x + i), V::load(slope + i)).store(y + i);
-  }
-  const int rest = static_cast<int>(n - i);
-  if (rest > 0) {
-    leaky_relu(V::load_partial(x + i, rest), V::load_partial(slope + i, rest))
-        .store_partial(y + i, rest);
+  for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
+    const Vec<T> v = load_up_to(x + i, n - i);
+    store_up_to(leaky_relu(v, load_up_to(slope + i, n - i)), y + i, n - i);
   }
 }
 
 template <typename T>
 void add(const T* x, const T* b, T* y, ptrdiff_t n) {
-  using V = Vec<T>;
-  ptrdiff_t i = 0;
-  for (; i + V::kLanes <= n; i += V::kLanes) (V::load(x + i) + V::load(b + i)).store(y + i);
-  const int rest = static_cast<int>(n - i);
-  if (rest > 0) {
-    (V::load_partial(x + i, rest) + V::load_partial(b + i, rest)).store_partial(y + i, rest);
+  for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
+    store_up_to(load_up_to(x + i, n - i) + load_up_to(b + i, n - i), y + i, n - i);
   }
 }
 
 template <typename T>
 void affine(const T* x, const T* scale, const T* shift, T* y, ptrdiff_t n) {
-  using V = Vec<T>;
-  ptrdiff_t i = 0;
-  for (; i + V::kLanes <= n; i += V::kLanes) {
-    fma(V::load(x + i), V::load(scale + i), V::load(shift + i)).store(y + i);
-  }
-  const int rest = static_cast<int>(n - i);
-  if (rest > 0) {
-    fma(V::load_partial(x + i, rest), V::load_partial(scale + i, rest),
-        V::load_partial(shift + i, rest))
-        .store_partial(y + i, rest);
+  for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
+    const Vec<T> v = load_up_to(x + i, n - i);
+    const Vec<T> result = fma(v, load_up_to(scale + i, n - i), load_up_to(shift + i, n - i));
+    store_up_to(result, y + i, n - i);
   }
 }
 

@@ -1,0 +1,250 @@
+// Operations over one row: softmax, log_softmax and the two normalisations.
+//
+// Element i is summed in lane i % kLine of one line of compensated chains, whatever the width of a
+// vector, and the lanes are joined by a fixed tree: the sums are the same on every instruction set.
+#pragma once
+
+#include <stddef.h>
+
+#include "activations.inc.hpp"
+#include "math.inc.hpp"
+#include "table.hpp"
+
+namespace fastlayer {
+namespace FL_ISA {
+namespace {
+
+template <typename T>
+constexpr int kLineVectors = static_cast<int>(kLine<T>) / Vec<T>::kLanes;
+
+template <typename T>
+struct Sum {
+  T h, l;
+};
+
+template <typename T>
+FL_INLINE Sum<T> join(Sum<T> a, Sum<T> b) {
+  const T h = a.h + b.h;
+  const T v = h - a.h;
+  return {h, ((a.h - (h - v)) + (b.h - v)) + (a.l + b.l)};
+}
+
+// One compensated sum for each lane of a line.
+template <typename T>
+struct LineSum {
+  Pair<T> chain[kLineVectors<T>];
+
+  FL_INLINE LineSum() {
+    for (Pair<T>& c : chain) c = {Vec<T>::zero(), Vec<T>::zero()};
+  }
+  FL_INLINE void add(int vector, Vec<T> x) {
+    const Pair<T> s = two_sum(chain[vector].h, x);
+    chain[vector] = {s.h, chain[vector].l + s.l};
+  }
+  // As a pair with |l| <= ulp(h).
+  FL_INLINE Sum<T> total() const {
+    T h[kLine<T>], l[kLine<T>];
+    for (int v = 0; v < kLineVectors<T>; ++v) {
+      chain[v].h.store(h + v * Vec<T>::kLanes);
+      chain[v].l.store(l + v * Vec<T>::kLanes);
+    }
+    for (int width = kLine<T> / 2; width > 0; width /= 2) {
+      for (int i = 0; i < width; ++i) {
+        const Sum<T> s = join(Sum<T>{h[i], l[i]}, Sum<T>{h[i + width], l[i + width]});
+        h[i] = s.h;
+        l[i] = s.l;
+      }
+    }
+    const T sum = h[0] + l[0];
+    return {sum, l[0] - (sum - h[0])};
+  }
+};
+
+// Calls body(i, vector) for each vector of a row, `vector` counting within its line.
+template <typename T, typename F>
+FL_INLINE void for_each_vector(ptrdiff_t n, F body) {
+  for (ptrdiff_t line = 0; line < n; line += kLine<T>) {
+    for (int v = 0; v < kLineVectors<T>; ++v) {
+      const ptrdiff_t i = line + v * Vec<T>::kLanes;
+      if (i < n) body(i, v);
+    }
+  }
+}
+
+// x[i, n) with the lanes beyond the row holding `filler`.
+template <typename T>
+FL_INLINE Vec<T> load_filled(const T* x, ptrdiff_t count, Vec<T> filler, Vec<T> lane) {
+  if (count >= Vec<T>::kLanes) return Vec<T>::load(x);
+  const int rest = static_cast<int>(count);
+  return select(less(lane, constant(static_cast<T>(rest))), Vec<T>::load_partial(x, rest), filler);
+}
+template <typename T>
+FL_INLINE Vec<T> lane_numbers() {
+  T numbers[Vec<T>::kLanes];
+  for (int i = 0; i < Vec<T>::kLanes; ++i) numbers[i] = static_cast<T>(i);
+  return Vec<T>::load(numbers);
+}
+
+template <typename T>
+FL_INLINE void fill_nan(T* y, ptrdiff_t n) {
+  // One NaN for all: the bits that arithmetic makes up differ between processors.
+  for (ptrdiff_t i = 0; i < n; ++i) y[i] = static_cast<T>(__builtin_nan(""));
+}
+
+template <typename T>
+constexpr T kInfinity = static_cast<T>(__builtin_inf());
+
+// The largest element; NaNs are passed over.
+template <typename T>
+FL_INLINE T row_maximum(const T* x, ptrdiff_t n, Vec<T> lane) {
+  const Vec<T> lowest = constant(-kInfinity<T>);
+  Vec<T> m[kLineVectors<T>];
+  for (Vec<T>& v : m) v = lowest;
+  for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
+    const Vec<T> e = load_filled(x + i, n - i, lowest, lane);
+    m[v] = select(less(m[v], e), e, m[v]);
+  });
+  T all[kLine<T>];
+  for (int v = 0; v < kLineVectors<T>; ++v) m[v].store(all + v * Vec<T>::kLanes);
+  for (int width = kLine<T> / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) all[i] = all[i] < all[i + width] ? all[i + width] : all[i];
+  }
+  return all[0];
+}
+
+// x - m as a pair, for x <= m.
+template <typename T>
+FL_INLINE Pair<T> below_maximum(Vec<T> x, Vec<T> m) {
+  return two_sum(x, negate(m));
+}
+
+template <typename T>
+FL_INLINE Vec<T> exp_clamped(Pair<T> d) {
+  const Vec<T> least = constant(MathConstants<T>::kExpMin);
+  const auto clamped = less(d.h, least);
+  return exp_nonpositive(select(clamped, least, d.h), select(clamped, Vec<T>::zero(), d.l));
+}
+
+template <typename T>
+void softmax(const T* x, T* y, ptrdiff_t n) {
+  using V = Vec<T>;
+  const V lane = lane_numbers<T>();
+  const V m = constant(row_maximum(x, n, lane));
+  LineSum<T> sums;
+  for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
+    // The lanes beyond the row add e^-inf = 0.
+    const V e =
+        exp_clamped(below_maximum(load_filled(x + i, n - i, constant(-kInfinity<T>), lane), m));
+    sums.add(v, e);
+    store_up_to(e, y + i, n - i);
+  });
+  const T total = sums.total().h;
+  if (!(total < kInfinity<T>)) return fill_nan(y, n);
+  const V sum = constant(total);
+  const V inverse = constant(T(1) / total);
+  map(y, y, n, [=](V e) {
+    const V q = e * inverse;
+    return fma(fnma(q, sum, e), inverse, q);
+  });
+}
+
+template <typename T>
+void log_softmax(const T* x, T* y, ptrdiff_t n) {
+  using V = Vec<T>;
+  const V lane = lane_numbers<T>();
+  const V m = constant(row_maximum(x, n, lane));
+  LineSum<T> sums;
+  for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
+    sums.add(
+        v, exp_clamped(below_maximum(load_filled(x + i, n - i, constant(-kInfinity<T>), lane), m)));
+  });
+  const Sum<T> total = sums.total();
+  if (!(total.h < kInfinity<T>)) return fill_nan(y, n);
+  // The maximum itself gave 1; without it the logarithm keeps its relative accuracy near 0.
+  const Pair<T> others = fast_two_sum(constant(total.h - T(1)), constant(total.l));
+  const Pair<T> log_sum = log1p_any(others);
+  const V zero = V::zero();
+  map(x, y, n, [=](V e) {
+    const Pair<T> d = below_maximum(e, m);
+    const Pair<T> r = two_sum(d.h, negate(log_sum.h));
+    const V low = r.l + (d.l - log_sum.l);
+    // Where an element is -inf the remainders are NaN.
+    return r.h + select(is_nan(low), zero, low);
+  });
+}
+
+// Scales that keep squares finite, tried in turn: almost every row is done by the first.
+template <typename T>
+constexpr T kRowScale = sizeof(T) == 4 ? T(0x1p-80) : T(0x1p-600);
+
+// sum(f(x[i])) with f(padding) left out.
+template <typename T, typename F>
+FL_INLINE T row_sum(const T* x, ptrdiff_t n, Vec<T> lane, F f) {
+  LineSum<T> sums;
+  for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
+    const Vec<T> e = f(load_up_to(x + i, n - i));
+    const ptrdiff_t rest = n - i < Vec<T>::kLanes ? n - i : Vec<T>::kLanes;
+    sums.add(v, select(less(lane, constant(static_cast<T>(rest))), e, Vec<T>::zero()));
+  });
+  return sums.total().h;
+}
+
+template <typename T>
+bool layer_norm_scaled(const T* x, const T* weight, const T* bias, T eps, T* y, ptrdiff_t n,
+                       T row_scale) {
+  using V = Vec<T>;
+  const V scale = constant(row_scale);
+  const V lane = lane_numbers<T>();
+  const T count = static_cast<T>(n);
+  const T mean_all = row_sum(x, n, lane, [=](V e) { return e * scale; }) / count;
+  const V mean = constant(mean_all);
+  const T squares = row_sum(x, n, lane, [=](V e) {
+    const V d = fma(e, scale, negate(mean));
+    return d * d;
+  });
+  if (!(squares < kInfinity<T>)) return false;
+  const V deviation = sqrt(constant(squares / count + eps * row_scale * row_scale));
+  const V inverse = constant(T(1)) / deviation;
+  for (ptrdiff_t i = 0; i < n; i += V::kLanes) {
+    const V d = fma(load_up_to(x + i, n - i), scale, negate(mean)) * inverse;
+    const V w = weight ? load_up_to(weight + i, n - i) : constant(T(1));
+    const V b = bias ? load_up_to(bias + i, n - i) : constant(T(-0.0));
+    store_up_to(fma(d, w, b), y + i, n - i);
+  }
+  return true;
+}
+
+template <typename T>
+void layer_norm(const T* x, const T* weight, const T* bias, T eps, T* y, ptrdiff_t n) {
+  if (layer_norm_scaled(x, weight, bias, eps, y, n, T(1))) return;
+  if (!layer_norm_scaled(x, weight, bias, eps, y, n, kRowScale<T>)) fill_nan(y, n);
+}
+
+template <typename T>
+bool rms_norm_scaled(const T* x, const T* weight, T eps, T* y, ptrdiff_t n, T row_scale) {
+  using V = Vec<T>;
+  const V scale = constant(row_scale);
+  const T squares = row_sum(x, n, lane_numbers<T>(), [=](V e) {
+    const V s = e * scale;
+    return s * s;
+  });
+  if (!(squares < kInfinity<T>)) return false;
+  const T mean = squares / static_cast<T>(n);
+  const V inverse = constant(T(1)) / sqrt(constant(mean + eps * row_scale * row_scale));
+  for (ptrdiff_t i = 0; i < n; i += V::kLanes) {
+    const V e = load_up_to(x + i, n - i) * scale * inverse;
+    const V w = weight ? load_up_to(weight + i, n - i) : constant(T(1));
+    store_up_to(e * w, y + i, n - i);
+  }
+  return true;
+}
+
+template <typename T>
+void rms_norm(const T* x, const T* weight, T eps, T* y, ptrdiff_t n) {
+  if (rms_norm_scaled(x, weight, eps, y, n, T(1))) return;
+  if (!rms_norm_scaled(x, weight, eps, y, n, kRowScale<T>)) fill_nan(y, n);
+}
+
+}  // namespace
+}  // namespace FL_ISA
+}  // namespace fastlayer

@@ -1,0 +1,168 @@
+// Packing and the dense kernel of every instruction set against reference_sum, bit for bit, with
+// all operands against inaccessible pages.
+#include <algorithm>
+#include <cmath>
+
+#include "../core/packed_weights.hpp"
+#include "../core/reference.hpp"
+#include "check.hpp"
+#include "tests.hpp"
+
+namespace fastlayer {
+namespace {
+
+struct Shape {
+  ptrdiff_t m, k, n;
+};
+
+const Shape kShapes[] = {
+    {1, 1, 1},     {1, 0, 5},     {3, 0, 20},    {1, 3, 8},     {2, 5, 15},
+    {3, 7, 16},    {4, 9, 17},    {5, 31, 31},   {6, 64, 33},   {7, 65, 40},
+    {8, 100, 50},  {9, 10, 64},   {10, 33, 65},  {11, 2, 100},  {12, 8, 129},
+    {13, 16, 7},   {14, 255, 32}, {15, 256, 9},  {16, 257, 48}, {17, 511, 5},
+    {29, 513, 35}, {43, 20, 10},  {1, 1000, 70}, {2, 1025, 1},  {300, 600, 18},
+};
+
+template <typename T>
+T reference(const Shape& s, const T* x, const T* w, T start, ptrdiff_t i, ptrdiff_t j) {
+  return reference_sum(start, x + i * s.k, 1, w + j * s.k, 1, s.k);
+}
+
+// Packed weights; then row-major (k, n) weights in place where whole lines allow it.
+template <typename T>
+void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool accumulate) {
+  constexpr ptrdiff_t L = kLine<T>;
+  const Kernels<T>& kern = kernels_of<T>(table);
+  Random random(static_cast<uint64_t>(s.m * 1000003 + s.k * 1009 + s.n));
+  const std::vector<T> x = random.numbers<T>(s.m * s.k), w = random.numbers<T>(s.n * s.k),
+                       bias = random.numbers<T>(s.n), before = random.numbers<T>(s.m * s.n);
+  Guarded<T> gx(x, at_end), gy(before, at_end);
+
+  const ptrdiff_t panels = (s.n + L - 1) / L, panel = (s.k + 1) * L;
+  Guarded<T> packed(panels * panel, at_end), gw(w, at_end);
+  for (ptrdiff_t p = 0; p < panels; ++p) {
+    const ptrdiff_t cols = std::min(L, s.n - p * L);
+    T* to = packed.data() + p * panel;
+    for (ptrdiff_t j = 0; j < L; ++j) to[j] = j < cols ? bias[p * L + j] : T(0);
+    kern.pack_panel(gw.data() + p * L * s.k, s.k, 1, cols, s.k, to + L);
+    for (ptrdiff_t kk = 0; kk < s.k; ++kk) {
+      for (ptrdiff_t j = 0; j < L; ++j) {
+        const T expected = j < cols ? w[(p * L + j) * s.k + kk] : T(0);
+        FL_CHECK(same_bits(to[L + kk * L + j], expected), "%s pack", table.name);
+      }
+    }
+  }
+
+  DenseArgs<T> d{};
+  d.m = s.m;
+  d.k = s.k;
+  d.cols = s.n;
+  d.x = gx.data();
+  d.ldx = s.k;
+  d.w = packed.data() + L;
+  d.panel_stride = d.bias_stride = panel;
+  d.line_stride = L;
+  d.bias = packed.data();
+  d.y = gy.data();
+  d.ldy = s.n;
+  d.accumulate = accumulate;
+  d.activation = {Activation::kIdentity, T(0), T(0)};
+  kern.dense(d);
+  for (ptrdiff_t i = 0; i < s.m; ++i) {
+    for (ptrdiff_t j = 0; j < s.n; ++j) {
+      const T start = accumulate ? before[i * s.n + j] : bias[j];
+      const T expected = reference(s, x.data(), w.data(), start, i, j);
+      FL_CHECK(same_bits(gy.data()[i * s.n + j], expected),
+               "%s %s m=%td k=%td n=%td (%td, %td): %a instead of %a", table.name, type_name<T>(),
+               s.m, s.k, s.n, i, j, double(gy.data()[i * s.n + j]), double(expected));
+    }
+  }
+
+  if (s.n % L != 0 || s.k == 0) return;
+  std::vector<T> transposed(w.size());
+  for (ptrdiff_t j = 0; j < s.n; ++j) {
+    for (ptrdiff_t kk = 0; kk < s.k; ++kk) transposed[kk * s.n + j] = w[j * s.k + kk];
+  }
+  Guarded<T> gt(transposed, at_end), y2(before, at_end);
+  d.w = gt.data();
+  d.line_stride = s.n;
+  d.panel_stride = d.bias_stride = L;
+  d.bias = bias.data();
+  d.y = y2.data();
+  kern.dense(d);
+  FL_CHECK(std::memcmp(gy.data(), y2.data(), sizeof(T) * s.m * s.n) == 0, "%s in place",
+           table.name);
+}
+
+// relu and leaky_relu in registers against the same functions over finished rows.
+template <typename T>
+void check_epilogue(const KernelTable& table, ActivationArgs<T> act) {
+  const Kernels<T>& kern = kernels_of<T>(table);
+  Random random(7);
+  const ptrdiff_t m = 19, k = 70, n = 45, L = kLine<T>;
+  std::vector<T> x = random.numbers<T>(m * k), w = random.numbers<T>((n + L) * k);
+  std::vector<T> sums(m * n), fused(m * n);
+  x[3] = INFINITY;
+  x[k + 1] = NAN;
+  const PackedWeights<T> packed(n, k, w.data(), k, 1, nullptr);
+  DenseArgs<T> d{};
+  d.m = m;
+  d.k = k;
+  d.cols = n;
+  d.x = x.data();
+  d.ldx = k;
+  d.w = packed.weight_lines(0);
+  d.panel_stride = d.bias_stride = packed.panel_stride();
+  d.line_stride = L;
+  d.bias = packed.bias_line(0);
+  d.y = sums.data();
+  d.ldy = n;
+  d.activation = {Activation::kIdentity, T(0), T(0)};
+  kern.dense(d);
+  kern.activation(act, sums.data(), sums.data(), m * n);
+  d.y = fused.data();
+  d.activation = act;
+  kern.dense(d);
+  FL_CHECK(std::memcmp(sums.data(), fused.data(), sizeof(T) * m * n) == 0, "%s %s epilogue %d",
+           table.name, type_name<T>(), int(act.kind));
+}
+
+template <typename T>
+void check_table(const KernelTable& table) {
+  for (const Shape& s : kShapes) {
+    for (const bool at_end : {false, true}) {
+      for (const bool accumulate : {false, true}) check_shape<T>(table, s, at_end, accumulate);
+    }
+  }
+  for (int kind = 0; kind < kActivationCount; ++kind) {
+    const auto activation = static_cast<Activation>(kind);
+    if (is_row_wise(activation)) continue;
+    check_epilogue<T>(table, {activation, T(0.25), T(20)});
+  }
+}
+
+template <typename T>
+void check_round_trip() {
+  Random random(3);
+  for (const Shape& s : kShapes) {
+    const std::vector<T> w = random.numbers<T>(s.n * s.k), bias = random.numbers<T>(s.n);
+    const PackedWeights<T> packed(s.n, s.k, w.data(), s.k, 1, bias.data());
+    std::vector<T> w2(w.size()), bias2(bias.size());
+    packed.unpack(w2.data());
+    packed.unpack_bias(bias2.data());
+    FL_CHECK(w == w2 && bias == bias2, "round trip n=%td k=%td", s.n, s.k);
+  }
+}
+
+}  // namespace
+
+void test_dense() {
+  check_round_trip<float>();
+  check_round_trip<double>();
+  for (const KernelTable* table : supported_tables()) {
+    check_table<float>(*table);
+    check_table<double>(*table);
+  }
+}
+
+}  // namespace fastlayer

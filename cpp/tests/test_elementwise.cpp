@@ -1,0 +1,146 @@
+// Element-wise and row kernels: every instruction set gives the scalar kernels' bits, for every
+// length of tail, in place and out of place, without touching a byte beyond the array.
+#include <cmath>
+#include <limits>
+
+#include "check.hpp"
+#include "tests.hpp"
+
+namespace fastlayer {
+namespace {
+
+constexpr ptrdiff_t kMaxLength = 67;
+
+// Random bit patterns (every exponent, NaN and subnormals among them), ordinary numbers and
+// specials.
+template <typename T>
+std::vector<T> values(ptrdiff_t n, uint64_t seed) {
+  const T specials[] = {T(0),
+                        -T(0),
+                        std::numeric_limits<T>::infinity(),
+                        -std::numeric_limits<T>::infinity(),
+                        std::numeric_limits<T>::quiet_NaN(),
+                        std::numeric_limits<T>::denorm_min(),
+                        std::numeric_limits<T>::max(),
+                        std::numeric_limits<T>::lowest(),
+                        T(-3),
+                        T(3)};
+  Random random(seed);
+  std::vector<T> v(static_cast<size_t>(n));
+  for (T& x : v) {
+    const uint64_t bits = random.next();
+    switch (random.next() % 4) {
+      case 0:
+        std::memcpy(&x, &bits, sizeof(T));
+        break;
+      case 1:
+        x = specials[bits % 10];
+        break;
+      default:
+        x = random.number<T>() * T(bits % 2 == 0 ? 2 : 30);
+    }
+  }
+  return v;
+}
+
+// NaN payloads are not part of the promise: any NaN equals any other.
+template <typename T>
+void expect_same(const T* a, const T* b, ptrdiff_t n, const char* isa, const char* what,
+                 int detail) {
+  for (ptrdiff_t i = 0; i < n; ++i) {
+    const bool both_nan = std::isnan(a[i]) && std::isnan(b[i]);
+    FL_CHECK(both_nan || same_bits(a[i], b[i]), "%s %s %s %d at %td of %td: %a instead of %a", isa,
+             type_name<T>(), what, detail, i, n, double(a[i]), double(b[i]));
+  }
+}
+
+// f(kernels, x, y, n) on guarded memory for each length, against the scalar table.
+template <typename T, typename F>
+void check(const KernelTable& table, const char* what, int detail, F f) {
+  for (ptrdiff_t n = 0; n <= kMaxLength; ++n) {
+    const std::vector<T> x = values<T>(n, static_cast<uint64_t>(n * 131 + detail));
+    std::vector<T> expected(x.size());
+    f(kernels_of<T>(scalar::kTable), x.data(), expected.data(), n);
+    for (const bool at_end : {false, true}) {
+      Guarded<T> from(x, at_end), to(n, at_end);
+      f(kernels_of<T>(table), from.data(), to.data(), n);
+      expect_same(to.data(), expected.data(), n, table.name, what, detail);
+      f(kernels_of<T>(table), from.data(), from.data(), n);
+      expect_same(from.data(), expected.data(), n, table.name, what, detail);
+    }
+  }
+}
+
+template <typename T>
+void check_table(const KernelTable& table) {
+  for (int kind = 0; kind < kActivationCount; ++kind) {
+    if (is_row_wise(static_cast<Activation>(kind))) continue;
+    const ActivationArgs<T> act = {static_cast<Activation>(kind), T(0.75), T(20)};
+    check<T>(table, "activation", kind, [&](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
+      k.activation(act, x, y, n);
+    });
+  }
+  const std::vector<T> a = values<T>(kMaxLength, 1), b = values<T>(kMaxLength, 2);
+  const auto with_vectors = [&](const char* what, auto f) {
+    check<T>(table, what, 0, [&](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
+      const std::vector<T> an(a.begin(), a.begin() + n), bn(b.begin(), b.begin() + n);
+      Guarded<T> ga(an, true), gb(bn, true);
+      f(k, x, ga.data(), gb.data(), y, n);
+    });
+  };
+  with_vectors("prelu", [](auto& k, const T* x, const T* va, const T*, T* y, ptrdiff_t n) {
+    k.prelu(x, va, y, n);
+  });
+  with_vectors("add", [](auto& k, const T* x, const T* va, const T*, T* y, ptrdiff_t n) {
+    k.add(x, va, y, n);
+  });
+  with_vectors("affine", [](auto& k, const T* x, const T* va, const T* vb, T* y, ptrdiff_t n) {
+    k.affine(x, va, vb, y, n);
+  });
+  with_vectors("layer_norm", [](auto& k, const T* x, const T* va, const T* vb, T* y, ptrdiff_t n) {
+    k.layer_norm(x, va, vb, T(1e-5), y, n);
+  });
+  with_vectors("layer_norm plain", [](auto& k, const T* x, const T*, const T*, T* y, ptrdiff_t n) {
+    k.layer_norm(x, nullptr, nullptr, T(1e-5), y, n);
+  });
+  with_vectors("rms_norm", [](auto& k, const T* x, const T* va, const T*, T* y, ptrdiff_t n) {
+    k.rms_norm(x, va, T(1e-6), y, n);
+  });
+  check<T>(table, "softmax", 0,
+           [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) { k.softmax(x, y, n); });
+  check<T>(table, "log_softmax", 0,
+           [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) { k.log_softmax(x, y, n); });
+}
+
+// Finite rows: the special values above make most rows of the row kernels NaN.
+template <typename T>
+void check_finite_rows(const KernelTable& table) {
+  Random random(11);
+  for (ptrdiff_t n : {1, 2, 10, 16, 17, 33, 64, 100, 257, 1000}) {
+    std::vector<T> x = random.numbers<T>(n), y(x.size()), expected(x.size());
+    for (T& v : x) v *= T(10);
+    const auto compare = [&](const char* what, auto f) {
+      f(kernels_of<T>(scalar::kTable), expected.data());
+      f(kernels_of<T>(table), y.data());
+      expect_same(y.data(), expected.data(), n, table.name, what, 0);
+    };
+    compare("softmax", [&](auto& k, T* to) { k.softmax(x.data(), to, n); });
+    compare("log_softmax", [&](auto& k, T* to) { k.log_softmax(x.data(), to, n); });
+    compare("layer_norm",
+            [&](auto& k, T* to) { k.layer_norm(x.data(), nullptr, nullptr, T(1e-5), to, n); });
+    compare("rms_norm", [&](auto& k, T* to) { k.rms_norm(x.data(), nullptr, T(1e-6), to, n); });
+  }
+}
+
+}  // namespace
+
+void test_elementwise() {
+  for (const KernelTable* table : supported_tables()) {
+    check_table<float>(*table);
+    check_table<double>(*table);
+    check_finite_rows<float>(*table);
+    check_finite_rows<double>(*table);
+  }
+}
+
+}  // namespace fastlayer

@@ -1,0 +1,129 @@
+// The executor: residuals, in-place operations and converted ends give what the operations give one
+// after the other, under every plan.
+#include "../core/network.hpp"
+#include "../core/threads.hpp"
+#include "check.hpp"
+#include "tests.hpp"
+
+namespace fastlayer {
+namespace {
+
+template <typename T>
+RowsView view_of(std::vector<T>& v, ptrdiff_t rows, ptrdiff_t cols) {
+  const ptrdiff_t size = sizeof(T);
+  RowsView view;
+  view.data = reinterpret_cast<char*>(v.data());
+  view.dtype = dtype_of<T>();
+  view.rows = view.shape[0] = rows;
+  view.cols = cols;
+  view.col_stride = size;
+  view.leading = 1;
+  view.strides[0] = cols * size;
+  return view;
+}
+
+template <typename T>
+RowsView transposed_view_of(std::vector<T>& v, ptrdiff_t rows, ptrdiff_t cols) {
+  RowsView view = view_of(v, rows, cols);
+  view.col_stride = rows * static_cast<ptrdiff_t>(sizeof(T));
+  view.strides[0] = sizeof(T);
+  return view;
+}
+
+template <typename T>
+std::shared_ptr<const PackedWeights<T>> weights(Random& random, ptrdiff_t n, ptrdiff_t k) {
+  const std::vector<T> w = random.numbers<T>(n * k), b = random.numbers<T>(n);
+  return std::make_shared<const PackedWeights<T>>(n, k, w.data(), k, 1, b.data());
+}
+
+template <typename T>
+ActivationArgs<T> act(Activation kind) {
+  return {kind, T(0), T(0)};
+}
+
+// dense 20 -> 33 relu, residual(layer norm, dense 33 -> 33 tanh, residual(dense)), softmax, dense
+// -> 5
+template <typename T>
+void build(Network<T>& net) {
+  Random random(5);
+  net.dense(weights<T>(random, 33, 20), act<T>(Activation::kRelu));
+  net.begin_residual();
+  net.vector_op(OpKind::kLayerNorm, AlignedArray<T>(), AlignedArray<T>(), T(1e-5));
+  net.dense(weights<T>(random, 33, 33), act<T>(Activation::kTanh));
+  net.begin_residual();
+  net.dense(weights<T>(random, 33, 33), act<T>(Activation::kIdentity));
+  net.end_residual();
+  net.end_residual();
+  net.activation(act<T>(Activation::kSoftmax));
+  net.dense(weights<T>(random, 5, 33), act<T>(Activation::kIdentity));
+  net.finish();
+}
+
+// The same, operation by operation on plain arrays.
+template <typename T>
+std::vector<T> plain(std::vector<T> x, ptrdiff_t m) {
+  Random random(5);
+  const Kernels<T>& kern = kernels<T>();
+  const auto dense = [&](const std::vector<T>& from, ptrdiff_t n, ptrdiff_t k, Activation kind) {
+    Network<T> one(k);
+    one.dense(weights<T>(random, n, k), act<T>(kind));
+    one.finish();
+    std::vector<T> input = from, y(static_cast<size_t>(m * n));
+    one.run(view_of(input, m, k), view_of(y, m, n), one.plan(m, 1));
+    return y;
+  };
+  const std::vector<T> a = dense(x, 33, 20, Activation::kRelu);
+  std::vector<T> b(a.size());
+  for (ptrdiff_t i = 0; i < m; ++i) {
+    kern.layer_norm(a.data() + i * 33, nullptr, nullptr, T(1e-5), b.data() + i * 33, 33);
+  }
+  const std::vector<T> c = dense(b, 33, 33, Activation::kTanh);
+  std::vector<T> d = dense(c, 33, 33, Activation::kIdentity);
+  for (size_t i = 0; i < d.size(); ++i) d[i] = (d[i] + c[i]) + a[i];
+  for (ptrdiff_t i = 0; i < m; ++i) kern.softmax(d.data() + i * 33, d.data() + i * 33, 33);
+  return dense(d, 5, 33, Activation::kIdentity);
+}
+
+template <typename T>
+void check_network() {
+  Network<T> net(20);
+  build(net);
+  for (ptrdiff_t m : {1, 2, 13, 14, 40, 129}) {
+    Random random(static_cast<uint64_t>(m));
+    std::vector<T> x = random.numbers<T>(m * 20);
+    const std::vector<T> expected = plain(x, m);
+    std::vector<T> xt(x.size());
+    for (ptrdiff_t i = 0; i < m; ++i) {
+      for (ptrdiff_t j = 0; j < 20; ++j) xt[j * m + i] = x[i * 20 + j];
+    }
+    for (const bool columns : {false, true}) {
+      for (ptrdiff_t block : {m, ptrdiff_t(1), ptrdiff_t(5)}) {
+        for (int threads : {1, 2, 3}) {
+          if (threads > 1 && !has_openmp()) continue;
+          Plan plan{};
+          plan.split_columns = columns;
+          plan.row_block = columns ? m : block;
+          plan.blocks = (m + plan.row_block - 1) / plan.row_block;
+          plan.threads = threads;
+          std::vector<T> y(static_cast<size_t>(m * 5)), yt(y.size());
+          net.run(view_of(x, m, 20), view_of(y, m, 5), plan);
+          net.run(transposed_view_of(xt, m, 20), transposed_view_of(yt, m, 5), plan);
+          for (ptrdiff_t i = 0; i < m * 5; ++i) {
+            const T transposed = yt[i % 5 * m + i / 5];
+            FL_CHECK(same_bits(y[i], expected[i]) && same_bits(transposed, expected[i]),
+                     "m=%td columns=%d block=%td threads=%d at %td", m, columns, block, threads, i);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void test_network() {
+  check_network<float>();
+  check_network<double>();
+}
+
+}  // namespace fastlayer

@@ -1,0 +1,47 @@
+// Plans cover every row once, and use threads only where there is work for them.
+#include "../core/plan.hpp"
+
+#include "check.hpp"
+#include "tests.hpp"
+
+namespace fastlayer {
+namespace {
+
+constexpr Caches kDesktop = {32 * 1024, 1024 * 1024, 32 * 1024 * 1024};
+
+Work dense_work(ptrdiff_t k, ptrdiff_t n) {
+  Work work{};
+  work.macs_per_row = n * k;
+  work.weight_bytes = static_cast<size_t>(n * (k + 1)) * 4;
+  work.scratch_row_bytes = static_cast<size_t>(n) * 4;
+  work.widest_panels = (n + 15) / 16;
+  work.element = 4;
+  work.tile_rows = 14;
+  return work;
+}
+
+}  // namespace
+
+void test_plan() {
+  for (ptrdiff_t width : {3, 10, 64, 512, 4096}) {
+    const Work work = dense_work(width, width);
+    for (int threads : {1, 2, 3, 16}) {
+      for (ptrdiff_t m = 1; m < 5000; m = m * 5 / 4 + 1) {
+        const Plan p = make_plan(m, work, kDesktop, threads);
+        FL_CHECK(p.threads >= 1 && p.threads <= threads, "width=%td m=%td", width, m);
+        FL_CHECK(
+            p.row_block >= 1 && p.row_block * p.blocks >= m && p.row_block * (p.blocks - 1) < m,
+            "width=%td m=%td block=%td blocks=%td", width, m, p.row_block, p.blocks);
+        FL_CHECK(!p.split_columns || p.blocks == 1, "width=%td m=%td", width, m);
+        FL_CHECK(p.split_columns || p.threads <= p.blocks, "width=%td m=%td", width, m);
+      }
+    }
+  }
+  FL_CHECK(make_plan(1, dense_work(64, 64), kDesktop, 16).threads == 1, "tiny work, one thread");
+  FL_CHECK(make_plan(4096, dense_work(512, 512), kDesktop, 2).threads == 2, "large work, all");
+  FL_CHECK(make_plan(1, dense_work(4096, 4096), kDesktop, 2).split_columns, "one row, columns");
+  FL_CHECK(!make_plan(4096, dense_work(512, 512), kDesktop, 2).split_columns, "many rows, rows");
+  FL_CHECK(threads_for(0, 8) == 1 && threads_for(1e12, 8) == 8, "threads_for");
+}
+
+}  // namespace fastlayer

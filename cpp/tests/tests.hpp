@@ -1,0 +1,25 @@
+// The subjects that main.cpp can run.
+#pragma once
+
+#include "../core/cpu.hpp"
+
+namespace fastlayer {
+
+void test_dense();
+void test_elementwise();
+void test_network();
+void test_plan();
+void test_golden(const char* path, bool write);
+
+template <typename T>
+const Kernels<T>& kernels_of(const KernelTable& table);
+template <>
+inline const Kernels<float>& kernels_of<float>(const KernelTable& table) {
+  return table.f32;
+}
+template <>
+inline const Kernels<double>& kernels_of<double>(const KernelTable& table) {
+  return table.f64;
+}
+
+}  // namespace fastlayer
