@@ -33,22 +33,20 @@ const int g_fork_handler = pthread_atfork(nullptr, nullptr, &in_child);
 
 // Flush-to-zero and rounding are per thread: workers compute with the caller's, so that every row
 // of a call is treated alike.
-class FloatMode {
- public:
 #if defined(__SSE__)
-  static unsigned current() { return _mm_getcsr(); }
-  explicit FloatMode(unsigned mode) : saved_(_mm_getcsr()) { _mm_setcsr(mode); }
-  ~FloatMode() { _mm_setcsr(saved_); }
+unsigned long float_mode() { return _mm_getcsr(); }
+void set_float_mode(unsigned long mode) { _mm_setcsr(static_cast<unsigned>(mode)); }
+#elif defined(__aarch64__)
+unsigned long float_mode() {
+  unsigned long mode;
+  __asm__ __volatile__("mrs %0, fpcr" : "=r"(mode));
+  return mode;
+}
+void set_float_mode(unsigned long mode) { __asm__ __volatile__("msr fpcr, %0" : : "r"(mode)); }
 #else
-  static unsigned current() { return 0; }
-  explicit FloatMode(unsigned mode) : saved_(mode) {}
+unsigned long float_mode() { return 0; }
+void set_float_mode(unsigned long) {}
 #endif
-  FloatMode(const FloatMode&) = delete;
-  FloatMode& operator=(const FloatMode&) = delete;
-
- private:
-  unsigned saved_;
-};
 
 }  // namespace
 
@@ -87,11 +85,13 @@ void run_parallel(int threads, void (*body)(void* context, int thread), void* co
   }
   g_team_started.store(true, std::memory_order_relaxed);
   g_regions.fetch_add(1, std::memory_order_relaxed);
-  const unsigned mode = FloatMode::current();
+  const unsigned long mode = float_mode();
 #pragma omp parallel num_threads(threads)
   {
-    const FloatMode guard(mode);
+    const unsigned long own = float_mode();
+    if (own != mode) set_float_mode(mode);
     body(context, omp_get_thread_num());
+    if (own != mode) set_float_mode(own);
   }
 }
 

@@ -21,7 +21,8 @@ FL_INLINE Vec<T> leaky_relu(Vec<T> x, Vec<T> slope) {
 }
 template <typename T>
 FL_INLINE Vec<T> hardtanh(Vec<T> x, Vec<T> low, Vec<T> high) {
-  return at_most(at_least(x, low), high);
+  const Vec<T> y = select(less(x, low), low, x);
+  return select(less(high, y), high, y);
 }
 
 // x times a factor h + l that is below 1, times `scale` where x < 0. A NaN, and a zero with its
@@ -194,9 +195,10 @@ FL_INLINE Vec<T> tanh(Vec<T> x) {
   const ExpParts<T> e = exp_parts(minus_a + minus_a, Vec<T>::zero());
   const Vec<T> s = power_of_two(e.shifted, T(1));
   const Vec<T> c = one - s;
-  const Vec<T> n = fnma(s, e.u.h, c);
   const Vec<T> c_low = (one - c) - s;
-  const Vec<T> n_low = fnma(s, e.u.l, fnma(s, e.u.h, c - n) + c_low);
+  const Pair<T> u = fast_two_sum(e.r, e.w);
+  const Vec<T> n = fnma(s, u.h, c);
+  const Vec<T> n_low = fnma(s, u.l, fnma(s, u.h, c - n) + c_low);
   const Vec<T> d = two - n;
   const Vec<T> d_low = ((two - d) - n) - n_low;
   const Pair<T> q = divide(Pair<T>{n, n_low}, Pair<T>{d, d_low});

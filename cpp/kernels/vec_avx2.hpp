@@ -133,6 +133,12 @@ FL_INLINE __m256d is_nan(VecD a) { return _mm256_cmp_pd(a.r, a.r, _CMP_UNORD_Q);
 FL_INLINE VecF select(__m256 m, VecF yes, VecF no) { return {_mm256_blendv_ps(no.r, yes.r, m)}; }
 FL_INLINE VecD select(__m256d m, VecD yes, VecD no) { return {_mm256_blendv_pd(no.r, yes.r, m)}; }
 
+// max and min return their second operand where either is NaN.
+FL_INLINE VecF at_least(VecF x, VecF bound) { return {_mm256_max_ps(bound.r, x.r)}; }
+FL_INLINE VecD at_least(VecD x, VecD bound) { return {_mm256_max_pd(bound.r, x.r)}; }
+FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm256_min_ps(bound.r, x.r)}; }
+FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm256_min_pd(bound.r, x.r)}; }
+
 }  // namespace
 }  // namespace avx2
 }  // namespace fastlayer

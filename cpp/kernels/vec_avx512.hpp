@@ -133,6 +133,12 @@ FL_INLINE VecD select(__mmask8 m, VecD yes, VecD no) {
   return {_mm512_mask_blend_pd(m, no.r, yes.r)};
 }
 
+// max and min return their second operand where either is NaN.
+FL_INLINE VecF at_least(VecF x, VecF bound) { return {_mm512_max_ps(bound.r, x.r)}; }
+FL_INLINE VecD at_least(VecD x, VecD bound) { return {_mm512_max_pd(bound.r, x.r)}; }
+FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm512_min_ps(bound.r, x.r)}; }
+FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm512_min_pd(bound.r, x.r)}; }
+
 }  // namespace
 }  // namespace avx512
 }  // namespace fastlayer

@@ -130,6 +130,11 @@ FL_INLINE uint64x2_t is_nan(VecD a) {
 FL_INLINE VecF select(uint32x4_t m, VecF yes, VecF no) { return {vbslq_f32(m, yes.r, no.r)}; }
 FL_INLINE VecD select(uint64x2_t m, VecD yes, VecD no) { return {vbslq_f64(m, yes.r, no.r)}; }
 
+FL_INLINE VecF at_least(VecF x, VecF bound) { return {vmaxq_f32(x.r, bound.r)}; }
+FL_INLINE VecD at_least(VecD x, VecD bound) { return {vmaxq_f64(x.r, bound.r)}; }
+FL_INLINE VecF at_most(VecF x, VecF bound) { return {vminq_f32(x.r, bound.r)}; }
+FL_INLINE VecD at_most(VecD x, VecD bound) { return {vminq_f64(x.r, bound.r)}; }
+
 }  // namespace
 }  // namespace neon
 }  // namespace fastlayer

@@ -141,6 +141,16 @@ FL_INLINE Vec<T> select(bool m, Vec<T> yes, Vec<T> no) {
   return m ? yes : no;
 }
 
+// The bound where x lies beyond it, x elsewhere, NaN included; the bound must not be 0 or NaN.
+template <typename T>
+FL_INLINE Vec<T> at_least(Vec<T> x, Vec<T> bound) {
+  return select(less(x, bound), bound, x);
+}
+template <typename T>
+FL_INLINE Vec<T> at_most(Vec<T> x, Vec<T> bound) {
+  return select(less(bound, x), bound, x);
+}
+
 }  // namespace
 }  // namespace scalar
 }  // namespace fastlayer

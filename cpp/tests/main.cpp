@@ -19,10 +19,12 @@ int main(int argc, char** argv) {
     test_network();
   } else if (is("plan")) {
     test_plan();
+  } else if (is("threads")) {
+    test_threads();
   } else if (is("golden") && argc > 2) {
     test_golden(argv[2], argc > 3 && std::strcmp(argv[3], "--write") == 0);
   } else {
-    std::fprintf(stderr, "usage: %s dense|elementwise|network|plan|golden FILE [--write]\n",
+    std::fprintf(stderr, "usage: %s dense|elementwise|network|plan|threads|golden FILE [--write]\n",
                  argv[0]);
     return 2;
   }

@@ -9,6 +9,7 @@ void test_dense();
 void test_elementwise();
 void test_network();
 void test_plan();
+void test_threads();
 void test_golden(const char* path, bool write);
 
 template <typename T>
