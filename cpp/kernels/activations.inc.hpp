@@ -36,11 +36,11 @@ FL_INLINE Vec<T> gated(Vec<T> x, Vec<T> clamped, Pair<T> factor, Vec<T> scale) {
   return select(less(Vec<T>::zero(), abs(x)), select(negative, down, y), x);
 }
 
-// 1 / (1 + e^-z) at z = +-(a + low), 0 <= a + low; where `negative`, the factor still misses
-// `scale` times kScaleDown.
+// 1 / (1 + e^-z) at z = +-(a + low) >= 0 or <= 0 as n / d; where `negative`, the fraction still
+// misses `scale` times kScaleDown.
 template <typename T>
 struct Sigmoid {
-  Pair<T> factor;
+  Pair<T> n, d;
   Vec<T> scale;
 
   template <typename Mask>
@@ -52,8 +52,7 @@ struct Sigmoid {
     const Vec<T> s = scale * constant(MathConstants<T>::kScaleDown);
     const Vec<T> d = fma(m.h, s, one);
     const Vec<T> d_low = fma(m.l, s, fma(m.h, s, one - d));
-    const Pair<T> n = {select(negative, m.h, one), select(negative, m.l, Vec<T>::zero())};
-    return {divide(n, Pair<T>{d, d_low}), scale};
+    return {{select(negative, m.h, one), select(negative, m.l, Vec<T>::zero())}, {d, d_low}, scale};
   }
 };
 
@@ -63,7 +62,7 @@ FL_INLINE Vec<T> sigmoid(Vec<T> x) {
   const auto negative = less(x, Vec<T>::zero());
   const Vec<T> minus_a = at_least(negative_abs(x), constant(C::kExpMin));
   const Sigmoid<T> s = Sigmoid<T>::of(minus_a, Vec<T>::zero(), negative);
-  const Vec<T> y = s.factor.h + s.factor.l;
+  const Vec<T> y = quotient(s.n, s.d);
   const Vec<T> down = y * s.scale * constant(C::kScaleDown);
   return select(is_nan(x), x, select(negative, down, y));
 }
@@ -74,7 +73,7 @@ FL_INLINE Vec<T> silu(Vec<T> x) {
   const auto negative = less(x, Vec<T>::zero());
   const Vec<T> minus_a = at_least(negative_abs(x), constant(C::kExpMin));
   const Sigmoid<T> s = Sigmoid<T>::of(minus_a, Vec<T>::zero(), negative);
-  return gated(x, with_sign_of(negate(minus_a), x), s.factor, s.scale);
+  return gated(x, with_sign_of(negate(minus_a), x), divide(s.n, s.d), s.scale);
 }
 
 template <typename T>
@@ -92,7 +91,7 @@ FL_INLINE Vec<T> gelu_tanh(Vec<T> x) {
   const Pair<T> z = two_product(sum.h, a);
   const Vec<T> z_low = fma(sum_low, a, z.l);
   const Sigmoid<T> s = Sigmoid<T>::of(negate(z.h), negate(z_low), negative);
-  return gated(x, with_sign_of(a, x), s.factor, s.scale);
+  return gated(x, with_sign_of(a, x), divide(s.n, s.d), s.scale);
 }
 
 template <typename T>
@@ -101,9 +100,8 @@ FL_INLINE Vec<T> gelu(Vec<T> x) {
   const Vec<T> one = constant(T(1));
   const auto negative = less(x, Vec<T>::zero());
   const Vec<T> a = at_most(abs(x), constant(C::kGeluMax));
-  const Pair<T> square = two_product(a, a);
-  const Vec<T> minus_half = constant(T(-0.5));
-  const ExpParts<T> e = exp_parts(minus_half * square.h, minus_half * square.l);
+  const Pair<T> exponent = two_product(constant(T(-0.5)) * a, a);
+  const ExpParts<T> e = exp_parts(exponent.h, exponent.l);
   const Pair<T> m = mantissa(e);
   const Pair<T> g = normal_tail(a);
   // Phi(-a) = phi 2^n
@@ -147,8 +145,9 @@ FL_INLINE Vec<T> mish(Vec<T> x) {
                select(tiny, scale, constant(C::kScaleUp)));
 }
 
-// log(1 + e^(beta x)) / beta; x itself where beta x > threshold.
-template <typename T>
+// log(1 + e^(beta x)) / beta; x itself where beta x > threshold. kUnit: beta is 1, and the bits are
+// those of the general form.
+template <typename T, bool kUnit>
 struct Softplus {
   Vec<T> beta, inverse_beta, threshold;
 
@@ -161,27 +160,31 @@ struct Softplus {
   FL_INLINE Vec<T> operator()(Vec<T> x) const {
     using C = MathConstants<T>;
     const Vec<T> zero = Vec<T>::zero();
-    const Pair<T> z = two_product(beta, x);
+    const Pair<T> z = kUnit ? Pair<T>{x, zero} : two_product(beta, x);
     const auto negative = less(z.h, zero);
-    const Vec<T> minus_a = negative_abs(z.h);
-    const auto clamped = less(minus_a, constant(C::kExpMin));
-    const Vec<T> z_low = select(clamped, zero, z.l);
-    const ExpParts<T> e = exp_parts(select(clamped, constant(C::kExpMin), minus_a),
-                                    select(negative, z_low, negate(z_low)));
+    const Vec<T> a = negative_abs(z.h);
+    const Vec<T> minus_a = at_least(a, constant(C::kExpMin));
+    const Vec<T> z_low = kUnit ? zero : select(less(a, constant(C::kExpMin)), zero, z.l);
+    const Vec<T> a_low = kUnit ? zero : select(negative, z_low, negate(z_low));
+    const ExpParts<T> e = exp_parts(minus_a, a_low);
     const Pair<T> m = mantissa(e);
     const Vec<T> scale = scale_up(e);
     const Vec<T> s = scale * constant(C::kScaleDown);
     const Pair<T> l = log1p(Pair<T>{m.h * s, m.l * s});
     const Pair<T> sum = two_sum(select(negative, zero, z.h), l.h);
-    const Vec<T> sum_low = sum.l + (l.l + select(negative, zero, z_low));
+    const Vec<T> l_low = kUnit ? l.l : l.l + select(negative, zero, z_low);
     // Far below 0 the logarithm is e^z itself, which may be subnormal.
     const auto tiny = less(z.h, constant(C::kTinyArg));
     const Vec<T> h = select(tiny, m.h, sum.h);
-    const Vec<T> low = select(tiny, m.l, sum_low);
-    const Vec<T> q = h * inverse_beta;
-    const Vec<T> y = fma(fnma(q, beta, h) + low, inverse_beta, q);
+    const Vec<T> low = select(tiny, m.l, sum.l + l_low);
+    const Vec<T> y = kUnit ? h + low : quotient_by_beta(h, low);
     const Vec<T> result = select(tiny, y * scale * constant(C::kScaleDown), y);
     return select(is_nan(x), x, select(less(threshold, z.h), x, result));
+  }
+
+  FL_INLINE Vec<T> quotient_by_beta(Vec<T> h, Vec<T> low) const {
+    const Vec<T> q = h * inverse_beta;
+    return fma(fnma(q, beta, h) + low, inverse_beta, q);
   }
 };
 
@@ -201,8 +204,8 @@ FL_INLINE Vec<T> tanh(Vec<T> x) {
   const Vec<T> n_low = fnma(s, u.l, fnma(s, u.h, c - n) + c_low);
   const Vec<T> d = two - n;
   const Vec<T> d_low = ((two - d) - n) - n_low;
-  const Pair<T> q = divide(Pair<T>{n, n_low}, Pair<T>{d, d_low});
-  return select(is_nan(x), x, with_sign_of(q.h + q.l, x));
+  const Vec<T> y = quotient(Pair<T>{n, n_low}, Pair<T>{d, d_low});
+  return select(is_nan(x), x, with_sign_of(y, x));
 }
 
 template <typename T>
@@ -268,8 +271,8 @@ template <typename T>
 FL_INLINE Vec<T> softsign(Vec<T> x) {
   // The bound only keeps inf / inf away; the quotient is 1 well before it.
   const Vec<T> a = at_most(abs(x), constant(T(0x1p+60)));
-  const Pair<T> q = divide(Pair<T>{a, Vec<T>::zero()}, two_sum(constant(T(1)), a));
-  return select(is_nan(x), x, with_sign_of(q.h + q.l, x));
+  const Vec<T> y = quotient(Pair<T>{a, Vec<T>::zero()}, two_sum(constant(T(1)), a));
+  return select(is_nan(x), x, with_sign_of(y, x));
 }
 
 // Up to kLanes elements; the lanes beyond `count` are 0 and are not stored.
@@ -326,7 +329,7 @@ void activation(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n) {
     case Activation::kSigmoid:
       return map(x, y, n, [](V v) { return sigmoid(v); });
     case Activation::kLogSigmoid: {
-      const Softplus<T> softplus = Softplus<T>::of(T(1), MathConstants<T>::kLinearArg);
+      const auto softplus = Softplus<T, true>::of(T(1), MathConstants<T>::kLinearArg);
       return map(x, y, n, [=](V v) { return negate(softplus(negate(v))); });
     }
     case Activation::kHardsigmoid:
@@ -335,10 +338,9 @@ void activation(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n) {
       return map(x, y, n, [](V v) { return hardswish(v); });
     case Activation::kTanh:
       return map(x, y, n, [](V v) { return tanh(v); });
-    case Activation::kSoftplus: {
-      const Softplus<T> softplus = Softplus<T>::of(act.p0, act.p1);
-      return map(x, y, n, softplus);
-    }
+    case Activation::kSoftplus:
+      if (act.p0 == T(1)) return map(x, y, n, Softplus<T, true>::of(act.p0, act.p1));
+      return map(x, y, n, Softplus<T, false>::of(act.p0, act.p1));
     case Activation::kSoftsign:
       return map(x, y, n, [](V v) { return softsign(v); });
     case Activation::kExp:

@@ -43,12 +43,13 @@ struct MathConstants<float> {
   // [-1, 0.56757], degree 11, error 2^-27.18
   static constexpr float kTail0Hi = 0x1.82b4bcp-1f, kTail0Lo = -0x1.c69dfep-27f;
   static constexpr float kTail1Hi = -0x1.373e3ap-1f, kTail1Lo = -0x1.1f643p-26f;
-  static constexpr float kTail[] = {
-      0x1.8c6dbep-2f,  -0x1.7dff28p-3f, 0x1.eec5f2p-5f,   -0x1.ee2892p-8f,  -0x1.c8a3e6p-9f,
-      0x1.ab09acp-10f, 0x1.34176cp-13f, -0x1.cc12ecp-13f, -0x1.255ef8p-16f, 0x1.de7098p-17f};
-  // [-1, 0.56757], degree 3, error 2^-5.444
-  static constexpr float kTailSlope[] = {0x1.5b4f78p+0f, -0x1.eb6042p+0f, 0x1.d48bp+0f,
-                                         -0x1.43bad6p+0f};
+  static constexpr float kTail2 = 0x1.8c6dbep-2f;
+  static constexpr float kTail[] = {-0x1.7dff28p-3f,  0x1.eec5f2p-5f,   -0x1.ee2892p-8f,
+                                    -0x1.c8a3e6p-9f,  0x1.ab09acp-10f,  0x1.34176cp-13f,
+                                    -0x1.cc12ecp-13f, -0x1.255ef8p-16f, 0x1.de7098p-17f};
+  // [-1, 0.56757], degree 2, error 2^-6.589
+  static constexpr float kTailSlope[] = {0x1.d1a0e6p+0f, -0x1.24c89cp+0f, 0x1.0971bp-2f};
+  static constexpr float kTailDerivative = -0x1.31bd14p-2f;
 };
 template <>
 struct MathConstants<double> {
@@ -91,16 +92,18 @@ struct MathConstants<double> {
   // [-1, 0.81395], degree 24, error 2^-55.81
   static constexpr double kTail0Hi = 0x1.82b4bb8c94dcep-1, kTail0Lo = -0x1.a1656caab995fp-56;
   static constexpr double kTail1Hi = -0x1.373e3a893c28ap-1, kTail1Lo = -0x1.9e3753e90e35ap-58;
+  static constexpr double kTail2 = 0x1.8c6dbf2cfc2b1p-2;
   static constexpr double kTail[] = {
-      0x1.8c6dbf2cfc2b1p-2,   -0x1.7dff2bff683b4p-3,  0x1.eec4cc3e4d7f2p-5,  -0x1.ee2761047889ep-8,
-      -0x1.c81719d5c10dcp-9,  0x1.ab825fbf65b69p-10,  0x1.17a4ae851932ep-13, -0x1.e4a424fd84275p-13,
-      -0x1.001edbcd0e89ap-19, 0x1.26d08f65c4ff2p-15,  0x1.80baa16a9c2aap-21, -0x1.8d49ebe4a9497p-18,
-      -0x1.51fb943c2c413p-21, 0x1.122a5f17fbb8dp-20,  0x1.23872292c6acap-22, -0x1.4c4352d9063e7p-23,
-      -0x1.6d3f0e7e5e128p-24, 0x1.c2d4773d6ec89p-27,  0x1.4c5f1038eb0b5p-26, 0x1.0df9a2d22ac96p-29,
-      -0x1.4c20ba116ea25p-29, -0x1.8f97cbc9023ffp-31, -0x1.f675af45fb0dp-37};
-  // [-1, 0.81395], degree 3, error 2^-4.289
-  static constexpr double kTailSlope[] = {0x1.56bf5669758a5p+0, -0x1.f15d81270510fp+0,
-                                          0x1.f7123b44c3df2p+0, -0x1.1ce904fd2a341p+0};
+      -0x1.7dff2bff683b4p-3,  0x1.eec4cc3e4d7f2p-5,  -0x1.ee2761047889ep-8,  -0x1.c81719d5c10dcp-9,
+      0x1.ab825fbf65b69p-10,  0x1.17a4ae851932ep-13, -0x1.e4a424fd84275p-13, -0x1.001edbcd0e89ap-19,
+      0x1.26d08f65c4ff2p-15,  0x1.80baa16a9c2aap-21, -0x1.8d49ebe4a9497p-18, -0x1.51fb943c2c413p-21,
+      0x1.122a5f17fbb8dp-20,  0x1.23872292c6acap-22, -0x1.4c4352d9063e7p-23, -0x1.6d3f0e7e5e128p-24,
+      0x1.c2d4773d6ec89p-27,  0x1.4c5f1038eb0b5p-26, 0x1.0df9a2d22ac96p-29,  -0x1.4c20ba116ea25p-29,
+      -0x1.8f97cbc9023ffp-31, -0x1.f675af45fb0dp-37};
+  // [-1, 0.81395], degree 2, error 2^-6.252
+  static constexpr double kTailSlope[] = {0x1.cfae3e1077b45p+0, -0x1.1f57acf228bd2p+0,
+                                          0x1.311b0ca7e13d8p-2};
+  static constexpr double kTailDerivative = -0x1.31bd0aee9572p-2;
 };
 
 // An unevaluated sum: h carries the value, l what h cannot hold.
@@ -161,6 +164,14 @@ FL_INLINE Pair<T> divide(Pair<T> n, Pair<T> d) {
   const Vec<T> q = n.h * inverse;
   const Vec<T> rest = fnma(q, d.h, n.h) + fnma(q, d.l, n.l);
   return {q, rest * inverse};
+}
+
+// n / d rounded to a single number.
+template <typename T>
+FL_INLINE Vec<T> quotient(Pair<T> n, Pair<T> d) {
+  const Vec<T> inverse = constant(T(1)) / d.h;
+  const Vec<T> q = n.h * inverse;
+  return fma(fnma(q, d.h, n.h) + fnma(q, d.l, n.l), inverse, q);
 }
 
 // c[First] + c[First + 1] x + ... by Estrin's scheme: latency is what the loops wait for.
@@ -303,20 +314,22 @@ FL_INLINE Pair<T> normal_tail(Vec<T> a) {
   const Vec<T> one = constant(T(1));
   const Pair<T> d = two_sum(a, constant(T(4)));
   const Vec<T> w = one / d.h;
-  const Vec<T> w_low = fnma(w, d.l, fnma(w, d.h, one)) * w;
   const Vec<T> s = fnma(constant(T(8)), w, one);
   // The last two steps keep what their rounding loses: F = c0 + s q, q = c1 + s p.
-  const Vec<T> p = polynomial(C::kTail, s);
   const Vec<T> c0 = constant(C::kTail0Hi);
   const Vec<T> c1 = constant(C::kTail1Hi);
+  const Vec<T> p = fma(polynomial(C::kTail, s), s, constant(C::kTail2));
   const Vec<T> q = fma(s, p, c1);
   const Vec<T> q_low = fma(s, p, c1 - q) + constant(C::kTail1Lo);
   const Vec<T> f = fma(s, q, c0);
-  const Vec<T> f_low = fma(s, q, c0 - f) + fma(s, q_low, constant(C::kTail0Lo));
-  // What the rounding of w does to w F(1 - 8 w), to first order.
-  const Vec<T> slope = polynomial(C::kTailSlope, s);
+  const Vec<T> s_low = fnma(constant(T(8)), w, one - s);
+  const Vec<T> f_low = fma(s_low, constant(C::kTailDerivative),
+                           fma(s, q, c0 - f) + fma(s, q_low, constant(C::kTail0Lo)));
+  // What the rounding of w does to w F(1 - 8 w), to first order and relatively.
+  const Vec<T> w_error = fnma(w, d.l, fnma(w, d.h, one));
+  const Vec<T> g_error = w_error * polynomial(C::kTailSlope, s);
   const Pair<T> g = two_product(w, f);
-  return {g.h, fma(w, f_low, fma(w_low, slope, g.l))};
+  return {g.h, fma(w, fma(f, g_error, f_low), g.l)};
 }
 
 }  // namespace

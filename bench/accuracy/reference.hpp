@@ -1,0 +1,76 @@
+// The activations as formulas that lose nothing to cancellation, for any type with the six
+// functions below. In double they serve as reference for float, in __float128 for double.
+#pragma once
+
+#include <cmath>
+
+#if defined(__SIZEOF_FLOAT128__) && defined(FASTLAYER_QUADMATH)
+#include <quadmath.h>
+using Wide = __float128;
+inline Wide f_exp(Wide x) { return expq(x); }
+inline Wide f_expm1(Wide x) { return expm1q(x); }
+inline Wide f_log1p(Wide x) { return log1pq(x); }
+inline Wide f_tanh(Wide x) { return tanhq(x); }
+inline Wide f_erfc(Wide x) { return erfcq(x); }
+inline Wide f_abs(Wide x) { return fabsq(x); }
+#define FASTLAYER_HAVE_WIDE 1
+#endif
+
+inline double f_exp(double x) { return std::exp(x); }
+inline double f_expm1(double x) { return std::expm1(x); }
+inline double f_log1p(double x) { return std::log1p(x); }
+inline double f_tanh(double x) { return std::tanh(x); }
+inline double f_erfc(double x) { return std::erfc(x); }
+inline double f_abs(double x) { return std::fabs(x); }
+
+// A decimal constant as an unevaluated sum of doubles, exact to 106 bits.
+template <typename R>
+R wide(double high, double low) {
+  return R(high) + R(low);
+}
+
+template <typename R>
+R ref_sigmoid(R x) {
+  if (x < 0) {
+    const R e = f_exp(x);
+    return e / (1 + e);
+  }
+  return 1 / (1 + f_exp(-x));
+}
+template <typename R>
+R ref_gelu(R x) {
+  const R root_half = wide<R>(0x1.6a09e667f3bcdp-1, -0x1.bdd3413b26456p-55);
+  return x * f_erfc(-x * root_half) / 2;
+}
+template <typename R>
+R ref_gelu_tanh(R x) {
+  const R root = wide<R>(0x1.9884533d43651p+0, -0x1.cbc0d30ebfd15p-54);  // 2 sqrt(2 / pi)
+  const R cubic = R(44715) / R(1000000);
+  return x * ref_sigmoid(root * (x + cubic * x * x * x));
+}
+template <typename R>
+R ref_mish(R x) {
+  if (x < 0) {
+    const R e = f_exp(x);
+    const R n = e * (e + 2);
+    return x * n / (n + 2);
+  }
+  const R e = f_exp(-x);
+  return x * (1 + 2 * e) / (1 + 2 * e + 2 * e * e);
+}
+template <typename R>
+R ref_softplus(R x, R beta, R threshold) {
+  const R z = beta * x;
+  if (z > threshold) return x;
+  return ((z > 0 ? z : R(0)) + f_log1p(f_exp(-f_abs(z)))) / beta;
+}
+template <typename R>
+R ref_log_sigmoid(R x) {
+  return (x < 0 ? x : R(0)) - f_log1p(f_exp(-f_abs(x)));
+}
+template <typename R>
+R ref_selu(R x) {
+  const R scale = wide<R>(0x1.0cfabd6a91132p+0, 0x1.6fc7d272f2695p-55);
+  const R product = wide<R>(0x1.c212cc640f031p+0, 0x1.05161b045a1fep-56);
+  return x < 0 ? product * f_expm1(x) : scale * x;
+}

@@ -1,0 +1,223 @@
+"""Coefficients of the polynomials in cpp/kernels/math.inc.hpp.
+
+Each polynomial is a Chebyshev interpolant (within a small factor of the minimax one) computed by
+mpmath with 60 digits, its coefficients rounded to the element type. The error printed is that of the
+rounded polynomial evaluated without further rounding, relative to the function that it serves.
+
+    python bench/fit_polynomials.py           # print the C++ lines
+    python bench/fit_polynomials.py --check   # compare them with the header
+"""
+
+import argparse
+import pathlib
+import struct
+import sys
+
+from mpmath import cos, erfc, exp, log, log1p, matrix, mp, mpf, pi, polyval, sqrt
+
+mp.dps = 60
+HEADER = pathlib.Path(__file__).resolve().parents[1] / "cpp" / "kernels" / "math.inc.hpp"
+TYPES = ("float", "double")
+
+
+def round_to(ctype, value):
+    """Nearest number of the C++ type, as a Python float."""
+    value = float(value) if ctype == "double" else _nearest_float(value)
+    return value
+
+
+def _nearest_float(value):
+    guess = struct.unpack("<f", struct.pack("<f", float(value)))[0]
+    ulp = mpf(2) ** (mp.frexp(mpf(guess))[1] - 24)
+    return float(min((guess - ulp, guess, guess + ulp), key=lambda g: abs(mpf(g) - value)))
+
+
+def literal(ctype, value):
+    """The value as a hexadecimal literal without trailing zeros."""
+    mantissa, exponent = float(value).hex().split("p")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}p{exponent}" + ("f" if ctype == "float" else "")
+
+
+def interpolate(function, low, high, degree):
+    """Monomial coefficients, lowest first, of the interpolant at the Chebyshev nodes."""
+    low, high = mpf(low), mpf(high)
+    count = degree + 1
+    nodes = [cos(pi * (2 * i + 1) / (2 * count)) for i in range(count)]
+    points = [(low + high) / 2 + (high - low) / 2 * node for node in nodes]
+    system = matrix(count, count)
+    right = matrix(count, 1)
+    for i, point in enumerate(points):
+        right[i] = function(point)
+        for j in range(count):
+            system[i, j] = point**j
+    return list(mp.lu_solve(system, right))
+
+
+def worst(error, low, high, samples=2001):
+    low, high = mpf(low), mpf(high)
+    step = (high - low) / (samples - 1)
+    return max(abs(error(low + step * i)) for i in range(samples))
+
+
+def horner(coefficients, x):
+    return polyval([mpf(c) for c in reversed(coefficients)], x)
+
+
+def exponential(ctype, degree):
+    """q with e^r = 1 + r + r^2 q(r), q(0) = 1/2, |r| <= ln(2)/2 and a little more."""
+    edge = log(2) / 2 * (1 + mpf(2) ** -10)
+
+    def target(r):
+        if abs(r) < mpf(10) ** -12:
+            return mpf(1) / 6 + r / 24
+        return (exp(r) - 1 - r - r * r / 2) / r**3
+
+    exact = [mpf("0.5"), *interpolate(target, -edge, edge, degree - 1)]
+    coefficients = [round_to(ctype, c) for c in exact]
+
+    def error(r):
+        return (1 + r + r * r * horner(coefficients, r)) / exp(r) - 1
+
+    return coefficients, worst(error, -edge, edge), f"[-{mp.nstr(edge, 5)}, {mp.nstr(edge, 5)}]"
+
+
+def logarithm(ctype, degree):
+    """p with log(1 + f) = 2 s + s^3 p(s^2), s = f / (2 + f), 0 <= s^2 <= 1/9."""
+    edge = mpf(1) / 9
+
+    def target(z):
+        if z < mpf(10) ** -15:
+            return mpf(2) / 3 + z * 2 / 5
+        s = sqrt(z)
+        return (log((1 + s) / (1 - s)) - 2 * s) / (s * z)
+
+    coefficients = [round_to(ctype, c) for c in interpolate(target, 0, edge, degree)]
+
+    def error(f):
+        if f == 0:
+            return mpf(0)
+        s = f / (2 + f)
+        return (2 * s + s**3 * horner(coefficients, s * s)) / log1p(f) - 1
+
+    return coefficients, worst(error, 0, 1), "[0, 1/9]"
+
+
+def normal_tail(ctype, degree, largest):
+    """F with Phi(-a) = exp(-a^2/2) w F(s), w = 1 / (a + 4), s = 1 - 8 w, 0 <= a <= largest.
+
+    The first two coefficients come as pairs, because their rounding would show in the result. The
+    slope is d log(w F) / d log w = 1 + (s - 1) F' / F, of which a digit is enough. The derivative
+    is F'(0.6): it serves where s > 0.5, elsewhere s is exact or nearly so.
+    """
+
+    def target(s):
+        a = 8 / (1 - s) - 4
+        return (a + 4) * exp(a * a / 2) * erfc(a / sqrt(mpf(2))) / 2
+
+    top = 1 - 8 / (largest + 4)
+    exact = interpolate(target, -1, top, degree)
+    derivative = [i * c for i, c in enumerate(exact)][1:]
+    coefficients = [round_to(ctype, value) for value in exact]
+    lows = [round_to(ctype, exact[i] - mpf(coefficients[i])) for i in range(2)]
+
+    def error(s):
+        return (horner(coefficients, s) + horner(lows, s)) / target(s) - 1
+
+    def slope(s):
+        return 1 + (s - 1) * horner(derivative, s) / target(s)
+
+    slopes = [round_to(ctype, value) for value in interpolate(slope, -1, top, 2)]
+
+    def slope_error(s):
+        return horner(slopes, s) / slope(s) - 1
+
+    interval = f"[-1, {mp.nstr(top, 5)}]"
+    return [
+        describe(degree, interval, worst(error, -1, top, 501)),
+        *(pair_line(ctype, f"kTail{i}", coefficients[i], lows[i]) for i in range(2)),
+        f"static constexpr {ctype} kTail2 = {literal(ctype, coefficients[2])};",
+        array_line(ctype, "kTail", coefficients[3:]),
+        describe(2, interval, worst(slope_error, -1, top, 501)),
+        array_line(ctype, "kTailSlope", slopes),
+        f"static constexpr {ctype} kTailDerivative = "
+        f"{literal(ctype, round_to(ctype, horner(derivative, mpf('0.6'))))};",
+    ]
+
+
+PLANS = {
+    "float": {"exp": 5, "log": 4, "gelu": (11, mpf("14.5"))},
+    "double": {"exp": 10, "log": 10, "gelu": (24, mpf("39"))},
+}
+
+
+def array_line(ctype, name, coefficients):
+    body = ", ".join(literal(ctype, c) for c in coefficients)
+    return f"static constexpr {ctype} {name}[] = {{{body}}};"
+
+
+def pair_line(ctype, name, high, low):
+    return (
+        f"static constexpr {ctype} {name}Hi = {literal(ctype, high)}, "
+        f"{name}Lo = {literal(ctype, low)};"
+    )
+
+
+def describe(degree, interval, error):
+    return f"// {interval}, degree {degree}, error 2^{mp.nstr(log(error, 2), 4)}"
+
+
+def coefficient_lines(ctype):
+    plan = PLANS[ctype]
+    lines = []
+    coefficients, error, interval = exponential(ctype, plan["exp"])
+    lines.append(describe(plan["exp"], interval, error))
+    lines.append(array_line(ctype, "kExp", coefficients))
+    coefficients, error, interval = logarithm(ctype, plan["log"])
+    lines.append(describe(plan["log"], interval, error))
+    lines.append(array_line(ctype, "kLog", coefficients))
+    return lines + normal_tail(ctype, *plan["gelu"])
+
+
+def constant_lines(ctype):
+    """Irrational constants, as value and remainder where the code needs both."""
+    beta = 2 * sqrt(2 / pi)
+    alpha = mpf("1.6732632423543772848170429916717")
+    scale = mpf("1.0507009873554804934193349852946")
+    pairs = {
+        "kLn2": log(2),
+        "kGeluA": beta,
+        "kGeluB": beta * mpf("0.044715"),
+        "kSeluScale": scale,
+        "kSeluScaleAlpha": scale * alpha,
+    }
+    lines = [f"static constexpr {ctype} kLog2e = {literal(ctype, round_to(ctype, 1 / log(2)))};"]
+    for name, value in pairs.items():
+        high = round_to(ctype, value)
+        if name == "kSeluScale" and mpf(high) > value:
+            # Rounded down, so that both parts have one sign and infinity stays infinity.
+            high -= 2.0 ** -(23 if ctype == "float" else 52)
+        low = round_to(ctype, value - mpf(high))
+        lines.append(pair_line(ctype, name, high, low))
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare with the header")
+    check = parser.parse_args().check
+    header = "".join(HEADER.read_text().split()) if check else ""
+    missing = 0
+    for ctype in TYPES:
+        for line in constant_lines(ctype) + coefficient_lines(ctype):
+            if not check:
+                print(line)
+            elif not line.startswith("//") and "".join(line.split()) not in header:
+                print("differs from the header:", line)
+                missing += 1
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

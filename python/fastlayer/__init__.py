@@ -1,0 +1,96 @@
+"""The forward pass of dense neural networks on NumPy arrays.
+
+Functions replace the NumPy lines of a layer (`linear`, `matmul`, `relu`, ...); `Layer` and
+`Network` keep the weights packed for the kernels. Shapes are ``x (m, k)``, ``weight (n, k)``,
+``y (m, n)``: rows are samples, and a weight has one row for each neuron.
+
+Examples
+--------
+>>> import fastlayer as fl
+>>> net = fl.Network([fl.Layer(4, 8, "relu", rng=0), fl.Layer(8, 3, "softmax", rng=1)])
+>>> net([0.0, 0.0, 0.0, 0.0]).shape
+(3,)
+"""
+
+from fastlayer import _core, config
+from fastlayer._chain import Flatten
+from fastlayer._norms import BatchNorm, LayerNorm, RMSNorm
+from fastlayer._rectifiers import (
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    identity,
+    leaky_relu,
+    prelu,
+    relu,
+    relu6,
+)
+from fastlayer._sigmoids import (
+    exp,
+    log_sigmoid,
+    log_softmax,
+    logistic,
+    sigmoid,
+    softmax,
+    softsign,
+    tanh,
+)
+from fastlayer._smooth import celu, elu, gelu, mish, selu, silu, softplus, swish
+from fastlayer.activations import Activation
+from fastlayer.config import get_num_threads, num_threads, set_num_threads, show_config
+from fastlayer.functional import bias_add, dense_forward, dot, linear, matmul
+from fastlayer.io import ModelFileError, load
+from fastlayer.layer import Layer
+from fastlayer.modules import Residual
+from fastlayer.network import Network
+
+__version__: str = _core.config()["version"]
+
+__all__ = [
+    "Activation",
+    "BatchNorm",
+    "Flatten",
+    "Layer",
+    "LayerNorm",
+    "ModelFileError",
+    "Network",
+    "RMSNorm",
+    "Residual",
+    "__version__",
+    "bias_add",
+    "celu",
+    "dense_forward",
+    "dot",
+    "elu",
+    "exp",
+    "gelu",
+    "get_num_threads",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "identity",
+    "leaky_relu",
+    "linear",
+    "load",
+    "log_sigmoid",
+    "log_softmax",
+    "logistic",
+    "matmul",
+    "mish",
+    "num_threads",
+    "prelu",
+    "relu",
+    "relu6",
+    "selu",
+    "set_num_threads",
+    "show_config",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "swish",
+    "tanh",
+]
+
+config.start()

@@ -1,0 +1,179 @@
+"""Array arguments: what is accepted, what it becomes, and the messages for what is not.
+
+The fast paths hand arrays to the core untouched; whatever the core declines comes here. Nothing
+else in the package converts an argument.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    DType = np.dtype[Any]
+
+FLOAT16: DType = np.dtype(np.float16)
+FLOAT32: DType = np.dtype(np.float32)
+FLOAT64: DType = np.dtype(np.float64)
+
+_HINTS = {
+    "c": "take .real, or split real and imaginary parts into features",
+    "O": "convert it to numbers first, e.g. with .astype(np.float64), or .toarray() if it is sparse",
+    "U": "convert it to numbers first",
+    "S": "convert it to numbers first",
+    "M": "convert it to numbers first",
+    "m": "convert it to numbers first",
+    "V": "convert it first, e.g. with .astype(np.float32)",
+    "T": "convert it to numbers first",
+    "f": "convert it with .astype(np.float64)",
+}
+
+
+def is_masked(x: object) -> bool:
+    """Whether `x` is a masked array, without importing numpy.ma to find out."""
+    ma = sys.modules.get("numpy.ma")
+    return ma is not None and isinstance(x, ma.MaskedArray)
+
+
+def as_real(x: object, what: str = "x") -> Array:
+    """Return `x` as a plain, aligned, native-endian array of a real dtype, copying if it must.
+
+    Raises
+    ------
+    TypeError
+        Masked arrays and dtypes other than bool, integers, float16, float32 and float64.
+    ValueError
+        Nested sequences that are not rectangular.
+    """
+    if is_masked(x):
+        raise TypeError(
+            f"{what} is a masked array, and a mask has no meaning in a layer; "
+            "fill it first with .filled(value)"
+        )
+    try:
+        a = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{what} is not a rectangular array: {error}") from None
+    if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
+        hint = _HINTS.get(a.dtype.kind, "convert it first")
+        raise TypeError(
+            f"{what} has dtype {a.dtype}; expected bool, integer, float16, float32 or float64 "
+            f"({hint})"
+        )
+    if not a.dtype.isnative:
+        return a.astype(a.dtype.newbyteorder("="))
+    return a if a.flags.aligned else a.copy()
+
+
+def is_weak(x: object) -> bool:
+    """Whether `x` is a Python number, which takes the dtype of the arrays beside it (NEP 50)."""
+    return type(x) in (bool, int, float)
+
+
+def promote(*dtypes: DType) -> tuple[DType, DType]:
+    """Return the dtype to compute in and the dtype of the result (numerics.md, dtypes)."""
+    if all(d == FLOAT16 for d in dtypes):
+        return FLOAT32, FLOAT16
+    if all(d in (FLOAT16, FLOAT32) for d in dtypes):
+        return FLOAT32, FLOAT32
+    return FLOAT64, FLOAT64
+
+
+def float_dtype(dtype: object, what: str = "dtype") -> DType:
+    """Return `dtype` as float32 or float64, the two that layers compute in."""
+    try:
+        d = np.dtype(dtype)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(f"{what} must be float32 or float64, got {dtype!r}") from None
+    for known in (FLOAT32, FLOAT64):
+        if d == known:
+            return known
+    raise TypeError(f"{what} must be float32 or float64, got {d}")
+
+
+def cast(a: Array, dtype: DType) -> Array:
+    """Return `a` as `dtype`; a value out of range becomes inf without a warning."""
+    if a.dtype == dtype:
+        return a
+    with np.errstate(all="ignore"):
+        return a.astype(dtype)
+
+
+def frozen(a: Array) -> Array:
+    """Return a copy of `a` that can't be written to, not even by turning its flag on."""
+    base = a.copy()
+    base.flags.writeable = False
+    view: Array = base.view()
+    return view
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: DType) -> Array:
+    """Return `out` as a plain array that a result of this shape and dtype can be written to."""
+    if not isinstance(out, np.ndarray) or is_masked(out):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, but the result is {dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    if any(stride == 0 and n > 1 for n, stride in zip(out.shape, out.strides, strict=True)):
+        raise ValueError("out is a broadcast view, in which elements share memory")
+    return out.view(np.ndarray)
+
+
+def as_result(y: Array) -> Array:
+    """Return `y`, or a NumPy scalar where `y` is 0-d, as NumPy's own functions do."""
+    result: Array = y[()] if y.ndim == 0 else y
+    return result
+
+
+def declined() -> RuntimeError:
+    """Return the error for a core that declines arguments which were made to fit it."""
+    return RuntimeError("the compiled core declined valid arguments; please report this as a bug")
+
+
+def evaluate(
+    run: Callable[[Array, Array | None], Array | None],
+    a: Array,
+    dtypes: tuple[DType, DType],
+    shape: tuple[int, ...],
+    out: object,
+) -> Array:
+    """Call ``run(a, target)`` in the compute dtype and deliver in the result dtype.
+
+    `run` returns None where it can't write into the target; the result is then copied there.
+    """
+    compute, result = dtypes
+    a = cast(a, compute)
+    if out is None:
+        y = run(a, None)
+        if y is None:
+            raise declined()
+        return as_result(cast(y, result))
+    target = check_out(out, shape, result)
+    if compute != result or run(a, target) is None:
+        y = run(a, None)
+        if y is None:
+            raise declined()
+        with np.errstate(all="ignore"):
+            target[...] = y
+    return out  # type: ignore[return-value]  # check_out made sure
+
+
+def normalize_axis(axis: object, ndim: int) -> int:
+    """Return `axis` as a number in ``0 .. ndim - 1``."""
+    try:
+        index = axis.__index__()  # type: ignore[attr-defined]
+    except AttributeError:
+        raise TypeError(f"axis must be an integer, got {axis!r}") from None
+    if not -ndim <= index < ndim:
+        raise np.exceptions.AxisError(index, ndim)
+    return int(index % ndim)

@@ -1,0 +1,104 @@
+"""How many threads the environment, the affinity mask and the control group allow.
+
+Pure reading: nothing is set here.
+"""
+
+from __future__ import annotations
+
+import os
+
+# More threads than any machine that runs this has cores: a typing error in a variable must not
+# start them.
+MOST = 4096
+
+
+def default_threads() -> tuple[int, str]:
+    """Return the smallest of all limits, and which one it is.
+
+    Raises
+    ------
+    ValueError
+        FASTLAYER_NUM_THREADS is set to something that is not a positive integer.
+    """
+    limits = [(_cores(), "cores in the affinity mask")]
+    quota = cgroup_quota()
+    if quota is not None:
+        limits.append((quota, "CPU quota of the control group"))
+    omp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if _is_count(omp):  # its own library reports what is wrong with it
+        limits.append((int(omp), "OMP_NUM_THREADS"))
+    own = os.environ.get("FASTLAYER_NUM_THREADS", "").strip()
+    if own:
+        if not _is_count(own):
+            raise ValueError(f"FASTLAYER_NUM_THREADS must be a positive integer, got {own!r}")
+        limits.append((int(own), "FASTLAYER_NUM_THREADS"))
+    n, source = min(reversed(limits), key=lambda limit: limit[0])
+    return min(max(n, 1), MOST), source
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # no such call on this system
+        return os.cpu_count() or 1
+
+
+def cgroup_quota(root: str = "/") -> int | None:
+    """Return the CPU quota of this process' control group in whole CPUs, rounded up.
+
+    None where there is no limit. Version 2 limits hold for every group on the way to the root of
+    the hierarchy, so the smallest counts; a container may see its own group as that root.
+    """
+    try:
+        with open(os.path.join(root, "proc/self/cgroup")) as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return None
+    found: list[float] = []
+    for fields in lines:
+        if len(fields) != 3:
+            continue
+        _, controllers, path = fields
+        if not controllers:
+            found += _walk(os.path.join(root, "sys/fs/cgroup"), path, _quota_v2)
+        elif "cpu" in controllers.split(","):
+            found += _walk(os.path.join(root, "sys/fs/cgroup/cpu"), path, _quota_v1)
+            found += _walk(os.path.join(root, "sys/fs/cgroup", controllers), path, _quota_v1)
+    return max(1, -int(-min(found) // 1)) if found else None
+
+
+def _walk(mount: str, path: str, quota_of: object) -> list[float]:
+    parts = [p for p in path.split("/") if p and p != ".."]
+    found = []
+    for depth in range(len(parts), -1, -1):
+        quota = quota_of(os.path.join(mount, *parts[:depth]))  # type: ignore[operator]
+        if quota is not None:
+            found.append(quota)
+    return found
+
+
+def _quota_v2(folder: str) -> float | None:
+    quota, _, period = _read(os.path.join(folder, "cpu.max")).partition(" ")
+    return _ratio(quota, period)
+
+
+def _quota_v1(folder: str) -> float | None:
+    quota = _read(os.path.join(folder, "cpu.cfs_quota_us"))
+    return _ratio(quota, _read(os.path.join(folder, "cpu.cfs_period_us")))
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    # "max" and -1 stand for no limit.
+    return int(quota) / int(period) if _is_count(quota) and _is_count(period) else None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,126 @@
+"""`Network.predict`: arrays, memmaps and streams of arrays, a batch at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer._arrays import as_real
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from typing_extensions import Self
+
+    from fastlayer._arrays import Array
+    from fastlayer.network import Network
+
+    Progress = Callable[[int, int | None], object]
+
+# Without a batch_size, progress is told this many times at most, and no batch is smaller than 256
+# rows: below that the batch no longer fills the kernels.
+_REPORTS = 100
+_SMALLEST_BATCH = 256
+
+
+def predict(
+    net: Network, x: Any, batch_size: int | None, out: Array | None, progress: bool | Progress
+) -> Array:
+    if batch_size is not None and (not hasattr(batch_size, "__index__") or batch_size < 1):
+        raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}")
+    if is_stream(x):
+        return _stream(net, x, batch_size, out, progress)
+    a = as_real(x)
+    if a.ndim < 2 or (batch_size is None and not progress):
+        return net(a, out=out)
+    m = a.shape[0]
+    size = batch_size or max(_SMALLEST_BATCH, -(-m // _REPORTS))
+    if m <= size and not progress:
+        return net(a, out=out)
+    # An empty batch tells the shape of the result, and checks x before any work is done.
+    shape = (m, *net(a[:0]).shape[1:])
+    result = np.empty(shape, net.dtype) if out is None else out
+    if out is not None and out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
+    with _Report(progress, m) as report:
+        for low in range(0, m, size):
+            net(a[low : low + size], out=result[low : low + size])
+            report(min(size, m - low))
+    return result
+
+
+def is_stream(x: object) -> bool:
+    """Whether `x` is several arrays one after the other, rather than one array or nested lists."""
+    if isinstance(x, list | tuple):
+        return len(x) > 0 and all(np.ndim(item) > 1 and hasattr(item, "dtype") for item in x)
+    return hasattr(x, "__iter__") and not hasattr(x, "__array__") and not isinstance(x, str | bytes)
+
+
+def _batches(x: Iterable[Any], size: int | None) -> Iterator[Array]:
+    for item in x:
+        a = as_real(item)
+        a = a[None, :] if a.ndim == 1 else a
+        step = size or max(1, a.shape[0])
+        for low in range(0, max(1, a.shape[0]), step):
+            yield a[low : low + step]
+
+
+def _stream(
+    net: Network, x: Iterable[Any], size: int | None, out: Array | None, progress: bool | Progress
+) -> Array:
+    parts: list[Array] = []
+    done = 0
+    total = sum(len(item) for item in x) if isinstance(x, list | tuple) else None
+    with _Report(progress, total) as report:
+        for batch in _batches(x, size):
+            m = batch.shape[0]
+            if out is None:
+                parts.append(net(batch))
+            elif done + m > len(out):
+                raise ValueError(f"out has {len(out)} rows, but x has more")
+            else:
+                net(batch, out=out[done : done + m])
+            done += m
+            report(m)
+    if out is not None:
+        if done != len(out):
+            raise ValueError(f"out has {len(out)} rows, but x has {done}")
+        return out
+    if not parts:
+        return np.empty((0, net.out_features or 0), net.dtype)
+    return np.concatenate(parts)
+
+
+class _Report:
+    """Progress, as a bar or through a callable."""
+
+    def __init__(self, progress: bool | Progress, total: int | None) -> None:
+        self._call = progress if callable(progress) else None
+        self._bar: Any = None
+        self._done, self._total = 0, total
+        if progress and self._call is None:
+            from importlib import import_module
+
+            try:
+                tqdm = import_module("tqdm.auto").tqdm
+            except ImportError:
+                raise ImportError(
+                    "progress=True needs tqdm (pip install tqdm); or pass a callable "
+                    "(rows_done, rows_total)"
+                ) from None
+            self._bar = tqdm(total=total, unit="row")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, rows: int) -> None:
+        self._done += rows
+        if self._call is not None:
+            self._call(self._done, self._total)
+        elif self._bar is not None:
+            self._bar.update(rows)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,261 @@
+"""`Network`: layers in a row, run by the core in one go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, overload
+
+from fastlayer._arrays import as_real, cast, float_dtype
+from fastlayer._chain import Part, Parts, as_parts, lower_parts
+from fastlayer.layer import Layer
+from fastlayer.modules import repr_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from os import PathLike
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from fastlayer._arrays import Array, DType
+    from fastlayer._compile import Op
+    from fastlayer.report import Profile, Summary, Verification
+
+
+class Network(Parts):
+    """Layers in a row: the output of each is the input of the next.
+
+    Calling it is stateless and may be done from many threads at once. A layer may be part of
+    several networks; `Layer.update` changes all of them.
+
+    Parameters
+    ----------
+    layers : iterable
+        `Layer`, `Flatten`, `LayerNorm`, `RMSNorm`, `BatchNorm`, `Residual`, `Network`, an
+        activation (name, function or `Activation`), or any callable from array to array.
+
+    Raises
+    ------
+    ValueError
+        Neighbours that don't fit, layers of different dtypes, no layers.
+    TypeError
+        Something that is not a layer.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> import numpy as np
+    >>> net = fl.Network([fl.Layer(4, 8, "relu", rng=0), fl.Layer(8, 3, "softmax", rng=1)])
+    >>> net(np.ones((5, 4))).shape
+    (5, 3)
+    >>> len(net), net.num_parameters
+    (2, 67)
+    """
+
+    def __init__(self, layers: Iterable[Any]) -> None:
+        self._hold(as_parts(layers, "Network"))
+
+    @classmethod
+    def _of(cls, parts: tuple[Part, ...], dtype: DType) -> Network:
+        """Make a network of some parts of another, in its dtype."""
+        if not parts:
+            raise ValueError("Network needs at least one layer, and the slice is empty")
+        network = cls.__new__(cls)
+        network._hold(parts, dtype)
+        return network
+
+    def _lower(self, dtype: DType) -> list[Op]:
+        return lower_parts(self._parts, dtype)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self._parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Part: ...
+    @overload
+    def __getitem__(self, index: slice) -> Network: ...
+    def __getitem__(self, index: int | slice) -> Part | Network:
+        if isinstance(index, slice):
+            return Network._of(self._parts[index], self._dtype)
+        return self._parts[index]
+
+    def predict(
+        self,
+        x: ArrayLike | Iterable[ArrayLike],
+        *,
+        batch_size: int | None = None,
+        out: Array | None = None,
+        progress: bool | Callable[[int, int | None], object] = False,
+    ) -> Array:
+        """Run the forward pass over many rows, a batch at a time.
+
+        The bits of a row do not depend on how the rows are batched.
+
+        Parameters
+        ----------
+        x : array_like, memmap or iterable of arrays
+            Rows are samples. An iterable (a generator, or a list of arrays with two or more
+            dimensions) gives one result, its parts one after the other; a 1-D item is one row.
+        batch_size : int, optional
+            Rows at a time; by default all of an array at once.
+        out : ndarray, optional
+            Where the result goes, e.g. a writable memmap: the result's shape and `dtype`.
+        progress : bool or callable
+            True shows a bar with tqdm; a callable is given the rows done and the rows in total,
+            None where that isn't known.
+
+        Returns
+        -------
+        ndarray
+            Shape (rows, ..., out_features); `out` where that is given.
+
+        Raises
+        ------
+        ValueError
+            A wrong shape of `x` or `out`, a `batch_size` below 1.
+        TypeError
+            Complex, masked or non-numeric `x`; `out` of another dtype.
+        ImportError
+            ``progress=True`` without tqdm.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import numpy as np
+        >>> net = fl.Network([fl.Layer(4, 2, rng=0)])
+        >>> net.predict(np.ones((1000, 4)), batch_size=256).shape
+        (1000, 2)
+        """
+        from fastlayer._predict import predict
+
+        return predict(self, x, batch_size, out, progress)
+
+    def activations(self, x: ArrayLike) -> list[tuple[Array, Array]]:
+        """Return ``(a, z)`` for every layer: what it gives, and what its activation got.
+
+        For parts that are not a `Layer`, `z` is their input. The layers are run one by one, as
+        they are: without the folding of `BatchNorm` that a call of the network does.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (..., in_features).
+
+        Returns
+        -------
+        list of (ndarray, ndarray)
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> net = fl.Network([fl.Layer.from_arrays([[2.0]]), "relu"])
+        >>> net.activations([-1.0])
+        [(array([-2.]), array([-2.])), (array([0.]), array([-2.]))]
+        """
+        pairs = []
+        a = as_real(x)
+        for part in self._parts:
+            if isinstance(part, Layer):
+                a, z = part.forward(a, return_preactivation=True)
+            else:
+                z = cast(a, self._dtype)
+                a = Network._of((part,), self._dtype)(z)
+            pairs.append((a, z))
+        return pairs
+
+    def summary(self) -> Summary:
+        """Return a table of the layers; print it, or read its `rows`.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> summary = fl.Network([fl.Layer(4, 2, "relu")]).summary()
+        >>> summary.rows[0]["parameters"], summary.rows[0]["flops"]
+        (10, 16)
+        """
+        from fastlayer.report import Summary
+
+        return Summary(self)
+
+    def profile(self, x: ArrayLike, *, repeat: int = 10) -> Profile:
+        """Measure the time of each layer on `x`; print the result, or read its `rows`.
+
+        Each layer runs on its own, `repeat` times, and the fastest counts; the network as a
+        whole, which keeps activations in cache between layers, is measured beside them.
+        """
+        from fastlayer.report import Profile
+
+        return Profile(self, x, repeat)
+
+    def verify(self, reference: Callable[[Any], Any], x: ArrayLike) -> Verification:
+        """Compare with another implementation of the same network on `x`.
+
+        Parameters
+        ----------
+        reference : callable
+            Called with `x`; returns an array of the same shape as ``net(x)``.
+        x : array_like
+            The input for both.
+
+        Returns
+        -------
+        Verification
+            Largest absolute and relative error, largest error in units of the last place of
+            `dtype`, share of rows whose argmax agrees. Prints as a table.
+
+        Raises
+        ------
+        ValueError
+            The results have different shapes.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import numpy as np
+        >>> layer = fl.Layer(8, 3, rng=0, dtype=np.float64)
+        >>> report = fl.Network([layer]).verify(lambda x: x @ layer.weight.T, np.ones((5, 8)))
+        >>> report.argmax_agreement
+        1.0
+        """
+        from fastlayer.report import Verification
+
+        return Verification(self, reference, x)
+
+    def astype(self, dtype: DTypeLike) -> Network:
+        """Return a new network that computes in `dtype`, float32 or float64."""
+        return self._astype(float_dtype(dtype))
+
+    def _astype(self, dtype: DType) -> Network:
+        return Network._of(tuple(self._parts_astype(dtype)), dtype)
+
+    def copy(self) -> Network:
+        """Return a network with layers of its own."""
+        from copy import deepcopy
+
+        return deepcopy(self)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the network to a file that `load` reads; see there for the formats.
+
+        The file appears under its name only when it is complete.
+
+        Raises
+        ------
+        ValueError
+            Another suffix than .npz, or an activation that is a Python function.
+        """
+        from fastlayer.io import save
+
+        save(self, path)
+
+    def _title(self) -> str:
+        return f"Network({self.in_features} -> {self.out_features}, {len(self)} layers)"
+
+    def __repr__(self) -> str:
+        inner = "".join(f"\n    {line}," for p in self._parts for line in _lines(p))
+        return f"Network([{inner}\n])"
+
+
+def _lines(part: Part) -> list[str]:
+    return ["\n    ".join(repr_part(part).splitlines())]

@@ -1,0 +1,40 @@
+import os
+
+import hypothesis
+import numpy as np
+import pytest
+
+hypothesis.settings.register_profile(
+    "fastlayer", deadline=None, derandomize=True, max_examples=100, database=None
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fastlayer"))
+
+
+def pytest_report_header(config):
+    try:
+        from helpers import active_isa
+
+        import fastlayer as fl
+    except ImportError as error:
+        return f"fastlayer: not importable ({error})"
+    wanted = os.environ.get("FASTLAYER_ISA") or "not set"
+    return (
+        f"fastlayer {fl.__version__}: instruction set {active_isa()} (FASTLAYER_ISA {wanted}), "
+        f"threads {fl.get_num_threads()}, numpy {np.__version__}"
+    )
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture(params=[1, 2, 3], ids=lambda n: f"threads{n}")
+def threads(request):
+    """Runs the test with this many threads; fastlayer never uses more than it is told."""
+    import fastlayer as fl
+
+    before = fl.get_num_threads()
+    fl.set_num_threads(request.param)
+    yield request.param
+    fl.set_num_threads(before)

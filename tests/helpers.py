@@ -1,0 +1,427 @@
+"""What the tests share: references in wide arithmetic, derived bounds, exact sums, array layouts."""
+
+from __future__ import annotations
+
+import math
+import os
+from itertools import pairwise
+
+import numpy as np
+
+import fastlayer as fl
+
+BLOCK = 256  # the block length of the sum, part of the numerical contract
+FLOATS = [np.float32, np.float64]
+SIZES = [0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 256, 257, 784]
+ISA_NAMES = ("scalar", "avx2", "avx512", "neon")
+
+# ----------------------------------------------------------------------------- bits and ULPs
+
+
+def bits(a):
+    a = np.asarray(a)
+    a = a.astype(a.dtype.newbyteorder("="), order="C")
+    return a.view(f"u{a.dtype.itemsize}")
+
+
+def assert_same_bits(actual, expected):
+    """Equal shape, dtype and bits, signed zeros included; every NaN counts as the same NaN."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    differ = (bits(actual) != bits(expected)) & ~(np.isnan(actual) & np.isnan(expected))
+    if differ.any():
+        at = tuple(int(i) for i in np.argwhere(differ)[0]) if differ.ndim else ()
+        raise AssertionError(
+            f"{int(differ.sum())} of {differ.size} elements differ, first at {at}: "
+            f"{actual[at]!r} is not {expected[at]!r}"
+        )
+
+
+def wide_type(dtype):
+    """float64 checks float32; extended precision checks float64."""
+    return np.float64 if np.dtype(dtype) == np.float32 else np.longdouble
+
+
+def ulp(reference, dtype):
+    """The spacing of `dtype` at each reference value, subnormal range included."""
+    info = np.finfo(dtype)
+    exponent = np.where(reference == 0, info.minexp, np.frexp(reference)[1] - 1)
+    exponent = np.clip(exponent, info.minexp, info.maxexp - 1) - info.nmant
+    return np.ldexp(np.ones((), wide_type(dtype)), exponent)
+
+
+def ulp_error(actual, reference):
+    """|actual - reference| in units of the last place of `actual`'s dtype; inf stands for 2^emax."""
+    dtype = actual.dtype
+    wide = wide_type(dtype)
+    top = np.ldexp(wide(1), np.finfo(dtype).maxexp)
+    reference = np.clip(np.asarray(reference, wide), -top, top)
+    return np.abs(np.clip(actual.astype(wide), -top, top) - reference) / ulp(reference, dtype)
+
+
+# ----------------------------------------------------------------------------- dense layers
+
+
+def ref_linear(x, weight, bias=None):
+    """x @ weight.T + bias in the wide type of the arrays' dtype."""
+    wide = wide_type(np.result_type(x, weight))
+    y = np.matmul(np.asarray(x, wide), np.asarray(weight, wide).T)
+    return y if bias is None else y + np.asarray(bias, wide)
+
+
+def sum_bound(k, magnitude, dtype):
+    """Error bound of the sum in numerics.md; `magnitude` is |bias| + sum |x||w|.
+
+    An element sees min(k, 256) fma roundings and then ceil(k/256) additions; + 2 is the contract's
+    allowance, and eps = 2u covers the second-order terms. Each fma may underflow by half the smallest
+    subnormal.
+    """
+    info = np.finfo(dtype)
+    roundings = min(k, BLOCK) + -(-k // BLOCK) + 2
+    return roundings * info.eps * magnitude + k * wide_type(dtype)(info.smallest_subnormal)
+
+
+def linear_bound(x, weight, bias=None, dtype=None):
+    dtype = dtype or np.result_type(x, weight)
+    wide = wide_type(dtype)
+    magnitude = np.matmul(np.abs(np.asarray(x, wide)), np.abs(np.asarray(weight, wide)).T)
+    if bias is not None:
+        magnitude = magnitude + np.abs(np.asarray(bias, wide))
+    return sum_bound(np.shape(x)[-1], magnitude, dtype)
+
+
+def assert_within(actual, exact, bound):
+    assert actual.shape == exact.shape
+    error = np.abs(np.asarray(actual, exact.dtype) - exact)
+    assert (error <= bound).all(), f"largest error / bound: {np.max(error / bound)}"
+
+
+# ----------------------------------------------------------------------------- activations
+# Each reference is written for the wide type and is accurate relative to the result, tails included.
+
+
+def _log1p_exp(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _sigmoid(x):
+    t = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, t) / (1 + t)
+
+
+def _mish(x):
+    n = np.exp(np.minimum(x, 50))  # tanh(softplus(x)) = n(n+2) / (n(n+2) + 2) with n = e^x
+    return x * (n * (n + 2) / (n * (n + 2) + 2))
+
+
+def _elu(x, alpha=1.0):
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def _celu(x, alpha=1.0):
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
+
+
+def _selu(x):
+    scale = x.dtype.type("1.0507009873554804934193349852946")
+    alpha = x.dtype.type("1.6732632423543772848170429916717")
+    return np.where(x > 0, scale * x, scale * alpha * np.expm1(np.minimum(x, 0)))
+
+
+def _softplus(x, beta=1.0, threshold=20.0):
+    return np.where(beta * x > threshold, x, _log1p_exp(beta * x) / beta)
+
+
+def _mp_map(function, x):
+    import mpmath
+
+    out = np.empty(x.shape, np.longdouble)
+    with mpmath.workprec(160):
+        for i, v in enumerate(x):
+            mantissa, exponent = mpmath.frexp(function(mpmath, mpmath.mpf(float(v))))
+            high = float(mantissa)
+            low = float(mantissa - high)
+            out[i] = np.ldexp(np.longdouble(high) + np.longdouble(low), int(exponent))
+    return out
+
+
+def _gelu(x, approximate="none"):
+    if x.dtype == np.longdouble:  # the argument of exp and erfc needs more than extended precision
+
+        def exact(mp, v):
+            if abs(v) > 60:
+                return v if v > 0 else mp.mpf(0)  # off by e^-1800
+            if approximate == "tanh":
+                u = mp.sqrt(2 / mp.pi) * (v + mp.mpf("0.044715") * v**3)
+                return v / (1 + mp.exp(-2 * u))
+            return v * mp.erfc(-v / mp.sqrt(2)) / 2
+
+        return _mp_map(exact, x)
+    if approximate == "tanh":
+        return x * _sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    return x / 2 * np.vectorize(math.erfc, otypes=[float])(-x / math.sqrt(2))
+
+
+def _softmax(x, axis=-1):
+    t = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
+    return t / np.sum(t, axis=axis, keepdims=True)
+
+
+def _log_softmax(x, axis=-1):
+    d = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    rest = np.exp(d)
+    at = np.expand_dims(np.argmax(d, axis=axis), axis)
+    np.put_along_axis(
+        rest, at, 0, axis
+    )  # log(1 + rest) keeps its digits where the row has one peak
+    return d - np.log1p(np.sum(rest, axis=axis, keepdims=True))
+
+
+REFERENCES = {
+    "identity": lambda x: x,
+    "relu": lambda x: np.where(x < 0, 0, x),
+    "leaky_relu": lambda x, negative_slope=0.01: np.where(x > 0, x, negative_slope * x),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "hardtanh": lambda x, min_val=-1.0, max_val=1.0: np.clip(x, min_val, max_val),
+    "elu": _elu,
+    "celu": _celu,
+    "selu": _selu,
+    "gelu": _gelu,
+    "silu": lambda x: x * _sigmoid(x),
+    "mish": _mish,
+    "sigmoid": _sigmoid,
+    "log_sigmoid": lambda x: -_log1p_exp(-x),
+    "hardsigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "hardswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "tanh": np.tanh,
+    "softplus": _softplus,
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "exp": np.exp,
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
+}
+ELEMENTWISE = [name for name in REFERENCES if "softmax" not in name]
+
+# Limits in ULP of numerics.md, (float32, float64). The rows below the gap are derived: a selection
+# is exact, one product is one rounding, and x / (1 + |x|) is one rounding (1/2 ULP) of a quotient
+# whose denominator was rounded once (relative eps/2, at most 1 ULP).
+ULP_LIMITS = {
+    "exp": (1, 1),
+    "tanh": (1, 2),
+    "sigmoid": (1.5, 2),
+    "silu": (2, 2.5),
+    "softplus": (2, 2.5),
+    "elu": (2, 2.5),
+    "selu": (2, 2.5),
+    "celu": (2, 2.5),
+    "log_sigmoid": (2, 2.5),
+    "gelu": (3, 4),
+    "mish": (3, 4),
+    "identity": (0, 0),
+    "relu": (0, 0),
+    "relu6": (0, 0),
+    "hardtanh": (0, 0),
+    "leaky_relu": (0.5, 0.5),
+    "softsign": (1.5, 1.5),
+}
+
+# sup |f'|, from the derivative of each definition, rounded up.
+LIPSCHITZ = {
+    **dict.fromkeys(ELEMENTWISE, 1.0),
+    "selu": 1.7581,
+    "gelu": 1.13,
+    "silu": 1.1,
+    "mish": 1.09,
+    "sigmoid": 0.25,
+    "hardsigmoid": 1 / 6,
+    "hardswish": 1.5,
+}
+
+
+def reference(name, x, dtype, **parameters):
+    """The exact activation; its parameters are numbers of `dtype`, as in the computation."""
+    if name == "leaky_relu":
+        parameters = {"negative_slope": 0.01, **parameters}
+    parameters = {
+        key: v if isinstance(v, str | int) else wide_type(dtype)(np.dtype(dtype).type(v))
+        for key, v in parameters.items()
+    }
+    with np.errstate(all="ignore"):
+        return REFERENCES[name](np.asarray(x, wide_type(dtype)), **parameters)
+
+
+def activation_bound(name, z, z_bound, dtype, **parameters):
+    """Bound of |act(z') - act(z)| where |z' - z| <= z_bound and act itself has its rounding limit."""
+    info = np.finfo(dtype)
+    exact = reference(name, z, dtype, **parameters)
+    if name == "softmax":
+        spread = 2 * np.max(z_bound, axis=-1, keepdims=True)  # of any z_i - z_max
+        relative = np.expm1(2 * spread) + (4 + math.log2(z.shape[-1])) * info.eps
+        return exact, np.abs(exact) * relative + info.smallest_subnormal
+    slope = np.exp(z + z_bound) if name == "exp" else LIPSCHITZ[name]
+    if name in ULP_LIMITS:
+        own = ULP_LIMITS[name][np.dtype(dtype) == np.float64] * ulp(exact, dtype)
+    else:  # hardsigmoid and hardswish: see test_activations
+        own = 1.5 * info.eps * np.maximum(np.abs(z), 1)
+    return exact, slope * z_bound + own
+
+
+def ref_network(x, layers, dtype):
+    """Exact output and its error bound; layers are (weight (n, k), bias, name or None[, parameters])."""
+    wide = wide_type(dtype)
+    y, error = np.asarray(x, wide), np.zeros(np.shape(x), wide)
+    for weight, bias, name, *parameters in layers:
+        weight = np.asarray(weight, wide)
+        error = error @ np.abs(weight).T + linear_bound(np.abs(y) + error, weight, bias, dtype)
+        y = ref_linear(y, weight, bias)
+        if name is not None:
+            y, error = activation_bound(name, y, error, dtype, **dict(*parameters))
+    return y, error
+
+
+# ----------------------------------------------------------------------------- the exact sum
+
+
+def _two_sum(a, b):
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
+def _odd_sum(a, b):
+    """a + b in float64, rounded to odd: what makes a second rounding harmless."""
+    s, e = _two_sum(a, b)
+    even = (np.asarray(s).view(np.int64) & 1) == 0
+    return np.where((e != 0) & even, np.nextafter(s, np.copysign(np.inf, e)), s)
+
+
+def _two_product(a, b):
+    def split(v):
+        c = 134217729.0 * v  # 2^27 + 1, Veltkamp
+        high = c - (c - v)
+        return high, v - high
+
+    p = a * b
+    (ah, al), (bh, bl) = split(a), split(b)
+    return p, ((ah * bh - p) + ah * bl + al * bh) + al * bl
+
+
+def fma(a, b, c):
+    """Correctly rounded a * b + c on arrays of one dtype, away from over- and underflow."""
+    if a.dtype == np.float32:  # the product is exact in float64
+        return _odd_sum(a.astype(np.float64) * b, c.astype(np.float64)).astype(np.float32)
+    ph, pl = _two_product(a, b)  # Boldo and Melquiond, "Emulation of a FMA", 2008
+    uh, ul = _two_sum(c, pl)
+    th, tl = _two_sum(ph, uh)
+    return th + _odd_sum(tl, ul)
+
+
+def plain_sum(x, weight, bias=None):
+    """The sum as numerics.md defines it, element by element: x (m, k), weight (n, k) -> (m, n)."""
+    dtype, k = x.dtype, x.shape[1]
+    c = np.zeros((x.shape[0], weight.shape[0]), dtype)
+    if bias is not None:
+        c[...] = bias
+    edges = [*range(0, k, BLOCK), k]
+    for low, high in pairwise(edges):
+        a = np.zeros_like(c)
+        for i in range(low, high):
+            a = fma(*np.broadcast_arrays(x[:, i, None], weight[None, :, i], a))
+        c = c + a
+    return c
+
+
+# ----------------------------------------------------------------------------- layouts
+# Each takes an array and returns one with the same shape that lies differently in memory. All but
+# "broadcast" hold the same values; compare with np.ascontiguousarray of the layout itself.
+
+
+def _sliced(a):
+    big = np.zeros(tuple(2 * s + 1 for s in a.shape), a.dtype)
+    view = big[tuple(slice(1, 2 * s, 2) for s in a.shape)]
+    view[...] = a
+    return view
+
+
+def _padded_rows(a):
+    big = np.zeros((*a.shape[:-1], a.shape[-1] + 3), a.dtype)
+    view = big[..., 2 : 2 + a.shape[-1]]
+    view[...] = a
+    return view
+
+
+def _reversed(a):
+    flip = (slice(None, None, -1),) * a.ndim
+    return np.ascontiguousarray(a[flip])[flip]
+
+
+def _reversed_rows(a):
+    return np.ascontiguousarray(a[::-1])[::-1]
+
+
+def _transposed(a):
+    return np.ascontiguousarray(a.swapaxes(0, -1)).swapaxes(0, -1)
+
+
+def _read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def _misaligned(a):
+    raw = np.zeros(a.nbytes + 1, np.uint8)
+    view = raw[1:].view(a.dtype).reshape(a.shape) if a.size else a.copy()
+    view[...] = a
+    return view
+
+
+LAYOUTS = {
+    "c": lambda a: np.array(a, order="C"),
+    "fortran": lambda a: np.array(a, order="F"),
+    "transposed": _transposed,
+    "sliced": _sliced,
+    "padded_rows": _padded_rows,
+    "reversed": _reversed,
+    "reversed_rows": _reversed_rows,
+    "broadcast_rows": lambda a: np.broadcast_to(a[:1], a.shape),
+    "broadcast_columns": lambda a: np.broadcast_to(a[..., :1], a.shape),
+    "read_only": _read_only,
+    "misaligned": _misaligned,
+    "big_endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "zero_size": lambda a: a[:0],
+}
+SAME_VALUES = [n for n in LAYOUTS if "broadcast" not in n and n != "zero_size"]
+WRITABLE = ["c", "fortran", "transposed", "sliced", "padded_rows", "reversed", "reversed_rows"]
+
+
+def native(a):
+    return np.ascontiguousarray(a, a.dtype.newbyteorder("="))
+
+
+def random_values(rng, shape, dtype):
+    """Values over the whole range of an integer dtype, normal deviates of a float dtype."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(dtype)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        plain = dtype.newbyteorder("=")
+        return rng.integers(info.min, info.max, shape, plain, endpoint=True).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+# ----------------------------------------------------------------------------- configuration
+
+
+def requested_isa():
+    return os.environ.get("FASTLAYER_ISA") or None
+
+
+def active_isa():
+    return fl.show_config(mode="dicts")["isa"]["active"]
+
+
+def available_isas():
+    return fl.show_config(mode="dicts")["isa"]["supported"]
