@@ -1,4 +1,4 @@
-"""What the tests share: references in wide arithmetic, derived bounds, exact sums, array layouts."""
+"""What the tests share: wide references, derived bounds, the exact sum, array layouts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ulp(reference, dtype):
 
 
 def ulp_error(actual, reference):
-    """|actual - reference| in units of the last place of `actual`'s dtype; inf stands for 2^emax."""
+    """|actual - reference| in units of the last place of `actual`; inf stands for 2^emax."""
     dtype = actual.dtype
     wide = wide_type(dtype)
     top = np.ldexp(wide(1), np.finfo(dtype).maxexp)
@@ -74,8 +74,8 @@ def sum_bound(k, magnitude, dtype):
     """Error bound of the sum in numerics.md; `magnitude` is |bias| + sum |x||w|.
 
     An element sees min(k, 256) fma roundings and then ceil(k/256) additions; + 2 is the contract's
-    allowance, and eps = 2u covers the second-order terms. Each fma may underflow by half the smallest
-    subnormal.
+    allowance, and eps = 2u covers the second-order terms. Each fma may underflow by half the
+    smallest subnormal.
     """
     info = np.finfo(dtype)
     roundings = min(k, BLOCK) + -(-k // BLOCK) + 2
@@ -98,7 +98,7 @@ def assert_within(actual, exact, bound):
 
 
 # ----------------------------------------------------------------------------- activations
-# Each reference is written for the wide type and is accurate relative to the result, tails included.
+# Each reference takes the wide type and is accurate relative to the result, tails included.
 
 
 def _log1p_exp(x):
@@ -252,7 +252,7 @@ def reference(name, x, dtype, **parameters):
 
 
 def activation_bound(name, z, z_bound, dtype, **parameters):
-    """Bound of |act(z') - act(z)| where |z' - z| <= z_bound and act itself has its rounding limit."""
+    """act(z) and the bound of what an inexact z and the rounding limit of act add to it."""
     info = np.finfo(dtype)
     exact = reference(name, z, dtype, **parameters)
     if name == "softmax":
@@ -268,7 +268,10 @@ def activation_bound(name, z, z_bound, dtype, **parameters):
 
 
 def ref_network(x, layers, dtype):
-    """Exact output and its error bound; layers are (weight (n, k), bias, name or None[, parameters])."""
+    """Exact output and its error bound.
+
+    A layer is (weight (n, k), bias, name or None) or that with the activation's parameters.
+    """
     wide = wide_type(dtype)
     y, error = np.asarray(x, wide), np.zeros(np.shape(x), wide)
     for weight, bias, name, *parameters in layers:

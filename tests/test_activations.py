@@ -102,8 +102,8 @@ def test_accuracy(dtype, name, parameters):
 def test_accuracy_with_other_parameters(dtype, name, parameters):
     x = sample(dtype, 5_000)
     y, exact = getattr(fl, name)(x, **parameters), reference(name, x, dtype, **parameters)
-    # x / alpha and beta * x are rounded before exp, which makes |argument| eps/2 of a relative
-    # error there; elu, celu < alpha bound |arg| e^arg by 1/e, softplus keeps it: up to 800 in the tail
+    # x / alpha and beta * x are rounded before exp, which turns that into a relative error of
+    # |argument| eps/2; the parameter's own rounding as much again. exp is 0 beyond |argument| 800.
     argument = np.minimum(np.abs(np.asarray(x, wide_type(dtype))) * 1.5, 800)
     relative = (4 + argument) * np.finfo(dtype).eps
     assert_within(y, exact, relative * np.abs(exact) + np.finfo(dtype).smallest_subnormal)

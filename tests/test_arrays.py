@@ -196,7 +196,7 @@ def test_out_of_a_single_row(rng, layer, dtype):
 @pytest.mark.parametrize("shift", [-13, -7, -1, 0, 1, 5, 13, 21])
 @pytest.mark.parametrize("m", [1, 2, 9, 70])
 def test_overlap_of_out_and_x(rng, layer, dtype, m, shift):
-    """Two matrices in one buffer, out starting `shift` elements after x: the answer of two buffers."""
+    """Two matrices in one buffer, out `shift` elements after x: the answer of two buffers."""
     buffer = normal(rng, m * K + 60, dtype)
 
     def part(start, shape):

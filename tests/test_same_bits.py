@@ -1,4 +1,4 @@
-"""A row's bits depend on that row and the weights, on nothing else; and the sum is the plain one."""
+"""A row's bits depend on that row and the weights alone, and the sum is the plain one."""
 
 import os
 import subprocess

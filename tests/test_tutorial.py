@@ -1,4 +1,4 @@
-"""The tutorials that fastlayer grew from, one test a row of their feature table, with their numbers."""
+"""The tutorials that fastlayer grew from: one test a row of their table, with their numbers."""
 
 import math
 

@@ -1,13 +1,12 @@
 // Measures the element-wise activations of the kernel tables in ULP: float32 over every input (or
 // every N-th) against double, float64 over a dense sample against __float128. Prints Markdown.
+#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cinttypes>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <mutex>
 #include <random>
 #include <string>
@@ -63,31 +62,30 @@ std::vector<Case<R>> cases() {
   };
 }
 
-template <typename T>
-struct Format;
-template <>
-struct Format<float> {
-  static constexpr int kDigits = 24, kMinExponent = -149;
-};
-template <>
-struct Format<double> {
-  static constexpr int kDigits = 53, kMinExponent = -1074;
-};
-
 // |got - want| in units of the spacing of T's numbers around `want`.
-template <typename T, typename R>
-double error_in_ulp(T got, R want) {
-  const T rounded = static_cast<T>(want);
-  if (std::isinf(rounded) && got == rounded) return 0;
-  int exponent = 0;
-  std::frexp(static_cast<double>(want), &exponent);
-  int spacing = exponent - Format<T>::kDigits;
-  if (spacing < Format<T>::kMinExponent || rounded == 0) spacing = Format<T>::kMinExponent;
-  // Scaled in R and in two steps: neither the difference nor the power of two need be a double.
-  const int half = -spacing / 2;
-  const R scaled = f_abs(R(got) - want) * R(std::ldexp(1.0, half));
-  return static_cast<double>(scaled * R(std::ldexp(1.0, -spacing - half)));
+double error_in_ulp(float got, double want) {
+  const float rounded = static_cast<float>(want);
+  if (got == rounded && std::isinf(got)) return 0;
+  uint64_t pattern;
+  std::memcpy(&pattern, &want, sizeof pattern);
+  const int exponent = static_cast<int>(pattern >> 52 & 0x7ff) - 1023;
+  const int spacing = exponent < -126 ? -149 : exponent - 23;
+  pattern = static_cast<uint64_t>(1023 - spacing) << 52;
+  double scale;
+  std::memcpy(&scale, &pattern, sizeof scale);
+  return std::fabs(got - want) * scale;
 }
+
+#ifdef FASTLAYER_HAVE_WIDE
+double error_in_ulp(double got, Wide want) {
+  if (got == static_cast<double>(want) && std::isinf(got)) return 0;
+  int exponent = 0;
+  frexpq(want, &exponent);
+  const int spacing = want == 0 || exponent < -1021 ? -1074 : exponent - 53;
+  // Not as double: the difference may lie below the smallest one.
+  return static_cast<double>(scalbnq(f_abs(Wide(got) - want), -spacing));
+}
+#endif
 
 struct Result {
   double worst = 0, sum = 0, at = 0;
@@ -114,7 +112,7 @@ void measure(const fastlayer::Kernels<T>& kernels, const Case<R>& c, const std::
     if (std::isnan(x[i])) result.bad_nan += !std::isnan(y[i]);
     if (!std::isfinite(x[i])) continue;
     const R want = c.reference(R(x[i]));
-    const double error = error_in_ulp<T, R>(y[i], want);
+    const double error = error_in_ulp(y[i], want);
     ++result.count;
     result.exact += y[i] == static_cast<T>(want);
     result.sum += error;
@@ -162,12 +160,10 @@ void measure_float(const KernelTable& table, const Options& options) {
       std::vector<float> x, y(kChunk);
       Result mine;
       for (uint64_t k; (k = next++) < chunks;) {
-        x.clear();
-        for (uint64_t i = k * kChunk; i < (k + 1) * kChunk && i < count; ++i) {
-          const uint32_t bits = static_cast<uint32_t>(i * options.stride);
-          float value;
-          std::memcpy(&value, &bits, sizeof value);
-          x.push_back(value);
+        x.resize(std::min(kChunk, count - k * kChunk));
+        for (uint64_t i = 0; i < x.size(); ++i) {
+          const uint32_t bits = static_cast<uint32_t>((k * kChunk + i) * options.stride);
+          std::memcpy(&x[i], &bits, sizeof bits);
         }
         measure<float, double>(table.f32, c, x, y, mine);
         if (reports && k % 64 == 0) progress(c.name, double(k) / double(chunks));

@@ -102,6 +102,33 @@ bool extent(const ArrayView& a, const char*& low, const char*& high) {
   return true;
 }
 
+// Whether two elements may share bytes: NumPy allows to make such a view, and writing into it loses
+// results. Axes from the finest to the coarsest: each has to step over all that the finer ones
+// span.
+bool overlaps_itself(const ArrayView& a) {
+  ptrdiff_t spanned = item_size(a.dtype) - 1;
+  ptrdiff_t previous = 0;  // strides up to here are done
+  for (int done = 0; done < a.ndim;) {
+    ptrdiff_t finest = 0, length = 0;
+    int count = 0;
+    for (int d = 0; d < a.ndim; ++d) {
+      if (a.shape[d] == 0) return false;
+      const ptrdiff_t step = a.strides[d] < 0 ? -a.strides[d] : a.strides[d];
+      if (a.shape[d] == 1 || step < previous || (step == previous && previous > 0)) continue;
+      if (count > 0 && step > finest) continue;
+      count = count > 0 && step == finest ? count + 1 : 1;
+      finest = step;
+      length = a.shape[d];
+    }
+    if (count == 0) return false;
+    if (count > 1 || finest <= spanned) return true;
+    spanned += (length - 1) * finest;
+    previous = finest;
+    ++done;
+  }
+  return false;
+}
+
 }  // namespace
 
 bool borrow(py::handle object, ArrayView& view) {
@@ -191,7 +218,7 @@ Result::Result(py::handle out, DType dtype, const ptrdiff_t* shape, int ndim)
     : out_(out), dtype_(dtype), shape_(shape), ndim_(ndim) {
   if (out.is_none()) return;
   usable_ = borrow(out, view_) && view_.dtype == dtype && view_.writeable &&
-            same_shape(view_, shape, ndim);
+            same_shape(view_, shape, ndim) && !overlaps_itself(view_);
 }
 
 void Result::avoid(const ArrayView& input, bool in_place_allowed) {

@@ -38,7 +38,7 @@ py::object new_array(DType dtype, const ptrdiff_t* shape, int ndim);
 
 // Where a function writes: `out` if it can be written in place, a new array, or a new array that is
 // copied to `out` afterwards because `out` overlaps an input. usable() is false where `out` has
-// another dtype or shape, is read-only, or is no plain array.
+// another dtype or shape, is read-only, overlaps itself, or is no plain array.
 class Result {
  public:
   Result(py::handle out, DType dtype, const ptrdiff_t* shape, int ndim);

@@ -165,8 +165,7 @@ class Program {
   uint64_t epoch() const { return epoch_; }
 
   std::string describe_plan(ptrdiff_t m) const {
-    return std::visit([m](const auto& net) { return describe(net.plan(m, num_threads())); },
-                      network_);
+    return std::visit([m](const auto& net) { return describe(net.plan(m)); }, network_);
   }
 
   // The whole of a call from Python: no conversion, no copy, no message.
@@ -204,7 +203,7 @@ class Program {
     RowsView rows_x, rows_y;
     rows_of(from, rows_x);
     rows_of(result.view(), rows_y);
-    const Plan plan = net.plan(rows_x.rows, usable_threads(num_threads()));
+    const Plan plan = net.plan(rows_x.rows);
     if (plan.picoseconds > kReleaseGilAbove) {
       const py::gil_scoped_release released;
       net.run(rows_x, rows_y, plan);

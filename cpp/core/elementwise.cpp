@@ -36,7 +36,7 @@ void for_each_row(RowsView x, RowsView y, bool splittable, Row row) {
       v->strides[0] = kPiece * size;
     }
   }
-  const int threads = usable_threads(threads_for(elementwise_picoseconds(elements), num_threads()));
+  const int threads = threads_for(elementwise_picoseconds(elements));
   const ptrdiff_t rows = std::max<ptrdiff_t>(kPiece / x.cols, 1);  // in a piece of work
   const ptrdiff_t pieces = (x.rows + rows - 1) / rows;
   T* const scratch =
@@ -70,8 +70,7 @@ double elementwise_picoseconds(ptrdiff_t elements) {
   Work work{};
   work.other_per_row = 1;
   work.element = sizeof(float);
-  work.tile_rows = 1;
-  return make_plan(elements, work, caches(), 1).picoseconds;
+  return estimate(elements, work);
 }
 
 template <typename T>

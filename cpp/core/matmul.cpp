@@ -1,7 +1,7 @@
 #include "matmul.hpp"
 
 #include <algorithm>
-#include <atomic>
+#include <new>
 
 #include "convert.hpp"
 #include "cpu.hpp"
@@ -110,19 +110,23 @@ void few_rows(const Call<T>& c, int threads) {
   if (!c.direct_x) load_rows(*c.a.x, 0, c.m, converted_x, c.ld_x);
   if (!c.direct_y && c.a.accumulate) load_rows(*c.a.y, 0, c.m, converted_y, c.ld_y);
 
+  const ptrdiff_t pieces = std::min(kMaxPieces, (c.panels + group - 1) / group);
+  SharedStep step;
   parallel(threads, [&](int thread) {
     T* const pack = packs + thread * (group * panel);
-    const ptrdiff_t end = c.panels * (thread + 1) / threads;
-    ptrdiff_t p = c.panels * thread / threads;
-    if (c.direct_w && p < std::min(end, full)) {
-      c.dense(x, ldx, y, ldy, c.m, p, std::min(end, full) - p, nullptr);
-      p = std::min(end, full);
-    }
-    for (; p < end; p += group) {
-      const ptrdiff_t count = std::min(group, end - p);
-      c.pack(p, count, pack);
-      c.dense(x, ldx, y, ldy, c.m, p, count, pack);
-    }
+    step.run(static_cast<int>(pieces), thread, threads, [&](ptrdiff_t piece) {
+      const ptrdiff_t end = c.panels * (piece + 1) / pieces;
+      ptrdiff_t p = c.panels * piece / pieces;
+      if (c.direct_w && p < std::min(end, full)) {
+        c.dense(x, ldx, y, ldy, c.m, p, std::min(end, full) - p, nullptr);
+        p = std::min(end, full);
+      }
+      for (; p < end; p += group) {
+        const ptrdiff_t count = std::min(group, end - p);
+        c.pack(p, count, pack);
+        c.dense(x, ldx, y, ldy, c.m, p, count, pack);
+      }
+    });
   });
   if (!c.direct_y) store_rows(converted_y, c.ld_y, *c.a.y, 0, c.m);
 }
@@ -131,18 +135,22 @@ void few_rows(const Call<T>& c, int threads) {
 template <typename T>
 void many_rows(const Call<T>& c, int threads) {
   const ptrdiff_t panel = (c.k + 1) * kLine<T>;
-  const ptrdiff_t stripe = std::clamp<ptrdiff_t>(
-      kPackedBytes / (panel * static_cast<ptrdiff_t>(sizeof(T))), threads, c.panels);
+  const ptrdiff_t stripe =
+      std::clamp<ptrdiff_t>(kPackedBytes / (panel * static_cast<ptrdiff_t>(sizeof(T))),
+                            std::min<ptrdiff_t>(threads, c.panels), c.panels);
   const ptrdiff_t tile = c.kern.max_tile_rows;
   const ptrdiff_t wanted = std::min<ptrdiff_t>(8 * tile, (c.m + threads - 1) / threads);
   const ptrdiff_t rows = (wanted + tile - 1) / tile * tile;
   const ptrdiff_t blocks = (c.m + rows - 1) / rows;
   const ptrdiff_t own = (c.direct_x ? 0 : rows * c.ld_x) + (c.direct_y ? 0 : rows * c.ld_y);
-  T* const packed =
-      static_cast<T*>(workspace(static_cast<size_t>(stripe * panel + threads * own) * sizeof(T)));
-  const ptrdiff_t size = sizeof(T);
   const ptrdiff_t stripes = (c.panels + stripe - 1) / stripe;
-  std::atomic<ptrdiff_t> next{0};
+  const size_t header = static_cast<size_t>(2 * stripes) * sizeof(Step);
+  char* const memory = static_cast<char*>(
+      workspace(header + static_cast<size_t>(stripe * panel + threads * own) * sizeof(T)));
+  Step* const steps = reinterpret_cast<Step*>(memory);
+  for (ptrdiff_t i = 0; i < 2 * stripes; ++i) new (steps + i) Step;
+  T* const packed = reinterpret_cast<T*>(memory + header);
+  const ptrdiff_t size = sizeof(T);
 
   parallel(threads, [&](int thread) {
     T* const converted_x = packed + stripe * panel + thread * own;
@@ -150,16 +158,9 @@ void many_rows(const Call<T>& c, int threads) {
     for (ptrdiff_t s = 0; s < stripes; ++s) {
       const ptrdiff_t p0 = s * stripe;
       const ptrdiff_t count = std::min(stripe, c.panels - p0);
-      for (ptrdiff_t i = thread; i < count; i += threads) {
-        c.pack(p0 + i, 1, packed + i * panel);
-      }
-      barrier();
-      // The counter runs on from stripe to stripe, so that nobody has to reset it.
-      const ptrdiff_t end = (s + 1) * blocks;
-      ptrdiff_t b = next.load(std::memory_order_relaxed);
-      while (b < end) {
-        if (!next.compare_exchange_weak(b, b + 1, std::memory_order_relaxed)) continue;
-        const ptrdiff_t first = (b - s * blocks) * rows;
+      steps[2 * s].run(count, [&](ptrdiff_t i) { c.pack(p0 + i, 1, packed + i * panel); });
+      steps[2 * s + 1].run(blocks, [&](ptrdiff_t b) {
+        const ptrdiff_t first = b * rows;
         const ptrdiff_t block = std::min(rows, c.m - first);
         const T* x = converted_x;
         ptrdiff_t ldx = c.ld_x;
@@ -172,19 +173,17 @@ void many_rows(const Call<T>& c, int threads) {
         if (c.direct_y) {
           T* const y = reinterpret_cast<T*>(c.a.y->row(first));
           c.dense(x, ldx, y, c.a.y->strides[0] / size, block, p0, count, packed);
-        } else {
-          // Only this stripe's columns of the block are read and written.
-          RowsView part = *c.a.y;
-          part.data += p0 * kLine<T> * part.col_stride;
-          part.cols = std::min(c.n, (p0 + count) * kLine<T>) - p0 * kLine<T>;
-          T* const y = converted_y + p0 * kLine<T>;
-          if (c.a.accumulate) load_rows(part, first, block, y, c.ld_y);
-          c.dense(x, ldx, converted_y, c.ld_y, block, p0, count, packed);
-          store_rows(y, c.ld_y, part, first, block);
+          return;
         }
-        b = next.load(std::memory_order_relaxed);
-      }
-      barrier();
+        // Only this stripe's columns of the block are read and written.
+        RowsView part = *c.a.y;
+        part.data += p0 * kLine<T> * part.col_stride;
+        part.cols = std::min(c.n, (p0 + count) * kLine<T>) - p0 * kLine<T>;
+        T* const y = converted_y + p0 * kLine<T>;
+        if (c.a.accumulate) load_rows(part, first, block, y, c.ld_y);
+        c.dense(x, ldx, converted_y, c.ld_y, block, p0, count, packed);
+        store_rows(y, c.ld_y, part, first, block);
+      });
     }
   });
 }
@@ -196,8 +195,7 @@ double matmul_picoseconds(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, size_t element)
   work.macs_per_row = n * k;
   work.weight_bytes = static_cast<size_t>(n * k) * element;
   work.element = element;
-  work.tile_rows = 1;
-  return make_plan(m, work, caches(), 1).picoseconds;
+  return estimate(m, work);
 }
 
 template <typename T>
@@ -205,7 +203,7 @@ void matmul(const MatmulArgs<T>& args) {
   const Call<T> call(args);
   if (call.m == 0 || call.n == 0) return;
   const double cost = matmul_picoseconds(call.m, call.n, call.k, sizeof(T));
-  const int threads = usable_threads(threads_for(cost, num_threads()));
+  const int threads = threads_for(cost);
   if (call.m <= kFewTiles * call.kern.max_tile_rows) {
     few_rows(call, static_cast<int>(std::min<ptrdiff_t>(threads, call.panels)));
   } else {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 
 #include "convert.hpp"
 #include "cpu.hpp"
@@ -47,16 +48,17 @@ struct Block {
   }
 };
 
-// The part [begin, end) of `total` that falls to thread t of n.
+// Piece i of n of an operation's panels or rows.
 struct Share {
   ptrdiff_t begin, end;
-  Share(ptrdiff_t total, int t, int n) : begin(total * t / n), end(total * (t + 1) / n) {}
+  Share(ptrdiff_t total, ptrdiff_t i, ptrdiff_t n)
+      : begin(total * i / n), end(total * (i + 1) / n) {}
 };
 
 template <typename T>
-void run_dense(const Op<T>& op, const Block<T>& block, int thread, int threads) {
+void run_dense(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_t pieces) {
   const PackedWeights<T>& w = *op.weights;
-  const Share panels(w.panels(), thread, threads);
+  const Share panels(w.panels(), piece, pieces);
   if (panels.begin == panels.end) return;
   const Rows<T> x = block.slot(op.src), y = block.slot(op.dst);
   DenseArgs<T> d;
@@ -114,17 +116,27 @@ void run_row(const Op<T>& op, const T* x, const T* residual, T* y) {
 }
 
 template <typename T>
-void run_op(const Op<T>& op, const Block<T>& block, int thread, int threads) {
+void run_op(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_t pieces) {
   if (op.kind == OpKind::kDense) {
-    run_dense(op, block, thread, threads);
+    run_dense(op, block, piece, pieces);
     return;
   }
   const Rows<T> x = block.slot(op.src), y = block.slot(op.dst);
   const Rows<T> r = block.slot(op.kind == OpKind::kAdd ? op.residual : op.src);
-  const Share rows(block.rows, thread, threads);
+  const Share rows(block.rows, piece, pieces);
   for (ptrdiff_t i = rows.begin; i < rows.end; ++i) {
     run_row(op, x.data + i * x.ld, r.data + i * r.ld, y.data + i * y.ld);
   }
+}
+
+// Pieces of an operation that threads share: eight panels, the widest tile of a single row, or a
+// row.
+template <typename T>
+ptrdiff_t pieces_of(const Op<T>& op, ptrdiff_t rows, int threads) {
+  if (op.kind != OpKind::kDense) return std::min(rows, kMaxPieces);
+  const ptrdiff_t panels = op.weights->panels();
+  const ptrdiff_t least = std::min<ptrdiff_t>(panels, threads);
+  return std::clamp(panels / 8, least, std::max(least, kMaxPieces));
 }
 
 }  // namespace
@@ -234,77 +246,121 @@ void Network<T>::finish() {
 }
 
 template <typename T>
-Plan Network<T>::plan(ptrdiff_t m, int max_threads) const {
-  return make_plan(m, work_, caches(), max_threads);
+Plan Network<T>::plan(ptrdiff_t m) const {
+  return make_plan(m, work_, caches(), threads_for(estimate(m, work_)));
 }
 
-// The whole call: cut the rows into blocks, and let each thread take blocks through all operations.
 template <typename T>
 void Network<T>::run(const RowsView& x, const RowsView& y, const Plan& plan) const {
   if (x.rows == 0 || out_features() == 0) return;
-  const bool direct_x = x.direct<T>(), direct_y = y.direct<T>();
-  const ptrdiff_t slots = static_cast<ptrdiff_t>(slot_width_.size());
-  const ptrdiff_t rows = plan.row_block;
-
-  // One workspace: the table of slots, then for every thread its slots and, where the ends need
-  // converting, rows of input and output.
-  const ptrdiff_t ld_x = row_stride<T>(in_features()), ld_y = row_stride<T>(out_features());
-  ptrdiff_t elements = rows * ((direct_x ? 0 : ld_x) + (direct_y ? 0 : ld_y));
-  for (ptrdiff_t width : slot_width_) elements += rows * width;
-  const int scratches = plan.split_columns ? 1 : plan.threads;
-  const size_t table = (static_cast<size_t>(slots) * sizeof(ptrdiff_t) + 63) / 64 * 64;
-  char* const memory =
-      static_cast<char*>(workspace(table + static_cast<size_t>(elements * scratches) * sizeof(T)));
-  ptrdiff_t* const offsets = reinterpret_cast<ptrdiff_t*>(memory);
-  T* const scratch = reinterpret_cast<T*>(memory + table);
-  ptrdiff_t used = 0;
-  for (ptrdiff_t s = 0; s < slots; ++s) {
-    offsets[s] = used;
-    used += rows * slot_width_[s];
-  }
-
-  const auto block_at = [&](ptrdiff_t first, ptrdiff_t count, T* own) {
-    Block<T> block{count, {}, {}, own, offsets, slot_width_.data()};
-    T* const converted_x = own + used;
-    T* const converted_y = converted_x + (direct_x ? 0 : rows * ld_x);
-    const ptrdiff_t size = sizeof(T);
-    block.input = direct_x ? Rows<T>{reinterpret_cast<T*>(x.row(first)), x.strides[0] / size, false}
-                           : Rows<T>{converted_x, ld_x, true};
-    block.output = direct_y
-                       ? Rows<T>{reinterpret_cast<T*>(y.row(first)), y.strides[0] / size, false}
-                       : Rows<T>{converted_y, ld_y, true};
-    return block;
-  };
-
   if (plan.split_columns) {
-    const Block<T> block = block_at(0, x.rows, scratch);
-    parallel(plan.threads, [&](int thread) {
-      if (!direct_x) {
-        if (thread == 0) load_rows(x, 0, x.rows, block.input.data, block.input.ld);
-        barrier();
-      }
-      for (const Op<T>& op : ops_) {
-        run_op(op, block, thread, plan.threads);
-        barrier();
-      }
-      if (!direct_y && thread == 0) store_rows(block.output.data, block.output.ld, y, 0, y.rows);
-    });
-    return;
+    run_columns(x, y, plan);
+  } else {
+    run_rows(x, y, plan);
+  }
+}
+
+// Scratch of one call, in the caller's workspace: a header, then for each user the slots of a block
+// and, where an end has to be converted, rows of input and output.
+template <typename T>
+class Scratch {
+ public:
+  Scratch(const RowsView& x, const RowsView& y, const std::vector<ptrdiff_t>& widths,
+          ptrdiff_t rows, int users, size_t header)
+      : x_(x),
+        y_(y),
+        widths_(widths),
+        direct_x_(x.direct<T>()),
+        direct_y_(y.direct<T>()),
+        ld_x_(direct_x_ ? 0 : row_stride<T>(x.cols)),
+        ld_y_(direct_y_ ? 0 : row_stride<T>(y.cols)) {
+    const size_t table = (widths.size() * sizeof(ptrdiff_t) + 63) / 64 * 64;
+    for (ptrdiff_t width : widths) slots_ += rows * width;
+    user_ = slots_ + rows * (ld_x_ + ld_y_);
+    rows_ = rows;
+    char* const memory = static_cast<char*>(
+        workspace(header + table + static_cast<size_t>(user_ * users) * sizeof(T)));
+    header_ = memory;
+    offsets_ = reinterpret_cast<ptrdiff_t*>(memory + header);
+    data_ = reinterpret_cast<T*>(memory + header + table);
+    ptrdiff_t used = 0;
+    for (size_t s = 0; s < widths.size(); ++s) {
+      offsets_[s] = used;
+      used += rows * widths[s];
+    }
   }
 
+  void* header() const { return header_; }
+  bool direct_x() const { return direct_x_; }
+  bool direct_y() const { return direct_y_; }
+
+  // Rows [first, first + count) in the buffers of one user.
+  Block<T> block(ptrdiff_t first, ptrdiff_t count, int user) const {
+    const ptrdiff_t size = sizeof(T);
+    T* const own = data_ + user * user_;
+    T* const converted = own + slots_;
+    Block<T> block{count, {}, {}, own, offsets_, widths_.data()};
+    block.input = direct_x_
+                      ? Rows<T>{reinterpret_cast<T*>(x_.row(first)), x_.strides[0] / size, false}
+                      : Rows<T>{converted, ld_x_, true};
+    block.output = direct_y_
+                       ? Rows<T>{reinterpret_cast<T*>(y_.row(first)), y_.strides[0] / size, false}
+                       : Rows<T>{converted + rows_ * ld_x_, ld_y_, true};
+    return block;
+  }
+
+ private:
+  const RowsView &x_, &y_;
+  const std::vector<ptrdiff_t>& widths_;
+  bool direct_x_, direct_y_;
+  ptrdiff_t ld_x_, ld_y_;
+  ptrdiff_t slots_ = 0, user_ = 0,
+            rows_ = 0;  // elements of a user's slots, of a user; rows of a block
+  void* header_;
+  ptrdiff_t* offsets_;
+  T* data_;
+};
+
+// Depth first: each thread takes blocks of rows through all operations.
+template <typename T>
+void Network<T>::run_rows(const RowsView& x, const RowsView& y, const Plan& plan) const {
+  const Scratch<T> scratch(x, y, slot_width_, plan.row_block, plan.threads, 0);
   std::atomic<ptrdiff_t> next{0};
   parallel(plan.threads, [&](int thread) {
-    T* const own = scratch + thread * elements;
-    for (;;) {
-      const ptrdiff_t b = next.fetch_add(1, std::memory_order_relaxed);
-      if (b >= plan.blocks) break;
-      const ptrdiff_t first = b * rows;
-      const ptrdiff_t count = std::min(rows, x.rows - first);
-      const Block<T> block = block_at(first, count, own);
-      if (!direct_x) load_rows(x, first, count, block.input.data, block.input.ld);
+    for (ptrdiff_t b; (b = next.fetch_add(1, std::memory_order_relaxed)) < plan.blocks;) {
+      const ptrdiff_t first = b * plan.row_block;
+      const Block<T> block = scratch.block(first, std::min(plan.row_block, x.rows - first), thread);
+      if (!scratch.direct_x()) {
+        load_rows(x, first, block.rows, block.input.data, block.input.ld);
+      }
       for (const Op<T>& op : ops_) run_op(op, block, 0, 1);
-      if (!direct_y) store_rows(block.output.data, block.output.ld, y, first, count);
+      if (!scratch.direct_y()) {
+        store_rows(block.output.data, block.output.ld, y, first, block.rows);
+      }
     }
+  });
+}
+
+// Few rows: all threads take them through one operation after the other, and share its columns.
+template <typename T>
+void Network<T>::run_columns(const RowsView& x, const RowsView& y, const Plan& plan) const {
+  const size_t count = ops_.size() + 2;
+  const Scratch<T> scratch(x, y, slot_width_, x.rows, 1, count * sizeof(SharedStep));
+  SharedStep* const steps = static_cast<SharedStep*>(scratch.header());
+  for (size_t i = 0; i < count; ++i) new (steps + i) SharedStep;
+  const Block<T> block = scratch.block(0, x.rows, 0);
+  const int threads = plan.threads;
+  parallel(threads, [&](int thread) {
+    SharedStep* step = steps;
+    (step++)->run(scratch.direct_x() ? 0 : 1, thread, threads,
+                  [&](ptrdiff_t) { load_rows(x, 0, x.rows, block.input.data, block.input.ld); });
+    for (const Op<T>& op : ops_) {
+      const ptrdiff_t pieces = pieces_of(op, x.rows, threads);
+      (step++)->run(static_cast<int>(pieces), thread, threads,
+                    [&](ptrdiff_t piece) { run_op(op, block, piece, pieces); });
+    }
+    step->run(scratch.direct_y() ? 0 : 1, thread, threads,
+              [&](ptrdiff_t) { store_rows(block.output.data, block.output.ld, y, 0, y.rows); });
   });
 }
 

@@ -53,7 +53,8 @@ class Network {
   size_t open_residuals() const { return open_.size(); }
   ptrdiff_t residual_features() const { return open_.back().features; }
 
-  Plan plan(ptrdiff_t m, int max_threads) const;
+  // For m rows, with the threads that are worth inviting now.
+  Plan plan(ptrdiff_t m) const;
   // y = network(x). x and y have the same number of rows and do not overlap; y.dtype is T's.
   void run(const RowsView& x, const RowsView& y, const Plan& plan) const;
 
@@ -63,6 +64,8 @@ class Network {
     ptrdiff_t features;
   };
 
+  void run_rows(const RowsView& x, const RowsView& y, const Plan& plan) const;
+  void run_columns(const RowsView& x, const RowsView& y, const Plan& plan) const;
   int new_slot(ptrdiff_t features);
   void release(int slot);
   void push(Op<T> op, bool in_place_allowed);

@@ -11,8 +11,6 @@ namespace {
 constexpr double kMac = 8.0;          // one float multiply-add in a tile of many rows, per 4 bytes
 constexpr double kWeightByte = 10.0;  // reading weights for few rows: 100 GB/s
 constexpr double kElement = 400.0;    // one element of an activation
-// A team that is awake starts in 0.4 us; a thread should save at least ten times that.
-constexpr double kWorkPerThread = 4e6;
 
 // Rows of one block while the weights fit in L2, in tiles: 28 rows with the 14-row tile reached 97
 // % of the FMA peak on 784-512-512-10. Weights that come from L3 or memory are read once a block,
@@ -39,21 +37,20 @@ ptrdiff_t cache_rows(const Work& work, const Caches& caches) {
 
 }  // namespace
 
-int threads_for(double picoseconds, int max_threads) {
-  const double threads = picoseconds / kWorkPerThread;
-  return std::max(1, threads >= max_threads ? max_threads : static_cast<int>(threads));
-}
-
-Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int max_threads) {
-  Plan plan{};
+double estimate(ptrdiff_t m, const Work& work) {
   const double element = static_cast<double>(work.element) / 4.0;
   const double arithmetic =
       static_cast<double>(m) * static_cast<double>(work.macs_per_row) * kMac * element;
   const double reading = static_cast<double>(work.weight_bytes) * kWeightByte;
   const double other =
       static_cast<double>(m) * static_cast<double>(work.other_per_row) * kElement * element;
-  plan.picoseconds = std::max(arithmetic, reading) + other;
-  plan.threads = threads_for(plan.picoseconds, max_threads);
+  return std::max(arithmetic, reading) + other;
+}
+
+Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int threads) {
+  Plan plan{};
+  plan.picoseconds = estimate(m, work);
+  plan.threads = threads;
 
   // Few rows: a split of the rows would make every thread read all weights.
   const bool few = m < plan.threads * static_cast<ptrdiff_t>(work.tile_rows);

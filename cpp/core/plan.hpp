@@ -29,11 +29,11 @@ struct Plan {
   double picoseconds;  // estimated time on one thread
 };
 
-Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int max_threads);
-std::string describe(const Plan& plan);
+// Time on one thread, in picoseconds.
+double estimate(ptrdiff_t m, const Work& work);
 
-// Threads for work that takes about `picoseconds` on one.
-int threads_for(double picoseconds, int max_threads);
+Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int threads);
+std::string describe(const Plan& plan);
 
 // Below this the GIL is kept: giving it up and taking it back costs about 0.1 us, and a thread that
 // wants it can be kept waiting this long without harm.

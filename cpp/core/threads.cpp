@@ -1,6 +1,10 @@
 #include "threads.hpp"
 
-#include <atomic>
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -9,7 +13,7 @@
 #include <pthread.h>
 #endif
 #if defined(__SSE__)
-#include <xmmintrin.h>
+#include <immintrin.h>
 #endif
 
 namespace fastlayer {
@@ -19,19 +23,13 @@ std::atomic<int> g_threads{1};
 std::atomic<uint64_t> g_regions{0};
 thread_local int t_limit = 0;
 
-// libgomp's workers do not survive a fork, and its next region would wait for them for ever; a
-// child of a process that had a team computes on one thread.
-std::atomic<bool> g_team_started{false};
-std::atomic<bool> g_team_lost{false};
-
-#if defined(_OPENMP) && (defined(__unix__) || defined(__APPLE__))
-void in_child() {
-  if (g_team_started.load()) g_team_lost.store(true);
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
-const int g_fork_handler = pthread_atfork(nullptr, nullptr, &in_child);
-#endif
 
-// Flush-to-zero and rounding are per thread: workers compute with the caller's, so that every row
+// Flush-to-zero and rounding are per thread: helpers compute with the caller's, so that every row
 // of a call is treated alike.
 #if defined(__SSE__)
 unsigned long float_mode() { return _mm_getcsr(); }
@@ -48,9 +46,161 @@ unsigned long float_mode() { return 0; }
 void set_float_mode(unsigned long) {}
 #endif
 
+#if defined(_OPENMP)
+
+// A helper that ran out of work looks for more this long before it sleeps: a call that follows
+// within it is joined in under a microsecond, one that finds the team asleep pays about 50 us for
+// waking it. Long spinning would take the processor from others (measured on 2 cores of Zen 4 and
+// Zen 5).
+constexpr int64_t kSpinNs = 100'000;
+
+// Work that is worth help: with the team awake, and with the team asleep.
+constexpr double kWorkPerThread = 4e6;  // ps; ten times what joining costs
+constexpr double kWorkToWake = 200e6;   // ps; four times what waking costs
+// Calls that follow each other within this time are one stretch of work.
+constexpr int64_t kStretchGapNs = 200'000;
+
+struct Job {
+  void (*body)(void* context, int thread);
+  void* context;
+  int threads;
+  unsigned long mode;
+  std::atomic<int> next_thread{1};
+};
+
+// The team of one process. Never destroyed: helpers may still look at it while the process ends.
+class Team {
+ public:
+  // How many threads would take part at once.
+  bool awake() const { return spinning_.load(std::memory_order_relaxed) > 0; }
+
+  // Whether cold calls have added up to enough work, in a row, to wake the team for.
+  bool worth_waking(double picoseconds) {
+    const int64_t now = now_ns();
+    const bool in_a_row = now - last_call_.load(std::memory_order_relaxed) < kStretchGapNs;
+    const double sum = (in_a_row ? stretch_.load(std::memory_order_relaxed) : 0.0) + picoseconds;
+    stretch_.store(sum, std::memory_order_relaxed);
+    last_call_.store(now + static_cast<int64_t>(picoseconds * 1e-3), std::memory_order_relaxed);
+    return sum >= kWorkToWake;
+  }
+
+  bool run(int threads, void (*body)(void*, int), void* context) {
+    if (busy_.exchange(true, std::memory_order_acquire)) return false;
+    grow(threads - 1);
+    job_.body = body;
+    job_.context = context;
+    job_.threads = threads;
+    job_.mode = float_mode();
+    job_.next_thread.store(1, std::memory_order_relaxed);
+    gate_.fetch_add(kOpen, std::memory_order_seq_cst);
+    if (sleeping_.load(std::memory_order_seq_cst) > 0) wake();
+    body(context, 0);
+    // Closed: nobody comes in any more. Then wait for those inside.
+    gate_.fetch_add(kNextCall - kOpen, std::memory_order_acq_rel);
+    wait_until([this] { return (gate_.load(std::memory_order_acquire) & kInside) == 0; });
+    busy_.store(false, std::memory_order_release);
+    return true;
+  }
+
+ private:
+  // gate_: how many helpers are inside, whether more may enter, and the number of the call.
+  static constexpr uint64_t kInside = 0xffff, kOpen = 0x10000, kNextCall = 0x20000;
+
+  void wake() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    wanted_.notify_all();
+  }
+
+  // OpenMP makes the threads, so that its places, stack size and limits hold for them; the one that
+  // opens the region is a thread of its own, since a region lasts as long as its team.
+  void grow(int helpers) {
+    if (helpers <= helpers_) return;
+    const uint64_t team = team_.fetch_add(1) + 1;  // the smaller team before it goes home
+    if (helpers_ > 0) wake();
+    helpers_ = helpers;
+    std::thread([this, helpers, team] {
+#pragma omp parallel num_threads(helpers)
+      help(team);
+    }).detach();
+  }
+
+  bool enter(uint64_t& last_call) {
+    uint64_t gate = gate_.load(std::memory_order_acquire);
+    while ((gate & kOpen) != 0 && gate / kNextCall != last_call) {
+      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) {
+        last_call = gate / kNextCall;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  void help(uint64_t team) {
+    uint64_t last_call = ~uint64_t(0);
+    const auto wanted = [&] {
+      const uint64_t gate = gate_.load(std::memory_order_seq_cst);
+      return team_.load(std::memory_order_relaxed) != team ||
+             ((gate & kOpen) != 0 && gate / kNextCall != last_call);
+    };
+    while (team_.load(std::memory_order_relaxed) == team) {
+      if (enter(last_call)) {
+        const int thread = job_.next_thread.fetch_add(1, std::memory_order_relaxed);
+        if (thread < job_.threads) {
+          set_float_mode(job_.mode);
+          job_.body(job_.context, thread);
+        }
+        gate_.fetch_sub(1, std::memory_order_release);
+      }
+      spinning_.fetch_add(1, std::memory_order_relaxed);
+      const int64_t until = now_ns() + kSpinNs;
+      while (!wanted() && now_ns() < until) {
+        for (int i = 0; i < 32 && !wanted(); ++i) pause_briefly(0);
+      }
+      spinning_.fetch_sub(1, std::memory_order_relaxed);
+      if (wanted()) continue;
+      std::unique_lock<std::mutex> lock(mutex_);
+      sleeping_.fetch_add(1, std::memory_order_seq_cst);
+      wanted_.wait(lock, wanted);
+      sleeping_.fetch_sub(1, std::memory_order_relaxed);
+    }
+  }
+
+  std::atomic<bool> busy_{false};
+  int helpers_ = 0;  // of the newest team; changed by the one who is busy
+  std::atomic<uint64_t> team_{0};
+  Job job_;
+  alignas(64) std::atomic<uint64_t> gate_{0};
+  alignas(64) std::atomic<int> spinning_{0};
+  std::atomic<int> sleeping_{0};
+  std::mutex mutex_;
+  std::condition_variable wanted_;
+  std::atomic<int64_t> last_call_{0};
+  std::atomic<double> stretch_{0.0};
+};
+
+std::atomic<Team*> g_team{nullptr};
+
+Team& team() {
+  Team* known = g_team.load(std::memory_order_acquire);
+  if (known != nullptr) return *known;
+  Team* const made = new Team;
+  if (g_team.compare_exchange_strong(known, made)) return *made;
+  delete made;
+  return *known;
+}
+
+#if defined(__unix__) || defined(__APPLE__)
+// Threads do not survive a fork: the child starts a team of its own when it needs one. The one that
+// it inherited is forgotten, whatever state it was in.
+void in_child() { g_team.store(nullptr, std::memory_order_relaxed); }
+const int g_fork_handler = pthread_atfork(nullptr, nullptr, &in_child);
+#endif
+
+#endif  // _OPENMP
+
 }  // namespace
 
-void set_num_threads(int n) { g_threads.store(n < 1 ? 1 : n, std::memory_order_relaxed); }
+void set_num_threads(int n) { g_threads.store(std::max(n, 1), std::memory_order_relaxed); }
 
 int num_threads() {
   const int n = g_threads.load(std::memory_order_relaxed);
@@ -65,41 +215,43 @@ int set_thread_limit(int n) {
 
 uint64_t parallel_regions() { return g_regions.load(std::memory_order_relaxed); }
 
+void pause_briefly(unsigned turn) {
+  // About 5 us of looking before the first offer to others.
+  if (turn < 256) {
+#if defined(__SSE__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+  } else {
+    std::this_thread::yield();
+  }
+}
+
 #if defined(_OPENMP)
 
 bool has_openmp() { return true; }
 
-int usable_threads(int wanted) {
-  const int n = wanted < num_threads() ? wanted : num_threads();
-  return n < 1 || omp_in_parallel() || g_team_lost.load(std::memory_order_relaxed) ? 1 : n;
-}
-
-void barrier() {
-#pragma omp barrier
+int threads_for(double picoseconds) {
+  const int limit = num_threads();
+  const double worth = picoseconds / kWorkPerThread;
+  if (limit == 1 || worth < 2) return 1;
+  if (!team().awake() && !team().worth_waking(picoseconds)) return 1;
+  return worth >= limit ? limit : static_cast<int>(worth);
 }
 
 void run_parallel(int threads, void (*body)(void* context, int thread), void* context) {
-  if (threads <= 1) {
+  if (threads > 1 && team().run(threads, body, context)) {
+    g_regions.fetch_add(1, std::memory_order_relaxed);
+  } else {
     body(context, 0);
-    return;
-  }
-  g_team_started.store(true, std::memory_order_relaxed);
-  g_regions.fetch_add(1, std::memory_order_relaxed);
-  const unsigned long mode = float_mode();
-#pragma omp parallel num_threads(threads)
-  {
-    const unsigned long own = float_mode();
-    if (own != mode) set_float_mode(mode);
-    body(context, omp_get_thread_num());
-    if (own != mode) set_float_mode(own);
   }
 }
 
 #else
 
 bool has_openmp() { return false; }
-int usable_threads(int) { return 1; }
-void barrier() {}
+int threads_for(double) { return 1; }
 void run_parallel(int, void (*body)(void* context, int thread), void* context) { body(context, 0); }
 
 #endif

@@ -1,7 +1,9 @@
-// Threads: how many a call may use, and the only parallel region. All OpenMP of the project is in
+// Threads: how many a call may use, and the team that helps it. All OpenMP of the project is in
 // threads.cpp; without OpenMP everything runs on the caller's thread, with the same bits.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -16,17 +18,16 @@ int set_thread_limit(int n);
 
 bool has_openmp();
 
-// Runs body(context, i) for i in [0, threads) at once, on one team. body must not throw.
-// In a process forked from one that has run a team, or inside another team, it runs them in turn,
-// which bodies that meet at a barrier cannot take: ask usable_threads() first.
-void run_parallel(int threads, void (*body)(void* context, int thread), void* context);
-// All threads of the team wait for each other; call it from a body only.
-void barrier();
-// min(wanted, num_threads()), and 1 where a team cannot be started.
-int usable_threads(int wanted);
+// How many threads to plan for work that takes about `picoseconds` on one: 1 where help would not
+// pay. Remembers what it was asked, so that a loop of small calls wakes the team and a lone one
+// does not.
+int threads_for(double picoseconds);
 
-// Teams of more than one thread started so far, and calls that ran on the caller alone.
-uint64_t parallel_regions();
+// Runs body(context, 0) on the caller and invites the team to run body(context, i), 0 < i <
+// threads, beside it; returns when everybody who came has left. Nobody has to come: a helper that
+// is asleep or without a processor joins late or never, and a second caller finds the team busy. So
+// body takes its work in pieces that whoever is there claims. body must not throw.
+void run_parallel(int threads, void (*body)(void* context, int thread), void* context);
 
 // run_parallel with a lambda (thread index) -> void.
 template <typename Body>
@@ -35,5 +36,53 @@ void parallel(int threads, Body&& body) {
   run_parallel(
       threads, [](void* context, int thread) { (*static_cast<B*>(context))(thread); }, &body);
 }
+
+// Calls to run_parallel that invited the team.
+uint64_t parallel_regions();
+
+// Waits for another thread: a few microseconds busily, then giving up the processor in between,
+// since the one waited for may need this very processor.
+void pause_briefly(unsigned turn);
+template <typename Condition>
+void wait_until(Condition condition) {
+  for (unsigned turn = 0; !condition(); ++turn) pause_briefly(turn);
+}
+
+// A step that everybody in a body goes through: its pieces are claimed, and nobody leaves it before
+// all of them are done. A helper that comes late finds nothing left of the steps that are over.
+struct alignas(64) Step {
+  std::atomic<ptrdiff_t> next{0}, done{0};
+
+  template <typename Piece>
+  void run(ptrdiff_t count, Piece piece) {
+    for (ptrdiff_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
+      piece(i);
+      done.fetch_add(1, std::memory_order_release);
+    }
+    wait_until([&] { return done.load(std::memory_order_acquire) >= count; });
+  }
+};
+
+// The same for at most 64 pieces, where each thread prefers its own share of them: the weights
+// behind a piece may still be in its core's cache from the last call.
+struct alignas(64) SharedStep {
+  std::atomic<uint64_t> taken{0};
+  std::atomic<int> done{0};
+
+  template <typename Piece>
+  void run(int count, int thread, int threads, Piece piece) {
+    const int first = count * thread / threads;
+    for (int j = 0; j < count; ++j) {
+      const int i = first + j < count ? first + j : first + j - count;
+      const uint64_t bit = uint64_t(1) << i;
+      if (taken.load(std::memory_order_relaxed) & bit) continue;
+      if (taken.fetch_or(bit, std::memory_order_relaxed) & bit) continue;
+      piece(i);
+      done.fetch_add(1, std::memory_order_release);
+    }
+    wait_until([&] { return done.load(std::memory_order_acquire) >= count; });
+  }
+};
+constexpr ptrdiff_t kMaxPieces = 64;
 
 }  // namespace fastlayer

@@ -254,7 +254,8 @@ FL_INLINE Vec<T> sixth(Pair<T> p) {
 template <typename T>
 FL_INLINE Vec<T> hardsigmoid(Vec<T> x) {
   const Vec<T> three = constant(T(3));
-  return sixth(fast_two_sum(three, hardtanh(x, negate(three), three)));
+  const Vec<T> y = sixth(fast_two_sum(three, hardtanh(x, negate(three), three)));
+  return select(is_nan(x), x, y);
 }
 
 template <typename T>

@@ -174,27 +174,36 @@ FL_INLINE Vec<T> quotient(Pair<T> n, Pair<T> d) {
   return fma(fnma(q, d.h, n.h) + fnma(q, d.l, n.l), inverse, q);
 }
 
-// c[First] + c[First + 1] x + ... by Estrin's scheme: latency is what the loops wait for.
-// powers[i] = x^(2^i).
+// c[First] + c[First + 1] x + ... of `Count` terms, powers[i] = x^(2^i), in pairs of pairs: the
+// loops wait for latency, so a chain of Count steps will not do.
 template <int First, int Count, typename T, int N>
-FL_INLINE Vec<T> polynomial(const T (&c)[N], const Vec<T>* powers) {
+FL_INLINE Vec<T> terms(const T (&c)[N], const Vec<T>* powers) {
   if constexpr (Count == 1) {
     return constant(c[First]);
   } else {
-    constexpr int kLog = Count > 16 ? 4 : Count > 8 ? 3 : Count > 4 ? 2 : Count > 2 ? 1 : 0;
+    constexpr int kLog = Count > 4 ? 2 : Count > 2 ? 1 : 0;
     constexpr int kHalf = 1 << kLog;
-    const Vec<T> low = polynomial<First, kHalf>(c, powers);
-    const Vec<T> high = polynomial<First + kHalf, Count - kHalf>(c, powers);
-    return fma(high, powers[kLog], low);
+    const Vec<T> low = terms<First, kHalf>(c, powers);
+    return fma(terms<First + kHalf, Count - kHalf>(c, powers), powers[kLog], low);
+  }
+}
+// Horner's scheme over groups of 2^kLog terms.
+template <int kLog, int First, typename T, int N>
+FL_INLINE Vec<T> groups(const T (&c)[N], const Vec<T>* powers) {
+  constexpr int kGroup = 1 << kLog;
+  if constexpr (N - First <= kGroup) {
+    return terms<First, N - First>(c, powers);
+  } else {
+    const Vec<T> low = terms<First, kGroup>(c, powers);
+    return fma(groups<kLog, First + kGroup>(c, powers), powers[kLog], low);
   }
 }
 template <typename T, int N>
 FL_INLINE Vec<T> polynomial(const T (&c)[N], Vec<T> x) {
   const Vec<T> x2 = x * x;
   const Vec<T> x4 = x2 * x2;
-  const Vec<T> x8 = x4 * x4;
-  const Vec<T> powers[] = {x, x2, x4, x8, x8 * x8};
-  return polynomial<0, N>(c, powers);
+  const Vec<T> powers[] = {x, x2, x4, x4 * x4};
+  return groups<(N <= 6 ? 1 : N <= 12 ? 2 : 3), 0>(c, powers);
 }
 
 // e^x = 2^n (1 + r + w): n stands in the low bits of `shifted`, |r| < 0.35, |w| < 0.08.

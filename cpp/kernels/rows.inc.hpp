@@ -85,10 +85,17 @@ FL_INLINE Vec<T> lane_numbers() {
   return Vec<T>::load(numbers);
 }
 
+// One NaN for all: the sign of one that arithmetic makes up differs between processors.
+template <typename T>
+constexpr T kNan = static_cast<T>(__builtin_nan(""));
+
 template <typename T>
 FL_INLINE void fill_nan(T* y, ptrdiff_t n) {
-  // One NaN for all: the bits that arithmetic makes up differ between processors.
-  for (ptrdiff_t i = 0; i < n; ++i) y[i] = static_cast<T>(__builtin_nan(""));
+  for (ptrdiff_t i = 0; i < n; ++i) y[i] = kNan<T>;
+}
+template <typename T>
+FL_INLINE void unify_nans(T* y, ptrdiff_t n) {
+  for (ptrdiff_t i = 0; i < n; ++i) y[i] = y[i] == y[i] ? y[i] : kNan<T>;
 }
 
 template <typename T>
@@ -177,16 +184,16 @@ void log_softmax(const T* x, T* y, ptrdiff_t n) {
 template <typename T>
 constexpr T kRowScale = sizeof(T) == 4 ? T(0x1p-80) : T(0x1p-600);
 
-// sum(f(x[i])) with f(padding) left out.
+// sum(f(x[i])), the lanes beyond the row left out.
 template <typename T, typename F>
-FL_INLINE T row_sum(const T* x, ptrdiff_t n, Vec<T> lane, F f) {
+FL_INLINE Sum<T> row_sum(const T* x, ptrdiff_t n, Vec<T> lane, F f) {
   LineSum<T> sums;
   for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
     const Vec<T> e = f(load_up_to(x + i, n - i));
     const ptrdiff_t rest = n - i < Vec<T>::kLanes ? n - i : Vec<T>::kLanes;
     sums.add(v, select(less(lane, constant(static_cast<T>(rest))), e, Vec<T>::zero()));
   });
-  return sums.total().h;
+  return sums.total();
 }
 
 template <typename T>
@@ -196,21 +203,25 @@ bool layer_norm_scaled(const T* x, const T* weight, const T* bias, T eps, T* y, 
   const V scale = constant(row_scale);
   const V lane = lane_numbers<T>();
   const T count = static_cast<T>(n);
-  const T mean_all = row_sum(x, n, lane, [=](V e) { return e * scale; }) / count;
-  const V mean = constant(mean_all);
+  const Sum<T> sum = row_sum(x, n, lane, [=](V e) { return e * scale; });
+  // As a pair: where the mean is large its rounding would show in what is left of the elements.
+  const Pair<T> mean =
+      divide(Pair<T>{constant(sum.h), constant(sum.l)}, Pair<T>{constant(count), V::zero()});
+  const auto centred = [=](V e) { return fma(e, scale, negate(mean.h)) - mean.l; };
   const T squares = row_sum(x, n, lane, [=](V e) {
-    const V d = fma(e, scale, negate(mean));
-    return d * d;
-  });
+                      const V d = centred(e);
+                      return d * d;
+                    }).h;
   if (!(squares < kInfinity<T>)) return false;
-  const V deviation = sqrt(constant(squares / count + eps * row_scale * row_scale));
-  const V inverse = constant(T(1)) / deviation;
+  const T variance = squares / count + eps * row_scale * row_scale;
+  const V inverse = constant(T(1)) / sqrt(constant(variance));
   for (ptrdiff_t i = 0; i < n; i += V::kLanes) {
-    const V d = fma(load_up_to(x + i, n - i), scale, negate(mean)) * inverse;
+    const V d = centred(load_up_to(x + i, n - i)) * inverse;
     const V w = weight ? load_up_to(weight + i, n - i) : constant(T(1));
     const V b = bias ? load_up_to(bias + i, n - i) : constant(T(-0.0));
     store_up_to(fma(d, w, b), y + i, n - i);
   }
+  if (!(variance > T(0))) unify_nans(y, n);  // 0 / 0, where eps is 0
   return true;
 }
 
@@ -225,17 +236,18 @@ bool rms_norm_scaled(const T* x, const T* weight, T eps, T* y, ptrdiff_t n, T ro
   using V = Vec<T>;
   const V scale = constant(row_scale);
   const T squares = row_sum(x, n, lane_numbers<T>(), [=](V e) {
-    const V s = e * scale;
-    return s * s;
-  });
+                      const V s = e * scale;
+                      return s * s;
+                    }).h;
   if (!(squares < kInfinity<T>)) return false;
-  const T mean = squares / static_cast<T>(n);
-  const V inverse = constant(T(1)) / sqrt(constant(mean + eps * row_scale * row_scale));
+  const T variance = squares / static_cast<T>(n) + eps * row_scale * row_scale;
+  const V inverse = constant(T(1)) / sqrt(constant(variance));
   for (ptrdiff_t i = 0; i < n; i += V::kLanes) {
     const V e = load_up_to(x + i, n - i) * scale * inverse;
     const V w = weight ? load_up_to(weight + i, n - i) : constant(T(1));
     store_up_to(e * w, y + i, n - i);
   }
+  if (!(variance > T(0))) unify_nans(y, n);  // 0 / 0, where eps is 0
   return true;
 }
 

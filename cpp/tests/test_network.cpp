@@ -69,7 +69,7 @@ std::vector<T> plain(std::vector<T> x, ptrdiff_t m) {
     one.dense(weights<T>(random, n, k), act<T>(kind));
     one.finish();
     std::vector<T> input = from, y(static_cast<size_t>(m * n));
-    one.run(view_of(input, m, k), view_of(y, m, n), one.plan(m, 1));
+    one.run(view_of(input, m, k), view_of(y, m, n), one.plan(m));
     return y;
   };
   const std::vector<T> a = dense(x, 33, 20, Activation::kRelu);

@@ -1,11 +1,12 @@
-// Threads: flush-to-zero is the caller's in every worker and is left as it was, a forked child
-// computes, and a call from inside a team does not start another.
+// Threads: flush-to-zero is the caller's in every helper and is left as it was, a forked child
+// computes, and every piece of work is done once, whoever comes to help.
 #include "../core/threads.hpp"
 
 #include <sys/wait.h>
 
 #include <atomic>
 #include <limits>
+#include <thread>
 
 #include "../core/elementwise.hpp"
 #include "check.hpp"
@@ -75,12 +76,51 @@ void check_fork() {
   FL_CHECK(scaled_subnormals(2) == parent, "parent after fork");
 }
 
+// A call from inside a body finds the team busy and runs alone.
 void check_nesting() {
-  if (!has_openmp()) return;
-  set_num_threads(2);
-  std::atomic<int> inner{0};
-  parallel(2, [&](int) { inner += usable_threads(8); });
-  FL_CHECK(inner == 2, "a team inside a team");
+  std::atomic<int> pieces{0};
+  parallel(2, [&](int) {
+    Step step;
+    parallel(8, [&](int) { step.run(10, [&](ptrdiff_t) { ++pieces; }); });
+    FL_CHECK(step.done >= 10, "a nested call is not done");
+  });
+  FL_CHECK(pieces % 10 == 0 && pieces >= 10, "%d pieces", pieces.load());
+}
+
+// Every piece is done exactly once, whoever comes and whenever, with teams that grow and shrink.
+void check_pieces() {
+  for (int round = 0; round < 2000; ++round) {
+    const int threads = 2 + round % 5;
+    constexpr int kCount = 61;
+    std::atomic<int> times[2][kCount] = {};
+    Step step;
+    SharedStep shared;
+    parallel(threads, [&](int thread) {
+      step.run(kCount, [&](ptrdiff_t i) { ++times[0][i]; });
+      shared.run(kCount, thread, threads, [&](ptrdiff_t i) { ++times[1][i]; });
+    });
+    for (int i = 0; i < kCount; ++i) {
+      FL_CHECK(times[0][i] == 1 && times[1][i] == 1, "piece %d in round %d", i, round);
+    }
+  }
+}
+
+// Calls from many threads at once.
+void check_callers() {
+  std::vector<std::thread> callers;
+  std::atomic<int> wrong{0};
+  for (int t = 0; t < 8; ++t) {
+    callers.emplace_back([&] {
+      for (int i = 0; i < 500; ++i) {
+        std::atomic<int> sum{0};
+        Step step;
+        parallel(3, [&](int) { step.run(20, [&](ptrdiff_t piece) { sum += int(piece); }); });
+        if (sum != 190) ++wrong;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  FL_CHECK(wrong == 0, "%d wrong sums", wrong.load());
 }
 
 }  // namespace
@@ -89,6 +129,8 @@ void test_threads() {
   check_flush_to_zero();
   check_fork();
   check_nesting();
+  check_pieces();
+  check_callers();
 }
 
 }  // namespace fastlayer

@@ -30,7 +30,7 @@ _NOT_REAL = (str, bytes, complex, np.complexfloating)
 
 def number(name: str, value: object) -> float:
     """Return a parameter of an activation as a float, refusing what is not a real number."""
-    if type(value) is float and value == value:
+    if type(value) is float and not isnan(value):
         return value
     try:
         if isinstance(value, _NOT_REAL):

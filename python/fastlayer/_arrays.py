@@ -89,6 +89,8 @@ def promote(*dtypes: DType) -> tuple[DType, DType]:
 def float_dtype(dtype: object, what: str = "dtype") -> DType:
     """Return `dtype` as float32 or float64, the two that layers compute in."""
     try:
+        if dtype is None:  # float64 to NumPy, which nobody means
+            raise TypeError
         d = np.dtype(dtype)  # type: ignore[call-overload]
     except TypeError:
         raise TypeError(f"{what} must be float32 or float64, got {dtype!r}") from None
@@ -124,7 +126,7 @@ def check_out(out: object, shape: tuple[int, ...], dtype: DType) -> Array:
         raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
-    if any(stride == 0 and n > 1 for n, stride in zip(out.shape, out.strides, strict=True)):
+    if out.size and any(d > 1 and s == 0 for d, s in zip(out.shape, out.strides, strict=True)):
         raise ValueError("out is a broadcast view, in which elements share memory")
     return out.view(np.ndarray)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from fastlayer._arrays import FLOAT32, as_real
+from fastlayer._arrays import FLOAT64, as_real
 from fastlayer._compile import Call, Flat, lower_activation
 from fastlayer._forward import Forward
 from fastlayer._steps import flatten
@@ -45,7 +45,7 @@ Part: TypeAlias = "Forward | Flatten | Activation | Callable[..., Any]"
 
 def as_parts(items: Iterable[Any], what: str) -> tuple[Part, ...]:
     """Resolve names and functions among the layers of a network."""
-    if isinstance(items, str | Forward | Flatten | Activation) or not hasattr(items, "__iter__"):
+    if isinstance(items, str) or not hasattr(items, "__iter__"):
         raise TypeError(f"{what} takes a list of layers, got {items!r}")
     parts: list[Part] = []
     for i, item in enumerate(items):
@@ -151,12 +151,21 @@ class Parts(Forward):
     _chain: Chain
 
     def _hold(self, parts: tuple[Part, ...], dtype: DType | None = None) -> None:
-        """Check and keep the parts; `dtype` is for parts that bring none of their own."""
+        """Check and keep the parts; `dtype` is for parts that bring none of their own.
+
+        Those compute in float64 by default, which holds any input.
+        """
         self._chain = check_chain(parts, type(self).__name__)
         self._parts = parts
         self._typed = self._chain.dtype is not None
         self._keeps_features = self._chain.keeps
-        self._dtype = self._chain.dtype or dtype or FLOAT32
+        self._dtype = self._chain.dtype or dtype or FLOAT64
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"layers": self._parts, "dtype": self._dtype}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._hold(state["layers"], state["dtype"])
 
     @property
     def layers(self) -> tuple[Part, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlayer import _core
-from fastlayer._arrays import cast
+from fastlayer._arrays import cast, declined
 from fastlayer._steps import CallStep, FlattenStep, ProgramStep, ResidualStep
 from fastlayer.activations import IDENTITY, Activation
 
@@ -132,7 +132,11 @@ def _fold(weights: PackedWeights, affine: Affine, side: str, dtype: DType) -> Pa
         if side == "after":
             w, b = w * affine.scale[:, None], b * affine.scale + affine.shift
         else:
-            w, b = w * affine.scale, b + w @ affine.shift
+            # The core's product: NumPy's has other bits on another machine.
+            total = _core.linear(affine.shift, w, b, *IDENTITY, None, False)
+            if total is None:
+                raise declined()
+            w, b = w * affine.scale, total
     return _core.PackedWeights(cast(w, dtype), cast(b, dtype))
 
 

@@ -78,6 +78,9 @@ class _Norm(Forward):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._features, self._eps, self._dtype, self._arrays)
 
+    def _title(self) -> str:
+        return f"{type(self).__name__}({self._features})"
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._features}, eps={self._eps}, dtype={self._dtype})"
 
@@ -236,8 +239,8 @@ class BatchNorm(_Norm):
             raise ValueError(f"running_var must not be negative, got {var.min()}")
         n = self._features
         with np.errstate(all="ignore"):
-            scale = 1 / np.sqrt(self._wide("running_var", 1, n) + self._eps)
-            scale *= self._wide("weight", 1, n)
+            root = np.sqrt(self._wide("running_var", 1, n) + self._eps)
+            scale = self._wide("weight", 1, n) / root
             shift = self._wide("bias", 0, n) - self._wide("running_mean", 0, n) * scale
         self._scale, self._shift = scale, shift
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 import zlib
 from math import prod
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 DOCUMENT = "fastlayer"
 # Far above any real document: hundreds of layers take some tens of KiB.
 _LARGEST_DOCUMENT = 16 << 20
+# What zipfile and json raise for damaged input; an OSError is a seek to an impossible place.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,  # encrypted members; RecursionError, NotImplementedError
+    ValueError,
+)
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same network gives the same bytes
 
 
@@ -49,10 +61,15 @@ def read(path: str) -> Network:
     ModelFileError
         Whatever is wrong with it.
     """
+    with open(path, "rb") as file:
+        return _read(path, file)
+
+
+def _read(path: str, file: BinaryIO) -> Network:
     key = "archive"
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            members = _members(archive)
+        with zipfile.ZipFile(file) as archive:
+            members = _members(archive, file.seek(0, 2))
             key = DOCUMENT
             text = _read_member(archive, members, DOCUMENT, None, np.dtype(np.uint8))
             document = json.loads(text.tobytes().decode())
@@ -65,13 +82,11 @@ def read(path: str) -> Network:
             return from_plain(document, fetch)
     except SchemaError as error:
         raise ModelFileError(path, error.key, str(error).removeprefix(f"{error.key}: ")) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise ModelFileError(path, key, str(error) or type(error).__name__) from error
-    except ValueError as error:  # of the JSON, the UTF-8 or an .npy header
-        raise ModelFileError(path, key, str(error)) from error
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
@@ -79,6 +94,8 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise SchemaError(name, "is there twice")
         if info.compress_type != zipfile.ZIP_STORED:
             raise SchemaError(name, "is compressed; fastlayer writes and reads stored members")
+        if info.file_size > size or info.compress_size != info.file_size:
+            raise SchemaError(name, "claims more bytes than the file has")
         members[name] = info
     if DOCUMENT not in members:
         raise SchemaError(DOCUMENT, "is missing; this is not a network that fastlayer saved")
@@ -115,12 +132,17 @@ def _read_member(
 
 
 def _header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, DType]:
-    version = np.lib.format.read_magic(member)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    if version not in readers:
-        raise SchemaError(name, f"is in version {version} of the .npy format")
-    shape, fortran, dtype = readers[version](member)
+    try:
+        version = np.lib.format.read_magic(member)
+        if version not in readers:
+            raise ValueError(f"unknown version {version} of the .npy format")
+        shape, fortran, dtype = readers[version](member)
+    except (zipfile.BadZipFile, zlib.error):
+        raise
+    except Exception as error:  # a header is parsed as Python, and fails in as many ways
+        raise SchemaError(name, f"has a damaged header ({error})") from error
     return tuple(shape), bool(fortran), dtype

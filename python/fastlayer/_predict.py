@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._arrays import as_real
+from fastlayer._arrays import as_real, check_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,15 +38,24 @@ def predict(
     size = batch_size or max(_SMALLEST_BATCH, -(-m // _REPORTS))
     if m <= size and not progress:
         return net(a, out=out)
-    # An empty batch tells the shape of the result, and checks x before any work is done.
-    shape = (m, *net(a[:0]).shape[1:])
-    result = np.empty(shape, net.dtype) if out is None else out
-    if out is not None and out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
+    if net._takes not in (None, a.shape[-1]):
+        return net(a)  # which explains what is wrong with x as a whole
+    result = out
     with _Report(progress, m) as report:
-        for low in range(0, m, size):
-            net(a[low : low + size], out=result[low : low + size])
-            report(min(size, m - low))
+        for low in range(0, max(m, 1), size):
+            batch = a[low : low + size]
+            if low == 0:
+                # The first batch tells the shape of a result that Flatten or a function may shape.
+                first = net(batch)
+                shape = (m, *first.shape[1:])
+                if result is None:
+                    result = np.empty(shape, net.dtype)
+                check_out(result, shape, net.dtype)[:size] = first
+            else:
+                assert result is not None
+                net(batch, out=result[low : low + size])
+            report(len(batch))
+    assert result is not None
     return result
 
 

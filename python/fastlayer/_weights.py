@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 
 _KEEP: Any = object()
 _updating = Lock()
+
+
+def _renew_lock() -> None:
+    # A process forked during an update has nobody left to release the lock.
+    global _updating
+    _updating = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Weights(Forward):

@@ -22,32 +22,13 @@ if TYPE_CHECKING:
 
 IDENTITY: Fused = ("identity", 0.0, 0.0)
 
+_NAMES = {
+    _rectifiers: "identity relu leaky_relu prelu relu6 hardtanh hardsigmoid hardswish",
+    _smooth: "elu celu selu gelu silu mish softplus",
+    _sigmoids: "sigmoid log_sigmoid tanh softsign exp softmax log_softmax",
+}
 _FUNCTIONS: dict[str, Callable[..., Array]] = {
-    f.__name__: f
-    for f in (
-        _rectifiers.identity,
-        _rectifiers.relu,
-        _rectifiers.leaky_relu,
-        _rectifiers.prelu,
-        _rectifiers.relu6,
-        _rectifiers.hardtanh,
-        _smooth.elu,
-        _smooth.celu,
-        _smooth.selu,
-        _smooth.gelu,
-        _smooth.silu,
-        _smooth.mish,
-        _sigmoids.sigmoid,
-        _sigmoids.log_sigmoid,
-        _rectifiers.hardsigmoid,
-        _rectifiers.hardswish,
-        _sigmoids.tanh,
-        _smooth.softplus,
-        _sigmoids.softsign,
-        _sigmoids.exp,
-        _sigmoids.softmax,
-        _sigmoids.log_softmax,
-    )
+    name: getattr(module, name) for module, names in _NAMES.items() for name in names.split()
 }
 _ALIASES = {"swish": "silu", "logistic": "sigmoid"}
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -222,9 +203,7 @@ def _parameter(key: str, value: Any) -> Any:
     slopes = as_real(value, "weight")
     _apply.check_slope(slopes)
     slopes = slopes.reshape(()) if slopes.size == 1 else slopes
-    if slopes.dtype.kind != "f":
-        slopes = slopes.astype(np.float64)
-    return frozen(slopes)
+    return frozen(slopes.astype(np.float64))  # exact for both kinds of layer
 
 
 def _hashable(value: Any) -> Any:
@@ -242,7 +221,7 @@ def canonical_name(name: str) -> str:
 
     names = [*_FUNCTIONS, *_ALIASES]
     close = get_close_matches(name.lower().replace("-", "_"), names, n=1, cutoff=0.5)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
+    guess = f"; did you mean {close[0]!r}?" if close else "."
     raise ValueError(f"unknown activation {name!r}{guess} Known: {', '.join(names)}")
 
 
@@ -294,10 +273,9 @@ def resolve_rowwise(activation: ActivationLike) -> Activation | Callable[..., An
 
 def describe(activation: Activation | Callable[..., Any]) -> str:
     """Return a short text for tables and messages: 'relu', or the name of a function."""
-    if isinstance(activation, Activation):
-        text = repr(activation)
-        short = text == f"Activation({activation.name!r})"
-        return (
-            activation.name if short else text.removeprefix("Activation(")[:-1].replace("'", "", 2)
-        )
-    return getattr(activation, "__name__", type(activation).__name__)
+    if not isinstance(activation, Activation):
+        return getattr(activation, "__name__", type(activation).__name__)
+    if activation.num_parameters > 1:
+        return f"{activation.name}({activation.num_parameters} slopes)"
+    inner = repr(activation).removeprefix(f"Activation({activation.name!r}")[:-1]
+    return f"{activation.name}({inner.removeprefix(', ')})" if inner else activation.name

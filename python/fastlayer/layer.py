@@ -196,15 +196,17 @@ class Layer(Weights):
             return [Dense(state.packed, state.activation.fused)]
         return [Dense(state.packed, IDENTITY), *lower_activation(state.activation, dtype)]
 
+    def _astype(self, dtype: DType) -> Layer:
+        return Layer.from_arrays(self.weight, self.bias, self.activation, dtype=dtype)
+
     def _title(self) -> str:
         return f"Layer({self.in_features}, {self.out_features})"
 
     def __repr__(self) -> str:
         activation, bias = self.activation, "" if self._state.packed.has_bias else ", bias=False"
         name = describe(activation)
-        if isinstance(activation, Activation) and activation.name == name:
-            name = repr(name)
-        elif isinstance(activation, Activation):
-            name = repr(activation)
-        chosen = "" if name == "'identity'" else f", activation={name}"
+        plain = isinstance(activation, Activation) and activation.name == name
+        chosen = f", activation={name!r}" if plain else f", activation={name}"
+        if plain and name == "identity":
+            chosen = ""
         return f"Layer({self.in_features}, {self.out_features}{chosen}{bias}, dtype={self._dtype})"

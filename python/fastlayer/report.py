@@ -218,7 +218,8 @@ class Verification:
             limits = np.finfo(self.dtype)
             rounded = np.clip(size, limits.tiny, limits.max).astype(self.dtype)
             ulps = np.where(alike, 0.0, error / np.spacing(rounded).astype(np.float64))
-        relative[np.isnan(relative)] = np.inf  # inf / inf
+        for e in (relative, ulps):
+            e[np.isnan(e)] = np.inf  # NaN or infinite in the reference only
         self.max_abs, self.max_rel, self.max_ulp = (
             float(e.max(initial=0.0)) for e in (error, relative, ulps)
         )

@@ -1,0 +1,316 @@
+"""Saving and loading .npz: round trips, damage, and what is left behind."""
+
+import io
+import json
+import os
+import pickle
+import stat
+import zipfile
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+
+import fastlayer as fl
+
+
+def every_part(dtype=np.float64):
+    def vector(n, seed):
+        return np.random.default_rng(seed).uniform(0.5, 2, n).astype(dtype)
+
+    leaky = fl.Activation("leaky_relu", negative_slope=0.1)
+    return fl.Network(
+        [
+            fl.Flatten(),
+            fl.Layer(12, 8, "relu", rng=0, dtype=dtype),
+            fl.BatchNorm(8, 1e-3, vector(8, 1), running_var=vector(8, 2), dtype=dtype),
+            fl.Layer(
+                8, 8, fl.Activation("prelu", weight=vector(8, 3)), rng=1, bias=False, dtype=dtype
+            ),
+            fl.Residual(fl.LayerNorm(8, weight=vector(8, 4), dtype=dtype), leaky, "gelu"),
+            fl.Network([fl.Activation("prelu", weight=vector(8, 5)), fl.RMSNorm(8, dtype=dtype)]),
+            fl.Activation("prelu", weight=0.25),
+            fl.Layer(8, 3, "softmax", rng=2, dtype=dtype),
+        ]
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.npz"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_round_trip(rng, path, dtype):
+    net = every_part(dtype)
+    net.save(path)
+    back = fl.load(str(path))
+    x = rng.standard_normal((5, 3, 4)).astype(dtype)
+    assert repr(back) == repr(net)
+    assert_same_bits(back(x), net(x))
+    assert_same_bits(back[1].weight, net[1].weight)
+    assert back[3].bias is None
+    assert back.dtype == dtype
+    with pytest.raises(ValueError, match="read-only"):
+        back[1].weight[0] = 1
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -0.0, 5e-324])
+def test_special_weights_keep_their_bits(path, special):
+    fl.Network([fl.Layer.from_arrays([[special, 1.0]], [special])]).save(path)
+    assert_same_bits(fl.load(path)[0].weight, np.array([[special, 1.0]]))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_empty_layers_and_networks_without_weights(path, shape):
+    fl.Network([fl.Layer.from_arrays(np.ones(shape))]).save(path)
+    assert fl.load(path)[0].weight.shape == shape
+    fl.Network(["relu"]).save(path)
+    assert fl.load(path)([-1.0, 2.0]).tolist() == [0, 2]
+
+
+def test_the_file_is_plain_numpy(path):
+    net = every_part()
+    net.save(path)
+    with np.load(path, allow_pickle=False) as archive:
+        assert_same_bits(archive["1.weight"], net[1].weight)
+        document = json.loads(archive["fastlayer"].tobytes())
+    assert (document["format"], document["version"]) == ("fastlayer", 1)
+    assert [layer["type"] for layer in document["layers"]][:2] == ["Flatten", "Layer"]
+    first = path.read_bytes()
+    net.save(path)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model", "model.npz.bak", "model.pkl"])
+def test_other_suffixes(tmp_path, name):
+    with pytest.raises(ValueError, match=r"unknown suffix.*\.npz"):
+        fl.Network(["relu"]).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"unknown suffix.*\.npz"):
+        fl.load(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_refusals(path):
+    with pytest.raises(FileNotFoundError):
+        fl.load(path)
+    with pytest.raises(TypeError, match="path"):
+        fl.load(b"model.npz")
+    fl.Network(["relu"]).save(path)
+    with pytest.raises(ValueError, match="without mmap"):
+        fl.load(path, mmap=True)
+
+
+@pytest.mark.parametrize("make", [lambda: [fl.Layer(2, 2, np.cos)], lambda: ["relu", np.cos], lambda: [fl.Residual(np.cos)]])  # fmt: skip
+def test_functions_can_not_be_saved(path, make):
+    with pytest.raises(ValueError, match=r"layer .*cos is a Python function"):
+        fl.Network(make()).save(path)
+    assert not path.exists()
+
+
+# --- writing
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(path, monkeypatch):
+    fl.Network(["relu"]).save(path)
+    before = path.read_bytes()
+
+    def fail(*arguments, **keywords):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
+    with pytest.raises(OSError, match="disk full"):
+        every_part().save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_permissions_follow_the_umask(path):
+    before = os.umask(0o027)
+    try:
+        fl.Network(["relu"]).save(path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(path.parent) == [path.name]
+
+
+# --- reading what is damaged or hostile
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.asarray(array))
+    return file.getvalue()
+
+
+def members(path):
+    with zipfile.ZipFile(path) as archive:
+        return {i.filename: archive.read(i) for i in archive.infolist()}
+
+
+def write(path, content, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+def edit_document(content, change):
+    document = json.loads(np.load(io.BytesIO(content["fastlayer.npy"])).tobytes())
+    change(document)
+    text = np.frombuffer(json.dumps(document).encode(), np.uint8)
+    return {**content, "fastlayer.npy": npy(text)}
+
+
+def refuse(path, key=None):
+    with pytest.raises(fl.ModelFileError) as caught:
+        fl.load(path)
+    error = caught.value
+    assert isinstance(error, ValueError)
+    assert error.path == str(path)
+    assert str(path) in str(error)
+    assert error.key in str(error)
+    assert key is None or error.key == key
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"not a zip archive at all" * 9, npy(np.ones(3))])
+def test_not_an_archive(path, content):
+    path.write_bytes(content)
+    refuse(path, "archive")
+
+
+DOCUMENTS = {
+    "no layers": lambda d: d.pop("layers"),
+    "empty": lambda d: d.update(layers=[]),
+    "layers not a list": lambda d: d.update(layers={"0": 1}),
+    "layer not a dict": lambda d: d.update(layers=[3]),
+    "format": lambda d: d.update(format="other"),
+    "version": lambda d: d.update(version=2),
+    "no version": lambda d: d.pop("version"),
+    "dtype": lambda d: d.update(dtype="float16"),
+    "dtype object": lambda d: d.update(dtype=["O"]),
+    "type": lambda d: d["layers"][1].update(type="os.system"),
+    "no type": lambda d: d["layers"][1].pop("type"),
+    "features": lambda d: d["layers"][1].update(in_features=11),
+    "negative": lambda d: d["layers"][1].update(in_features=-1),
+    "huge": lambda d: d["layers"][1].update(in_features=10**18),
+    "true": lambda d: d["layers"][1].update(in_features=True),
+    "text": lambda d: d["layers"][1].update(in_features="12"),
+    "bias": lambda d: d["layers"][1].update(bias=1),
+    "bias that is not there": lambda d: d["layers"][3].update(bias=True),
+    "activation": lambda d: d["layers"][1]["activation"].update(name="rellu"),
+    "activation parameter": lambda d: d["layers"][1]["activation"].update(parameters={"slope": 1}),
+    "activation axis": lambda d: d["layers"][7]["activation"].update(parameters={"axis": 0}),
+    "activation text": lambda d: d["layers"][1].update(activation="relu"),
+    "slopes": lambda d: d["layers"][3]["activation"]["parameters"]["weight"].update(shape=[7]),
+    "slopes shape": lambda d: d["layers"][3]["activation"]["parameters"]["weight"].update(shape=["a"]),
+    "eps": lambda d: d["layers"][2].update(eps=-1),
+    "eps text": lambda d: d["layers"][2].update(eps="small"),
+    "norm": lambda d: d["layers"][2].update(features=9),
+    "neighbours": lambda d: d["layers"].reverse(),
+    "residual": lambda d: d["layers"][4].update(layers=[]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_that_make_no_sense(path, name):
+    every_part().save(path)
+    write(path, edit_document(members(path), DOCUMENTS[name]))
+    refuse(path)
+
+
+def test_a_document_nested_too_deep(path):
+    every_part().save(path)
+    content = members(path)
+
+    def nest(document):
+        for _ in range(200):
+            document["layers"] = [{"type": "Network", "layers": document["layers"]}]
+
+    write(path, edit_document(content, nest))
+    refuse(path)
+    text = np.frombuffer(b"[" * 200_000, np.uint8)
+    write(path, {**content, "fastlayer.npy": npy(text)})
+    refuse(path, "fastlayer")
+
+
+MEMBERS = {
+    "missing": lambda c: c.pop("1.weight.npy"),
+    "no document": lambda c: c.pop("fastlayer.npy"),
+    "document not JSON": lambda c: c.update({"fastlayer.npy": npy(np.zeros(4, np.uint8))}),
+    "document not UTF-8": lambda c: c.update({"fastlayer.npy": npy(np.full(4, 255, np.uint8))}),
+    "document of floats": lambda c: c.update({"fastlayer.npy": npy(np.zeros(4))}),
+    "other shape": lambda c: c.update({"1.weight.npy": npy(np.ones((12, 8)))}),
+    "other dtype": lambda c: c.update({"1.weight.npy": npy(np.ones((8, 12), "f4"))}),
+    "other byte order": lambda c: c.update({"1.weight.npy": npy(np.ones((8, 12), ">f8"))}),
+    "objects": lambda c: c.update({"1.weight.npy": npy(np.full((8, 12), None))}),
+    "cut short": lambda c: c.update({"1.weight.npy": c["1.weight.npy"][:-1]}),
+    "too long": lambda c: c.update({"1.weight.npy": c["1.weight.npy"] + b"x"}),
+    "no header": lambda c: c.update({"1.weight.npy": b"x"}),
+    "empty": lambda c: c.update({"1.weight.npy": b""}),
+}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_members_that_do_not_fit(path, name):
+    every_part().save(path)
+    content = members(path)
+    MEMBERS[name](content)
+    write(path, content)
+    refuse(path, "fastlayer" if "document" in name else "1.weight")
+
+
+def test_a_header_that_claims_more_than_memory_holds(path):
+    every_part().save(path)
+    content = members(path)
+    header = io.BytesIO()
+    claim = {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**6)}
+    np.lib.format.write_array_header_1_0(header, claim)
+    content["1.weight.npy"] = header.getvalue()
+
+    def agree(document):
+        document["layers"][1].update(in_features=10**6, out_features=10**9)
+
+    write(path, edit_document(content, agree))
+    refuse(path, "1.weight")
+
+
+def test_compressed_and_repeated_members(path):
+    every_part().save(path)
+    content = members(path)
+    write(path, content, zipfile.ZIP_DEFLATED)
+    refuse(path)
+    write(path, content)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("1.weight.npy", content["1.weight.npy"])
+    refuse(path, "1.weight")
+
+
+def test_fortran_order_is_read_too(path):
+    net = every_part()
+    net.save(path)
+    content = members(path)
+    content["1.weight.npy"] = npy(np.asfortranarray(net[1].weight))
+    write(path, content)
+    assert_same_bits(fl.load(path)[1].weight, net[1].weight)
+
+
+def test_every_truncation_and_many_flipped_bytes_are_refused_or_harmless(path, rng):
+    net = fl.Network([fl.Layer(3, 2, "relu", rng=0)])
+    net.save(path)
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        refuse(path)
+    for _ in range(600):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            back = fl.load(path)
+        except fl.ModelFileError:
+            continue
+        # what zip doesn't check, such as dates and permissions
+        assert_same_bits(back[0].weight, net[0].weight)
