@@ -22,8 +22,7 @@ TYPES = ("float", "double")
 
 def round_to(ctype, value):
     """Nearest number of the C++ type, as a Python float."""
-    value = float(value) if ctype == "double" else _nearest_float(value)
-    return value
+    return float(value) if ctype == "double" else _nearest_float(value)
 
 
 def _nearest_float(value):
@@ -133,6 +132,7 @@ def normal_tail(ctype, degree, largest):
     def slope_error(s):
         return horner(slopes, s) / slope(s) - 1
 
+    flat = round_to(ctype, horner(derivative, mpf("0.6")))
     interval = f"[-1, {mp.nstr(top, 5)}]"
     return [
         describe(degree, interval, worst(error, -1, top, 501)),
@@ -141,8 +141,7 @@ def normal_tail(ctype, degree, largest):
         array_line(ctype, "kTail", coefficients[3:]),
         describe(2, interval, worst(slope_error, -1, top, 501)),
         array_line(ctype, "kTailSlope", slopes),
-        f"static constexpr {ctype} kTailDerivative = "
-        f"{literal(ctype, round_to(ctype, horner(derivative, mpf('0.6'))))};",
+        f"static constexpr {ctype} kTailDerivative = {literal(ctype, flat)};",
     ]
 
 

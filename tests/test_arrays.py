@@ -55,7 +55,7 @@ def test_any_input_has_the_bits_of_its_plain_copy(rng, layer, net, dtype, layout
     plain = native(x)
     weight, bias = layer.weight, layer.bias
     computed = {"f2": np.float32, "f4": np.float32}.get(plain.dtype.str[1:], np.float64)
-    result = np.result_type(computed, weight)
+    result = np.result_type(plain, weight)
     assert_same_bits(
         fl.linear(x, weight, bias),
         fl.linear(plain.astype(result), weight.astype(result), bias.astype(result)),

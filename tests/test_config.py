@@ -169,7 +169,7 @@ def test_context_manager_nests_restores_and_is_of_one_thread(restored):
         assert seen == [4]
     assert fl.get_num_threads() == 4
     with fl.num_threads(100):
-        assert fl.get_num_threads() == 4
+        assert fl.get_num_threads() == 100
 
 
 # --- show_config

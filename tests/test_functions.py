@@ -176,8 +176,9 @@ KINDS = ["?", "i1", "u1", "i2", "i4", "i8", "u8", "f2", "f4", "f8"]
 
 
 def promoted(*dtypes):
-    """Integers and bools become float64, then NumPy's promotion."""
-    return np.result_type(*(d if np.dtype(d).kind == "f" else np.float64 for d in dtypes))
+    """NumPy's promotion; integers and bools among themselves become float64."""
+    common = np.result_type(*dtypes)
+    return common if common.kind == "f" else np.dtype(np.float64)
 
 
 @pytest.mark.parametrize("right", KINDS)

@@ -53,7 +53,9 @@ def test_readme_has_an_example_and_the_two_commands() -> None:
 
 
 def test_readme_shows_an_error_of_one_line_with_the_shapes(tmp_path, capsys) -> None:
-    run(ROOT / "README.md", tmp_path)
+    file = tmp_path / "error.py"
+    file.write_text(blocks(ROOT / "README.md", "python")[-1], "utf-8")
+    runpy.run_path(str(file), {"np": np, "fl": fl})
     message = capsys.readouterr().out
     assert message.count("\n") == 1
     assert "(8, 2)" in message or "(8, 4)" in message

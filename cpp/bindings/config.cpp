@@ -51,7 +51,7 @@ py::dict stats() {
 void register_config(py::module_& m) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"), py::pos_only());
   m.def("get_num_threads", &num_threads);
-  m.def("set_thread_limit", &set_thread_limit, py::arg("n"), py::pos_only());
+  m.def("set_own_num_threads", &set_own_num_threads, py::arg("n"), py::pos_only());
   m.def("config", &config);
   m.def("stats", &stats);
 }

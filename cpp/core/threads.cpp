@@ -21,7 +21,7 @@ namespace {
 
 std::atomic<int> g_threads{1};
 std::atomic<uint64_t> g_regions{0};
-thread_local int t_limit = 0;
+thread_local int t_threads = 0;
 
 int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -202,14 +202,11 @@ const int g_fork_handler = pthread_atfork(nullptr, nullptr, &in_child);
 
 void set_num_threads(int n) { g_threads.store(std::max(n, 1), std::memory_order_relaxed); }
 
-int num_threads() {
-  const int n = g_threads.load(std::memory_order_relaxed);
-  return t_limit > 0 && t_limit < n ? t_limit : n;
-}
+int num_threads() { return t_threads > 0 ? t_threads : g_threads.load(std::memory_order_relaxed); }
 
-int set_thread_limit(int n) {
-  const int previous = t_limit;
-  t_limit = n;
+int set_own_num_threads(int n) {
+  const int previous = t_threads;
+  t_threads = n;
   return previous;
 }
 

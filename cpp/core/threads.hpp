@@ -11,10 +11,12 @@ namespace fastlayer {
 
 // The process-wide number, at least 1.
 void set_num_threads(int n);
-// What a call from this thread may use: the process-wide number, capped by this thread's limit.
+// What a call from this thread may use: this thread's own number if it has one, else the
+// process-wide.
 int num_threads();
-// A cap for calls from this thread, 0 for none. Returns the previous one.
-int set_thread_limit(int n);
+// For calls from this thread alone; 0 goes back to the process-wide number. Returns the previous
+// one.
+int set_own_num_threads(int n);
 
 bool has_openmp();
 

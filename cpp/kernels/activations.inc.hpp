@@ -265,7 +265,7 @@ FL_INLINE Vec<T> hardswish(Vec<T> x) {
   const Pair<T> t = fast_two_sum(three, a);
   const Pair<T> p = two_product(a, t.h);
   const Vec<T> y = sixth(Pair<T>{p.h, fma(a, t.l, p.l)});
-  return select(less(a, three), y, x);
+  return select(less(a, three), with_sign_of(y, x), x);
 }
 
 template <typename T>

@@ -11,7 +11,20 @@ namespace FL_ISA {
 namespace {
 
 // Polynomials and split constants are made by bench/fit_polynomials.py; each polynomial is given
-// lowest power first with its interval, degree and relative error before rounding.
+// lowest power first with its interval, degree and relative error before rounding of its steps.
+// kExp: (e^r - 1 - r) / r^2. kLog: (log((1 + s) / (1 - s)) - 2 s) / s^3 in s^2. kTail: F of
+// normal_tail, whose first three coefficients stand alone.
+//
+//   kMagic          added to a number, rounds it to an integer in the low bits
+//   kExpMin         exp_parts with scale_up works down to here; e^kExpMin times any x is 0
+//   kExpArg*        beyond these e^x is 0 or infinite
+//   kScaleUp, Down  keep 2^n a normal number on the way
+//   kTanhMax        tanh is 1 from here on
+//   kTinyArg        below, log(1 + e^x) and tanh(log(1 + e^x)) are e^x
+//   kLinearArg      above, log(1 + e^x) is x; below its negative, e^x - 1 is -1
+//   kCeluTiny       below, e^x - 1 is x
+//   kExpm1Max       above, expm1 may overflow
+//   kGelu*Max       at this magnitude the negative branch has gone to 0
 template <typename T>
 struct MathConstants;
 template <>

@@ -180,7 +180,7 @@ void log_softmax(const T* x, T* y, ptrdiff_t n) {
   });
 }
 
-// Scales that keep squares finite, tried in turn: almost every row is done by the first.
+// A row whose sums or squares overflow is done again with its elements scaled by this.
 template <typename T>
 constexpr T kRowScale = sizeof(T) == 4 ? T(0x1p-80) : T(0x1p-600);
 

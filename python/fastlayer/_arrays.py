@@ -78,12 +78,11 @@ def is_weak(x: object) -> bool:
 
 
 def promote(*dtypes: DType) -> tuple[DType, DType]:
-    """Return the dtype to compute in and the dtype of the result (numerics.md, dtypes)."""
-    if all(d == FLOAT16 for d in dtypes):
+    """Return the dtype to compute in and that of the result: NumPy's, integers as float64."""
+    common = np.result_type(*dtypes)
+    if common == FLOAT16:
         return FLOAT32, FLOAT16
-    if all(d in (FLOAT16, FLOAT32) for d in dtypes):
-        return FLOAT32, FLOAT32
-    return FLOAT64, FLOAT64
+    return (FLOAT32, FLOAT32) if common == FLOAT32 else (FLOAT64, FLOAT64)
 
 
 def float_dtype(dtype: object, what: str = "dtype") -> DType:

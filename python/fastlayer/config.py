@@ -58,12 +58,13 @@ def get_num_threads() -> int:
 
 
 class num_threads:
-    """Context manager: a cap on the threads of calls from the current thread.
+    """Context manager: the number of threads for calls from the current thread.
 
     Parameters
     ----------
     n : int
-        At least 1. Other threads of the process are not affected.
+        At least 1. It takes the place of the process-wide number, be it more or less; calls from
+        other threads of the process are not affected.
 
     Raises
     ------
@@ -85,7 +86,7 @@ class num_threads:
         self._before: list[int] = []
 
     def __enter__(self) -> Self:
-        self._before.append(_core.set_thread_limit(self._n))
+        self._before.append(_core.set_own_num_threads(self._n))
         return self
 
     def __exit__(
@@ -94,7 +95,7 @@ class num_threads:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _core.set_thread_limit(self._before.pop())
+        _core.set_own_num_threads(self._before.pop())
 
 
 def _checked(n: object) -> int:

@@ -51,7 +51,7 @@ def linear(
     Returns
     -------
     ndarray or scalar
-        Shape (..., n). float32 where all arrays are, float16 where all are, else float64.
+        Shape (..., n). The dtype is that of NumPy's promotion; integers alone give float64.
 
     Raises
     ------
