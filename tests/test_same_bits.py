@@ -58,14 +58,9 @@ def test_the_cases_cover_every_n():
 # --- the environment
 
 
-@pytest.mark.skipif(requested_isa() is None, reason="FASTLAYER_ISA is not set")
-def test_the_requested_instruction_set_is_active():
-    assert active_isa() == requested_isa()
-
-
-def test_the_active_instruction_set_is_available():
-    assert active_isa() in available_isas()
-    assert "scalar" in available_isas()
+def test_the_requested_instruction_set_is_active_or_else_the_best():
+    assert available_isas()[-1] == "scalar"
+    assert active_isa() == (requested_isa() or available_isas()[0])
 
 
 # --- rows

@@ -38,7 +38,7 @@ def identity(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.identity([1, 2])
     array([1., 2.])
     """
-    y = _core_activation("identity", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("identity", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "identity", 0.0, 0.0, x, out)
 
 
@@ -72,7 +72,7 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.relu([-1.0, 0.0, 2.0])
     array([0., 0., 2.])
     """
-    y = _core_activation("relu", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("relu", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "relu", 0.0, 0.0, x, out)
 
 
@@ -101,7 +101,7 @@ def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: Array | None 
     array([-0.1,  2. ])
     """
     p0 = number("negative_slope", negative_slope)
-    y = _core_activation("leaky_relu", x, p0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("leaky_relu", x, p0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "leaky_relu", p0, 0.0, x, out)
 
 
@@ -159,7 +159,7 @@ def relu6(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.relu6([-1.0, 3.0, 9.0])
     array([0., 3., 6.])
     """
-    y = _core_activation("hardtanh", x, 0.0, 6.0, out)  # type: ignore[arg-type]
+    y = _core_activation("hardtanh", x, 0.0, 6.0, out)
     return y if y is not None and y.ndim else finish(y, "hardtanh", 0.0, 6.0, x, out)
 
 
@@ -195,7 +195,7 @@ def hardtanh(
     """
     p0, p1 = number("min_val", min_val), number("max_val", max_val)
     check_range(p0, p1)
-    y = _core_activation("hardtanh", x, p0, p1, out)  # type: ignore[arg-type]
+    y = _core_activation("hardtanh", x, p0, p1, out)
     return y if y is not None and y.ndim else finish(y, "hardtanh", p0, p1, x, out)
 
 
@@ -228,7 +228,7 @@ def hardsigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.hardsigmoid([-4.0, 0.0, 1.5])
     array([0.  , 0.5 , 0.75])
     """
-    y = _core_activation("hardsigmoid", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("hardsigmoid", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "hardsigmoid", 0.0, 0.0, x, out)
 
 
@@ -253,5 +253,5 @@ def hardswish(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.hardswish([0.0, 1.5, 4.0])
     array([0.   , 1.125, 4.   ])
     """
-    y = _core_activation("hardswish", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("hardswish", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "hardswish", 0.0, 0.0, x, out)

@@ -39,7 +39,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.sigmoid([-1000.0, 0.0, 1000.0])
     array([0. , 0.5, 1. ])
     """
-    y = _core_activation("sigmoid", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("sigmoid", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "sigmoid", 0.0, 0.0, x, out)
 
 
@@ -64,7 +64,7 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.log_sigmoid([-1000.0, 0.0]).round(4)
     array([-1.000e+03, -6.931e-01])
     """
-    y = _core_activation("log_sigmoid", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("log_sigmoid", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "log_sigmoid", 0.0, 0.0, x, out)
 
 
@@ -89,7 +89,7 @@ def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.tanh([0.0, 100.0])
     array([0., 1.])
     """
-    y = _core_activation("tanh", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("tanh", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "tanh", 0.0, 0.0, x, out)
 
 
@@ -114,7 +114,7 @@ def softsign(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.softsign([-1.0, 3.0])
     array([-0.5 ,  0.75])
     """
-    y = _core_activation("softsign", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("softsign", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "softsign", 0.0, 0.0, x, out)
 
 
@@ -139,7 +139,7 @@ def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.exp([0.0, 1.0]).round(4)
     array([1.    , 2.7183])
     """
-    y = _core_activation("exp", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("exp", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "exp", 0.0, 0.0, x, out)
 
 

@@ -40,7 +40,7 @@ def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     array([-1.e-20,  0.e+00,  2.e+00])
     """
     p0 = number("alpha", alpha)
-    y = _core_activation("elu", x, p0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("elu", x, p0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "elu", p0, 0.0, x, out)
 
 
@@ -76,7 +76,7 @@ def celu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array
     """
     p0 = number("alpha", alpha)
     check_nonzero(p0)
-    y = _core_activation("celu", x, p0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("celu", x, p0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "celu", p0, 0.0, x, out)
 
 
@@ -109,7 +109,7 @@ def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.selu([1.0])
     array([1.05070099])
     """
-    y = _core_activation("selu", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("selu", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "selu", 0.0, 0.0, x, out)
 
 
@@ -145,7 +145,7 @@ def gelu(x: ArrayLike, approximate: str = "none", *, out: Array | None = None) -
     array([0.8412])
     """
     core = gelu_kernel(approximate)
-    y = _core_activation(core, x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation(core, x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, core, 0.0, 0.0, x, out)
 
 
@@ -181,7 +181,7 @@ def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.silu([0.0, 1.0]).round(4)
     array([0.    , 0.7311])
     """
-    y = _core_activation("silu", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("silu", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "silu", 0.0, 0.0, x, out)
 
 
@@ -206,7 +206,7 @@ def mish(x: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.mish([0.0, 1.0]).round(4)
     array([0.    , 0.8651])
     """
-    y = _core_activation("mish", x, 0.0, 0.0, out)  # type: ignore[arg-type]
+    y = _core_activation("mish", x, 0.0, 0.0, out)
     return y if y is not None and y.ndim else finish(y, "mish", 0.0, 0.0, x, out)
 
 
@@ -244,7 +244,7 @@ def softplus(
     """
     p0, p1 = number("beta", beta), number("threshold", threshold)
     check_positive(p0)
-    y = _core_activation("softplus", x, p0, p1, out)  # type: ignore[arg-type]
+    y = _core_activation("softplus", x, p0, p1, out)
     return y if y is not None and y.ndim else finish(y, "softplus", p0, p1, x, out)
 
 

@@ -75,7 +75,7 @@ def linear(
         act = resolve(activation)
         fused = act._fused if type(act) is Activation else None
     if fused is not None:
-        y = _core.linear(x, weight, bias, *fused, out, False)  # type: ignore[arg-type]
+        y = _core.linear(x, weight, bias, *fused, out, False)
         if y is not None:
             return y
     return _products.linear(x, weight, bias, activation, out)
@@ -111,7 +111,7 @@ def matmul(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     >>> fl.matmul([[1.0, 2.0], [3.0, 4.0]], [10.0, 1.0])
     array([12., 34.])
     """
-    y = _core.matmul(a, b, out)  # type: ignore[arg-type]
+    y = _core.matmul(a, b, out)
     if y is None and out is None:
         y = _products.with_vector(a, b)
     return y if y is not None else _products.matmul(a, b, out, "matmul")
@@ -150,7 +150,7 @@ def dot(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     """
     y = _products.with_vector(a, b) if out is None else None
     if y is None and type(b) is np.ndarray and b.ndim == 2:
-        y = _core.matmul(a, b, out)  # type: ignore[arg-type]
+        y = _core.matmul(a, b, out)
     return y if y is not None else _products.dot(a, b, out)
 
 
@@ -185,7 +185,7 @@ def bias_add(z: ArrayLike, bias: ArrayLike, *, out: Array | None = None) -> Arra
     array([[11., 22.],
            [13., 24.]])
     """
-    y = _core.bias_add(z, bias, out)  # type: ignore[arg-type]
+    y = _core.bias_add(z, bias, out)
     return y if y is not None else _products.bias_add(z, bias, out)
 
 
@@ -237,7 +237,7 @@ def dense_forward(
     array([0., 3.])
     """
     if type(inputs) is np.ndarray and inputs.ndim == 1:
-        z = _core.linear(inputs, weights, biases, *IDENTITY, None, False)  # type: ignore[arg-type]
+        z = _core.linear(inputs, weights, biases, *IDENTITY, None, False)
         if z is not None:
             return resolve(activation)(z), z
     return _products.dense_forward(inputs, weights, biases, activation)
