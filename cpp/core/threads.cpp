@@ -76,11 +76,12 @@ class Team {
 
   // Whether cold calls have added up to enough work, in a row, to wake the team for.
   bool worth_waking(double picoseconds) {
+    // From start to start; a call may well take a few times its estimate.
     const int64_t now = now_ns();
-    const bool in_a_row = now - last_call_.load(std::memory_order_relaxed) < kStretchGapNs;
+    const int64_t gap = kStretchGapNs + static_cast<int64_t>(4e-3 * picoseconds);
+    const bool in_a_row = now - last_call_.exchange(now, std::memory_order_relaxed) < gap;
     const double sum = (in_a_row ? stretch_.load(std::memory_order_relaxed) : 0.0) + picoseconds;
     stretch_.store(sum, std::memory_order_relaxed);
-    last_call_.store(now + static_cast<int64_t>(picoseconds * 1e-3), std::memory_order_relaxed);
     return sum >= kWorkToWake;
   }
 
