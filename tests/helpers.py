@@ -192,8 +192,8 @@ REFERENCES = {
     "mish": _mish,
     "sigmoid": _sigmoid,
     "log_sigmoid": lambda x: -_log1p_exp(-x),
-    "hardsigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
-    "hardswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "hardsigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "hardswish": lambda x: x * (np.clip(x + 3, 0, 6) / 6),
     "tanh": np.tanh,
     "softplus": _softplus,
     "softsign": lambda x: x / (1 + np.abs(x)),
@@ -203,9 +203,9 @@ REFERENCES = {
 }
 ELEMENTWISE = [name for name in REFERENCES if "softmax" not in name]
 
-# Limits in ULP of numerics.md, (float32, float64). The rows below the gap are derived: a selection
-# is exact, one product is one rounding, and x / (1 + |x|) is one rounding (1/2 ULP) of a quotient
-# whose denominator was rounded once (relative eps/2, at most 1 ULP).
+# Limits in ULP of numerics.md, (float32, float64). A selection is exact; one product is one rounding,
+# and so are the three rational functions, which are computed in pairs: 1/2, and 0.01 for what the
+# reference itself may be off by.
 ULP_LIMITS = {
     "exp": (1, 1),
     "tanh": (1, 2),
@@ -223,7 +223,9 @@ ULP_LIMITS = {
     "relu6": (0, 0),
     "hardtanh": (0, 0),
     "leaky_relu": (0.5, 0.5),
-    "softsign": (1.5, 1.5),
+    "softsign": (0.51, 0.51),
+    "hardsigmoid": (0.51, 0.51),
+    "hardswish": (0.51, 0.51),
 }
 
 # sup |f'|, from the derivative of each definition, rounded up.
@@ -260,10 +262,7 @@ def activation_bound(name, z, z_bound, dtype, **parameters):
         relative = np.expm1(2 * spread) + (4 + math.log2(z.shape[-1])) * info.eps
         return exact, np.abs(exact) * relative + info.smallest_subnormal
     slope = np.exp(z + z_bound) if name == "exp" else LIPSCHITZ[name]
-    if name in ULP_LIMITS:
-        own = ULP_LIMITS[name][np.dtype(dtype) == np.float64] * ulp(exact, dtype)
-    else:  # hardsigmoid and hardswish: see test_activations
-        own = 1.5 * info.eps * np.maximum(np.abs(z), 1)
+    own = ULP_LIMITS[name][np.dtype(dtype) == np.float64] * ulp(exact, dtype)
     return exact, slope * z_bound + own
 
 
