@@ -22,12 +22,16 @@ from helpers import (
 import fastlayer as fl
 
 KS = [1, 2, 255, 256, 257, 511, 512, 513, 784, 1000]
-NS = range(1, 41)
-# Every n at one k or more and every k at eight n: what the tiles can do, below and above a block.
+LONG = 4097
+NS = range(1, 71)
+# Every n at one k or more and every k at several n: what the tiles can do, below and above a block.
 PAIRS = sorted(
-    {(KS[3 * n % 10], n) for n in NS} | {(k, 7 * i % 40 + 1) for i, k in enumerate(KS * 4)}
+    {(KS[3 * n % 10], n) for n in NS}
+    | {(k, 7 * i % 70 + 1) for i, k in enumerate(KS * 2)}
+    | {(LONG, n) for n in (1, 10, 33)}
 )
 BATCHES = [*range(1, 68), 257]
+FEW_BATCHES = [1, 2, 3, 5, 8, 16, 33, 67, 257]
 
 
 @pytest.fixture(params=FLOATS, ids=lambda d: d.__name__)
@@ -52,7 +56,7 @@ def deep(rng, k, n, dtype):
 
 def test_the_cases_cover_every_n():
     assert {n for _, n in PAIRS} == set(NS)
-    assert {k for k, _ in PAIRS} == set(KS)
+    assert {k for k, _ in PAIRS} == {*KS, LONG}
 
 
 # --- the environment
@@ -72,7 +76,7 @@ def test_a_batch_is_its_rows_one_by_one(rng, threads, dtype, k, n):
     layer = fl.Layer.from_arrays(w, b, "gelu")
     x = normal(rng, (257, k), dtype)
     alone = np.stack([layer(row) for row in x])
-    for m in BATCHES if threads == 1 else (1, 2, 3, 5, 8, 16, 33, 67, 257):
+    for m in BATCHES if threads == 1 and k != LONG else FEW_BATCHES:
         assert_same_bits(layer(x[:m]), alone[:m])
         assert_same_bits(layer(x[257 - m :]), alone[257 - m :])
 

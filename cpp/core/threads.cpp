@@ -6,15 +6,14 @@
 #include <mutex>
 #include <thread>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
 #if defined(__SSE__)
-#include <immintrin.h>
+#include <immintrin.h>  // _mm_pause
 #endif
+
+#include "float_mode.hpp"
 
 namespace fastlayer {
 namespace {
@@ -23,35 +22,17 @@ std::atomic<int> g_threads{1};
 std::atomic<uint64_t> g_regions{0};
 thread_local int t_threads = 0;
 
+#if defined(_OPENMP)
+
 int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
-// Flush-to-zero and rounding are per thread: helpers compute with the caller's, so that every row
-// of a call is treated alike.
-#if defined(__SSE__)
-unsigned long float_mode() { return _mm_getcsr(); }
-void set_float_mode(unsigned long mode) { _mm_setcsr(static_cast<unsigned>(mode)); }
-#elif defined(__aarch64__)
-unsigned long float_mode() {
-  unsigned long mode;
-  __asm__ __volatile__("mrs %0, fpcr" : "=r"(mode));
-  return mode;
-}
-void set_float_mode(unsigned long mode) { __asm__ __volatile__("msr fpcr, %0" : : "r"(mode)); }
-#else
-unsigned long float_mode() { return 0; }
-void set_float_mode(unsigned long) {}
-#endif
-
-#if defined(_OPENMP)
-
 // A helper that ran out of work looks for more this long before it sleeps: a call that follows
 // within it is joined in under a microsecond, one that finds the team asleep pays about 50 us for
-// waking it. Long spinning would take the processor from others (measured on 2 cores of Zen 4 and
-// Zen 5).
+// waking it. Longer spinning would take the processor from others (measured on 2 cores of Zen 4).
 constexpr int64_t kSpinNs = 100'000;
 
 // Work that is worth help: with the team awake, and with the team asleep.
