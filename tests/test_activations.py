@@ -237,6 +237,16 @@ def test_special_values_in_every_lane(dtype, name):
                 assert_same_bits(y, expected)
 
 
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_a_nan_keeps_its_sign_and_payload(dtype, name):
+    bits = np.finfo(dtype).bits
+    quiet = int(np.array(NAN, dtype).view(f"u{bits // 8}"))
+    patterns = [quiet | payload | sign << bits - 1 for payload in (0, 1, 0x1234) for sign in (0, 1)]
+    nans = np.array(patterns * 12, f"u{bits // 8}")[:67]
+    y = getattr(fl, name)(nans.view(dtype))
+    assert np.array_equal(y.view(nans.dtype), nans)
+
+
 def test_every_activation_has_special_values():
     assert set(SPECIAL) == set(ELEMENTWISE)
 

@@ -124,6 +124,28 @@ def test_one_row_at_every_place_of_a_batch(rng, dtype):
         assert_same_bits(y, others)  # no other row has changed
 
 
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 300, 7), (5, 257, 64), (40, 600, 33), (200, 64, 10)])
+def test_forms_of_a_product(rng, threads, dtype, m, k, n):
+    w, x = normal(rng, (n, k), dtype), normal(rng, (m, k), dtype)
+    expected = fl.linear(x, w)
+    wide = np.zeros((k, 2 * n), dtype)
+    wide[:, ::2] = w.T
+    for weight in (w.T, np.ascontiguousarray(w.T), wide[:, ::2], w[::-1].copy()[::-1].T):
+        assert_same_bits(fl.matmul(x, weight), expected)
+        assert_same_bits(fl.matmul(np.asfortranarray(x), weight), expected)
+    stacked = fl.matmul(np.stack([x, -x, x]), w.T)
+    assert_same_bits(stacked[0], expected)
+    assert_same_bits(stacked[2], expected)
+    assert_same_bits(fl.matmul(x, np.stack([w.T, w.T]))[1], expected)
+    assert_same_bits(fl.matmul(w, x.T), np.ascontiguousarray(expected.T))
+    zeros = np.zeros(n, dtype)
+    assert_same_bits(fl.linear(x, w, zeros), expected)
+    assert_same_bits(fl.Layer.from_arrays(w)(x), expected)
+    assert_same_bits(fl.Network([fl.Layer.from_arrays(w.T, layout="in_out")])(x), expected)
+    out = np.empty((m, 2 * n), dtype)[:, ::-2]
+    assert_same_bits(fl.linear(x, w, out=out), expected)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_bad_row_stays_alone(rng, dtype, bad):
     net = deep(rng, 40, 17, dtype)
