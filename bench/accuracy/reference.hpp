@@ -30,6 +30,11 @@ R wide(double high, double low) {
 }
 
 template <typename R>
+R ref_clip(R x, R low, R high) {
+  if (x < low) return low;
+  return x > high ? high : x;
+}
+template <typename R>
 R ref_sigmoid(R x) {
   if (x < 0) {
     const R e = f_exp(x);

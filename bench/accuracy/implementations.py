@@ -1,0 +1,283 @@
+"""What is judged: every function as fastlayer, NumPy, PyTorch and ONNX Runtime users write it.
+
+The formulas are text: the table in the report shows exactly what ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+import fastlayer as fl
+
+Compute = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Function:
+    """An activation with its parameters: what judges it, and each implementation's formula."""
+
+    title: str
+    reference: str  # a name in judge.cpp
+    parameters: tuple[float, float]
+    fastlayer: str
+    numpy: str = ""
+    torch: str = ""
+    onnx: str = ""  # a graph's nodes, from x to y
+
+
+SOFTPLUS = "np.where(x > 20, x, np.logaddexp(0, x))"
+HARD = "np.clip(x + 3, 0, 6) / 6"
+GELU_TANH = "0.5 * x * (1 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))"
+SELU = "1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))"
+CLIP = (
+    "low = Constant<value = TYPE {{{}}}>() high = Constant<value = TYPE {{{}}}>() "
+    "y = Clip(x, low, high)"
+)
+FUNCTIONS = (
+    Function("relu", "relu", (0, 0), "fl.relu(x)", "np.maximum(x, 0)", "F.relu(x)", "y = Relu(x)"),
+    Function(
+        "relu6", "clip", (0, 6), "fl.relu6(x)", "np.clip(x, 0, 6)", "F.relu6(x)", CLIP.format(0, 6)
+    ),
+    Function(
+        "hardtanh",
+        "clip",
+        (-1, 1),
+        "fl.hardtanh(x)",
+        "np.clip(x, -1, 1)",
+        "F.hardtanh(x)",
+        CLIP.format(-1, 1),
+    ),
+    Function(
+        "leaky_relu",
+        "leaky_relu",
+        (0.01, 0),
+        "fl.leaky_relu(x)",
+        "np.where(x > 0, x, 0.01 * x)",
+        "F.leaky_relu(x)",
+        "y = LeakyRelu(x)",
+    ),
+    Function("exp", "exp", (0, 0), "fl.exp(x)", "np.exp(x)", "torch.exp(x)", "y = Exp(x)"),
+    Function("tanh", "tanh", (0, 0), "fl.tanh(x)", "np.tanh(x)", "torch.tanh(x)", "y = Tanh(x)"),
+    Function(
+        "sigmoid",
+        "sigmoid",
+        (0, 0),
+        "fl.sigmoid(x)",
+        "1 / (1 + np.exp(-x))",
+        "torch.sigmoid(x)",
+        "y = Sigmoid(x)",
+    ),
+    Function(
+        "silu",
+        "silu",
+        (0, 0),
+        "fl.silu(x)",
+        "x / (1 + np.exp(-x))",
+        "F.silu(x)",
+        "s = Sigmoid(x) y = Mul(x, s)",
+    ),
+    Function(
+        "softplus",
+        "softplus",
+        (1, 20),
+        "fl.softplus(x)",
+        SOFTPLUS,
+        "F.softplus(x)",
+        "y = Softplus(x)",
+    ),
+    Function(
+        "softplus, beta 3",
+        "softplus",
+        (3, 60),
+        "fl.softplus(x, beta=3, threshold=60)",
+        "np.where(x > 20, x, np.logaddexp(0, 3 * x) / 3)",
+        "F.softplus(x, beta=3, threshold=60)",
+    ),
+    Function(
+        "log_sigmoid",
+        "log_sigmoid",
+        (0, 0),
+        "fl.log_sigmoid(x)",
+        "-np.logaddexp(0, -x)",
+        "F.logsigmoid(x)",
+        "s = Sigmoid(x) y = Log(s)",
+    ),
+    Function(
+        "elu",
+        "celu",
+        (1, 0),
+        "fl.elu(x)",
+        "np.where(x > 0, x, np.expm1(x))",
+        "F.elu(x)",
+        "y = Elu(x)",
+    ),
+    Function(
+        "celu, alpha 0.75",
+        "celu",
+        (0.75, 0),
+        "fl.celu(x, alpha=0.75)",
+        "np.where(x > 0, x, 0.75 * np.expm1(x / 0.75))",
+        "F.celu(x, alpha=0.75)",
+        "y = Celu<alpha: float = 0.75>(x)",
+    ),
+    Function(
+        "celu, alpha 3",
+        "celu",
+        (3, 0),
+        "fl.celu(x, alpha=3)",
+        "np.where(x > 0, x, 3 * np.expm1(x / 3))",
+        "F.celu(x, alpha=3)",
+        "y = Celu<alpha: float = 3.0>(x)",
+    ),
+    Function("selu", "selu", (0, 0), "fl.selu(x)", SELU, "F.selu(x)", "y = Selu(x)"),
+    Function("gelu (erf)", "gelu", (0, 0), "fl.gelu(x)", "", "F.gelu(x)", "y = Gelu(x)"),
+    Function(
+        "gelu (tanh)",
+        "gelu_tanh",
+        (0, 0),
+        "fl.gelu(x, 'tanh')",
+        GELU_TANH,
+        "F.gelu(x, approximate='tanh')",
+        'y = Gelu<approximate: string = "tanh">(x)',
+    ),
+    Function(
+        "mish",
+        "mish",
+        (0, 0),
+        "fl.mish(x)",
+        "x * np.tanh(np.logaddexp(0, x))",
+        "F.mish(x)",
+        "y = Mish(x)",
+    ),
+    Function(
+        "hardsigmoid",
+        "hardsigmoid",
+        (0, 0),
+        "fl.hardsigmoid(x)",
+        HARD,
+        "F.hardsigmoid(x)",
+        "y = HardSigmoid<alpha: float = 0.16666667, beta: float = 0.5>(x)",
+    ),
+    Function(
+        "hardswish",
+        "hardswish",
+        (0, 0),
+        "fl.hardswish(x)",
+        f"x * ({HARD})",
+        "F.hardswish(x)",
+        "y = HardSwish(x)",
+    ),
+    Function(
+        "softsign",
+        "softsign",
+        (0, 0),
+        "fl.softsign(x)",
+        "x / (1 + np.abs(x))",
+        "F.softsign(x)",
+        "y = Softsign(x)",
+    ),
+)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The implementations by name, "" for one that is not installed."""
+    found = {
+        "fastlayer": fl.__version__,
+        "NumPy": np.__version__,
+        "PyTorch": "",
+        "ONNX Runtime": "",
+    }
+    try:
+        import torch
+
+        torch.set_num_threads(1)  # the script's own threads share the work
+        found["PyTorch"] = torch.__version__
+    except ImportError:
+        pass
+    try:
+        import onnx.parser  # noqa: F401
+        import onnxruntime
+
+        found["ONNX Runtime"] = onnxruntime.__version__
+    except ImportError:
+        pass
+    fl.set_num_threads(1)
+    return found
+
+
+def implementations(function: Function, dtype: type) -> dict[str, Compute]:
+    """Those that are installed and offer this function for this dtype."""
+    found: dict[str, Compute] = {"fastlayer": eval(f"lambda x: {function.fastlayer}", {"fl": fl})}
+    if function.numpy:
+        found["NumPy"] = eval(f"lambda x: {function.numpy}", {"np": np})
+    if versions()["PyTorch"]:
+        import torch
+
+        formula = eval(f"lambda x: {function.torch}", {"torch": torch, "F": torch.nn.functional})
+        found["PyTorch"] = lambda x: formula(torch.from_numpy(x)).numpy()
+    if versions()["ONNX Runtime"] and function.onnx:
+        session = onnx_session(function.onnx, dtype)
+        if session is not None:
+            found["ONNX Runtime"] = lambda x: session.run(None, {"x": x})[0]
+    return found
+
+
+def onnx_session(nodes: str, dtype: type, arguments: str = "TYPE[n] x) => (TYPE[n] y", **constants):
+    """A session of one thread, or None where ONNX Runtime does not compute this in `dtype`."""
+    import onnx.numpy_helper
+    import onnx.parser
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, NotImplemented
+
+    text = f'<ir_version: 9, opset_import: ["": 20]> g ({arguments}) {{ {nodes} }}'
+    text = text.replace("TYPE", "float" if dtype == np.float32 else "double")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    model = onnx.parser.parse_model(text)
+    for name, value in constants.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    data, providers = model.SerializeToString(), ["CPUExecutionProvider"]
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=providers)
+    except (InvalidGraph, NotImplemented):
+        return None
+
+
+def gemm_agreement() -> list[list[str]]:
+    """k, n and the shares of ONNX Runtime's float32 outputs that equal ours.
+
+    Of one row and of 2 to 64, with weights that are constants of the model; then of 2 to 64 rows
+    with weights that are an input, which ONNX Runtime cannot prepare.
+    """
+    fixed = "TYPE[m, k] x) => (TYPE[m, n] y"
+    fed = f"TYPE[n, k] w, TYPE[n] b, {fixed}"
+    node = "y = Gemm<transB: int = 1>(x, w, b)"
+    rng = np.random.default_rng(7)
+    rows = []
+    for k in (64, 784, 1000, 2048):
+        for n in (10, 64, 512):
+            w, b = (rng.standard_normal(s, dtype=np.float32) for s in ((n, k), n))
+            constant = onnx_session(node, np.float32, fixed, w=w, b=b)
+            variable = onnx_session(node, np.float32, fed)
+            batches = (2, 3, 4, 7, 16, 33, 64)
+            shares = []
+            for session, numbers in (
+                (constant, [1] * 20),
+                (constant, batches),
+                (variable, batches),
+            ):
+                equal = []
+                for m in numbers:
+                    x = rng.standard_normal((m, k), dtype=np.float32)
+                    feed = {"x": x} if session is constant else {"x": x, "w": w, "b": b}
+                    theirs = session.run(None, feed)[0]
+                    equal.append((theirs == fl.linear(x, w, b)).ravel())
+                shares.append(f"{100 * np.concatenate(equal).mean():.2f} %")
+            rows.append([str(k), str(n), *shares])
+    return rows
