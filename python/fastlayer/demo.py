@@ -28,9 +28,13 @@ _CELL = 16  # a pixel is two characters wide, about as wide as high
 _GAP = 4
 _BLOCKS = " \u2591\u2592\u2593\u2588"  # paper to ink
 _ASCII = " .+%@"
-_ROUNDS = 25
-_TURN_SECONDS = 0.004  # one turn of one racer
-_RACE_SECONDS = 1.0  # four times what the rounds take, unless the machine is busy
+_ROUNDS = 7
+_TURN_SECONDS = 0.02  # one turn of one racer, after it has settled
+_UNSTEADY = 1.5  # the median of the turns over the best of them
+# OpenBLAS's threads spin for some 50 ms after a call that used them, in everybody's way. It took
+# 0.1 s on 2 cores of Zen 4 until that was over. Single rows do not start them.
+_SETTLE_ROW = 0.01
+_SETTLE_BATCH = 0.15
 _SLOWS_NUMPY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
@@ -125,9 +129,10 @@ def gallery(digits: Digits, answers: Floats, shades: str) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _turn(forward: Forward, x: Floats, calls: int) -> float:
-    """Seconds per call; a few calls first, so that no racer starts cold."""
-    for _ in range(1 + calls // 10):
+def _turn(forward: Forward, x: Floats, settle: float, calls: int) -> float:
+    """Seconds per call, with no clock on the first `settle` seconds."""
+    settled = time.perf_counter() + settle
+    while time.perf_counter() < settled:
         forward(x)
     start = time.perf_counter()
     for _ in range(calls):
@@ -135,15 +140,22 @@ def _turn(forward: Forward, x: Floats, calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def race(racers: Sequence[Forward], x: Floats) -> tuple[list[float], int]:
-    """Median seconds per call of each racer on x, the racers taking turns, and how many turns."""
-    start = time.perf_counter()
-    guesses = [min(_turn(forward, x, 10) for _ in range(3)) for forward in racers]
+def race(racers: Sequence[Forward], x: Floats) -> tuple[list[float], bool]:
+    """Median seconds per call of each racer on x, taking turns, and whether they were steady.
+
+    On a busy machine turns differ, or take so long that there are fewer of them.
+    """
+    settle = _SETTLE_ROW if len(x) == 1 else _SETTLE_BATCH
+    guesses = [_turn(forward, x, settle, 10) for forward in racers]
     calls = [max(1, int(_TURN_SECONDS / guess)) for guess in guesses]
+    late = time.perf_counter() + 1.5 * _ROUNDS * len(racers) * (settle + _TURN_SECONDS)
     rounds: list[list[float]] = []
-    while len(rounds) < _ROUNDS and (not rounds or time.perf_counter() - start < _RACE_SECONDS):
-        rounds.append([_turn(forward, x, n) for forward, n in zip(racers, calls, strict=True)])
-    return [median(times) for times in zip(*rounds, strict=True)], len(rounds)
+    while len(rounds) < _ROUNDS and (not rounds or time.perf_counter() < late):
+        times = [_turn(forward, x, settle, n) for forward, n in zip(racers, calls, strict=True)]
+        rounds.append(times)
+    turns = list(zip(*rounds, strict=True))
+    steady = len(rounds) == _ROUNDS and all(median(t) < _UNSTEADY * min(t) for t in turns)
+    return [median(t) for t in turns], steady
 
 
 def _timings(net: Network, digits: Digits) -> list[str]:
@@ -152,20 +164,26 @@ def _timings(net: Network, digits: Digits) -> list[str]:
     difference = float(np.abs(net(x) - reference(x)).max())
     if not difference < 1e-5:
         raise RuntimeError(f"fastlayer and NumPy disagree by {difference:.1e}; nothing was timed")
+    row, row_steady = race([net, reference], x[:1])
+    batch, batch_steady = race([net, reference], x)
+    # Threads that wait for a core that somebody else has can make a batch dearer than its images.
+    dear = any(b > len(x) * r for r, b in zip(row, batch, strict=True))
+    busy = dear or not (row_steady and batch_steady)
     lines = [f"{'Time per image':<24}{'fastlayer':>12}{'NumPy':>12}{'ratio':>10}"]
-    fewest = _ROUNDS
-    for name, batch in (("one image a call", x[:1]), (f"{len(x)} images a call", x)):
-        seconds, rounds = race([net, reference], batch)
-        ours, theirs = (1e6 * t / len(batch) for t in seconds)
-        lines.append(f"  {name:<22}{ours:>9.3f} us{theirs:>9.3f} us{theirs / ours:>9.1f}x")
-        fewest = min(fewest, rounds)
+    for seconds, m, name in (
+        (row, 1, "one image a call"),
+        (batch, len(x), f"{len(x)} images a call"),
+    ):
+        ours, theirs = (1e6 * t / m for t in seconds)
+        ratio = "busy" if busy else f"{theirs / ours:.1f}x"
+        lines.append(f"  {name:<22}{ours:>9.3f} us{theirs:>9.3f} us{ratio:>10}")
     lines += ["", *_machine()]
-    if fewest < _ROUNDS:
+    if busy:
         lines.append("Note: the machine is busy, so these times say little; try again later.")
     return [
         *lines,
-        f"Medians of {fewest} rounds, the two taking turns on the same float32 arrays;",
-        f"their answers differ by at most {difference:.0e}, which is rounding.",
+        f"Each is the median of {_ROUNDS} turns, warmed up, on the same float32 arrays;",
+        f"the answers differ by at most {difference:.0e}, which is rounding.",
     ]
 
 
