@@ -182,7 +182,7 @@ def _timings(net: Network, digits: Digits) -> list[str]:
         lines.append("Note: the machine is busy, so these times say little; try again later.")
     return [
         *lines,
-        f"Each is the median of {_ROUNDS} turns, warmed up, on the same float32 arrays;",
+        f"Each is the median of up to {_ROUNDS} turns, warm, on the same float32 arrays;",
         f"the answers differ by at most {difference:.0e}, which is rounding.",
     ]
 
