@@ -6,15 +6,15 @@
 namespace fastlayer {
 namespace {
 
-// Rough costs on one core, picoseconds, 2.6 to 4 GHz Zen 4 and Zen 5 with AVX-512; only used to
-// decide how many threads a call is worth, so a factor of two does not matter.
+// Rough costs on one core of Zen 4 or Zen 5, picoseconds. They only decide how many threads a call
+// is worth, so a factor of two does not matter.
 constexpr double kMac = 8.0;          // one float multiply-add in a tile of many rows, per 4 bytes
 constexpr double kWeightByte = 10.0;  // reading weights for few rows: 100 GB/s
 constexpr double kElement = 400.0;    // one element of an activation
 
-// Rows of one block while the weights fit in L2, in tiles: 28 rows with the 14-row tile reached 97
-// % of the FMA peak on 784-512-512-10. Weights that come from L3 or memory are read once a block,
-// so blocks grow until that reading hides behind the arithmetic.
+// Tiles of rows in a block, by where the weights come from. Two tiles of 14 rows ran 784-512-512-10
+// at 97 % of the FMA peak out of L2; weights from L3 or memory are read once a block, so blocks
+// grow until that reading hides behind the arithmetic.
 constexpr ptrdiff_t kTilesL2 = 2;
 constexpr ptrdiff_t kTilesL3 = 4;
 constexpr ptrdiff_t kTilesMemory = 24;

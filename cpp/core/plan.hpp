@@ -24,8 +24,7 @@ struct Plan {
   ptrdiff_t row_block;  // rows that go through all layers together
   ptrdiff_t blocks;
   int threads;
-  bool
-      split_columns;  // one block; threads share each layer's columns and meet after each operation
+  bool split_columns;  // one block; threads share the columns of each layer
   double picoseconds;  // estimated time on one thread
 };
 

@@ -26,7 +26,6 @@ template <typename T>
 constexpr Kernels<T> kernels() {
   Kernels<T> k{};
   k.max_tile_rows = kMaxRows;
-  k.max_tile_panels = kMinPanels;
   k.dense = &dense<T>;
   k.pack_panel = &pack_panel<T>;
   k.activation = &activation<T>;

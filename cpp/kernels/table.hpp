@@ -76,8 +76,7 @@ struct DenseArgs {
 
 template <typename T>
 struct Kernels {
-  int max_tile_rows;    // rows of the largest register tile
-  int max_tile_panels;  // panels of that tile
+  int max_tile_rows;  // rows of the largest register tile
 
   void (*dense)(const DenseArgs<T>& args);
   // Lines [0, count) of k of one panel from w with any strides; columns beyond `cols` become 0.

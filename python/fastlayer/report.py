@@ -12,6 +12,7 @@ from fastlayer._arrays import as_real
 from fastlayer._chain import parameters_of, title
 from fastlayer._forward import Forward
 from fastlayer._norms import BatchNorm
+from fastlayer._steps import ProgramStep
 from fastlayer.activations import Activation, describe
 from fastlayer.layer import Layer
 
@@ -109,6 +110,13 @@ def _kernel(net: Network, i: int, isa: str) -> str:
     return "view" if repr(part) == "Flatten()" else "Python"
 
 
+def plan_of(net: Network, samples: int) -> str:
+    """Return the core's plan for a network that it runs in one go."""
+    steps = net._compiled()
+    step = steps[0] if len(steps) == 1 else None
+    return step.program.describe(samples) if isinstance(step, ProgramStep) else ""
+
+
 class Profile:
     """Where the time of a network goes; see `Network.profile`.
 
@@ -121,6 +129,8 @@ class Profile:
         Time of the network as a whole.
     samples : int
         Number of rows of the input.
+    plan : str
+        How the core cuts the call up; empty where Python steps in between.
     """
 
     def __init__(self, net: Network, x: Any, repeat: int) -> None:
@@ -129,6 +139,7 @@ class Profile:
         a = as_real(x)
         self.samples = _samples(net(a))
         self.threads = _core.get_num_threads()
+        self.plan = plan_of(net, self.samples)
         self.seconds = _fastest(net, a, repeat)
         self.flops = net.flops(self.samples)
         self.rows: list[dict[str, Any]] = []
@@ -158,7 +169,8 @@ class Profile:
         whole = f"{self.flops / self.seconds / 1e9:.1f}"
         rows.append(["", "Whole network", _duration(self.seconds), "", whole])
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{table(header, rows, 2)}\n{self.samples} samples, {threads}"
+        footer = f"{self.samples} samples, {threads} allowed"
+        return f"{table(header, rows, 2)}\n{footer}" + (f"\nPlan: {self.plan}" if self.plan else "")
 
     __repr__ = __str__
 
