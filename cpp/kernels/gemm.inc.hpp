@@ -34,7 +34,7 @@ struct TileArgs {
   ptrdiff_t ldx;
   const T* w;
   ptrdiff_t panel_stride, line_stride;
-  const T* c;  // the sum so far: bias lines (c_row = 0), rows of y, or null for 0
+  const T* c;  // the sum so far: bias lines or zeros (c_row = 0), or rows of y
   ptrdiff_t c_row, c_panel;
   T* y;
   ptrdiff_t ldy;
@@ -43,24 +43,33 @@ struct TileArgs {
   bool rectify;  // kKink: +0 below 0, whatever slope * v is
 };
 
+// Unrolled in full, so that the accumulators never leave their registers.
 template <typename T, int MR, int P, Epilogue E>
 FL_INLINE void finish_tile(const TileArgs<T>& t, Vec<T> (&acc)[MR][P * kLineVecs<T>]) {
   using V = Vec<T>;
   constexpr int kVecs = kLineVecs<T>;
   const V slope = V::set1(t.slope);
   const V keep = V::set1_bits(t.rectify ? 0 : ~typename V::Bits(0));
+  const T* c_row = t.c;
+  T* y_row = t.y;
+  const ptrdiff_t c_step = t.c_row, c_panel = t.c_panel, y_step = t.ldy;
+#pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) {
-    for (int p = 0; p < P; ++p) {
-      for (int v = 0; v < kVecs; ++v) {
-        V c = V::zero();
-        if (t.c != nullptr) c = V::load(t.c + i * t.c_row + p * t.c_panel + v * V::kLanes);
-        c = c + acc[i][p * kVecs + v];
-        if (E == Epilogue::kKink) c = select(less(c, V::zero()), bit_and(c * slope, keep), c);
-        c.store(t.y + i * t.ldy + p * kLine<T> + v * V::kLanes);
-      }
+#pragma GCC unroll 16
+    for (int v = 0; v < P * kVecs; ++v) {
+      const int lane = v % kVecs * V::kLanes;
+      V c = V::load(c_row + v / kVecs * c_panel + lane) + acc[i][v];
+      if (E == Epilogue::kKink) c = select(less(c, V::zero()), bit_and(c * slope, keep), c);
+      c.store(y_row + v / kVecs * kLine<T> + lane);
     }
+    c_row += c_step;
+    y_row += y_step;
   }
 }
+
+// How far ahead of the sum weights are fetched. 8 to 64 lines are alike on Zen 4 and gain 2 % on
+// 784-512-512-10 at batch 256; a single row gains nothing.
+constexpr ptrdiff_t kPrefetchLines = 24;
 
 // One block of the sum for MR rows and P panels: a = fma(x, w, a) over kc, then y = c + a.
 template <typename T, int MR, int P>
@@ -75,6 +84,10 @@ void tile(const TileArgs<T>& t) {
   const T* w = t.w;
   const ptrdiff_t ldx = t.ldx, panel_stride = t.panel_stride, line_stride = t.line_stride;
   for (ptrdiff_t kk = 0; kk < t.kc; ++kk) {
+    // The processor's own prefetching stops at the end of a page: one every 64 lines of a panel.
+    for (int p = 0; MR > 1 && p < P; ++p) {
+      __builtin_prefetch(w + p * panel_stride + kPrefetchLines * line_stride);
+    }
     V b[kVecs];
     for (int v = 0; v < kVecs; ++v) {
       b[v] = V::load(w + (v / kLineVecs<T>)*panel_stride + (v % kLineVecs<T>)*V::kLanes);
@@ -140,6 +153,9 @@ void copy_block(const T* from, ptrdiff_t ld_from, T* to, ptrdiff_t ld_to, ptrdif
   }
 }
 
+template <typename T>
+alignas(64) constexpr T kZeroLine[kLine<T>] = {};
+
 // The tile at panel `panel` and row `row` over block [k0, k0 + kc) of the sum.
 template <typename T>
 TileArgs<T> tile_args(const DenseArgs<T>& d, ptrdiff_t row, ptrdiff_t panel, ptrdiff_t k0) {
@@ -157,9 +173,9 @@ TileArgs<T> tile_args(const DenseArgs<T>& d, ptrdiff_t row, ptrdiff_t panel, ptr
     t.c_row = t.ldy;
     t.c_panel = kLine<T>;
   } else {
-    t.c = d.bias == nullptr ? nullptr : d.bias + panel * d.bias_stride;
+    t.c = d.bias == nullptr ? kZeroLine<T> : d.bias + panel * d.bias_stride;
     t.c_row = 0;
-    t.c_panel = d.bias_stride;
+    t.c_panel = d.bias == nullptr ? 0 : d.bias_stride;
   }
   const bool last = k0 + t.kc == d.k;
   const Activation kind = d.activation.kind;
