@@ -135,8 +135,8 @@ template <typename T>
 ptrdiff_t pieces_of(const Op<T>& op, ptrdiff_t rows, int threads) {
   if (op.kind != OpKind::kDense) return std::min(rows, kMaxPieces);
   const ptrdiff_t panels = op.weights->panels();
-  const ptrdiff_t least = std::min<ptrdiff_t>(panels, threads);
-  return std::clamp(panels / 8, least, std::max(least, kMaxPieces));
+  const ptrdiff_t least = std::min({panels, ptrdiff_t(threads), kMaxPieces});
+  return std::clamp(panels / 8, least, kMaxPieces);
 }
 
 }  // namespace

@@ -119,9 +119,29 @@ void check_network() {
   }
 }
 
+// More threads, and more panels, than a shared step has pieces.
+void check_many_threads() {
+  if (!has_openmp()) return;
+  Random random(9);
+  const ptrdiff_t n = 100 * kLine<float>, k = 9;
+  Network<float> net(k);
+  net.dense(weights<float>(random, n, k), act<float>(Activation::kIdentity));
+  net.finish();
+  std::vector<float> x = random.numbers<float>(k), alone(n), together(n);
+  Plan plan{1, 1, 1, false, 0};
+  net.run(view_of(x, 1, k), view_of(alone, 1, n), plan);
+  plan.threads = 100;
+  plan.split_columns = true;
+  alarm(60);
+  net.run(view_of(x, 1, k), view_of(together, 1, n), plan);
+  alarm(0);
+  FL_CHECK(alone == together, "100 threads");
+}
+
 }  // namespace
 
 void test_network() {
+  check_many_threads();
   check_network<float>();
   check_network<double>();
 }
