@@ -71,9 +71,7 @@ struct Call {
     d.ldy = ldy;
     d.accumulate = a.accumulate;
     d.y_padded = false;
-    d.activation = is_row_wise(a.activation.kind)
-                       ? ActivationArgs<T>{Activation::kIdentity, T(0), T(0)}
-                       : a.activation;
+    d.activation = element_wise_part(a.activation);
     if (packed != nullptr) {
       d.w = packed + L;
       d.line_stride = L;

@@ -184,9 +184,7 @@ void Network<T>::dense(std::shared_ptr<const PackedWeights<T>> weights,
   Op<T> op{};
   op.kind = OpKind::kDense;
   op.out = weights->n();
-  op.activation = is_row_wise(activation.kind)
-                      ? ActivationArgs<T>{Activation::kIdentity, T(0), T(0)}
-                      : activation;
+  op.activation = element_wise_part(activation);
   work_.macs_per_row += weights->n() * weights->k();
   work_.weight_bytes += weights->nbytes();
   work_.widest_panels = std::max(work_.widest_panels, weights->panels());

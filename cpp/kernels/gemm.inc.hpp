@@ -8,10 +8,6 @@ namespace fastlayer {
 namespace FL_ISA {
 namespace {
 
-// Vectors in one 64-byte line of a panel.
-template <typename T>
-constexpr int kLineVecs = static_cast<int>(kLine<T>) / Vec<T>::kLanes;
-
 // The widest tile of `rows` rows whose accumulators, weight vectors and one broadcast x stay in
 // registers. A single row uses each weight once, straight from memory, and needs no vectors for
 // them.

@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+#include "table.hpp"
+
 namespace fastlayer {
 namespace FL_ISA {
 namespace {
@@ -118,6 +120,10 @@ struct MathConstants<double> {
                                           0x1.311b0ca7e13d8p-2};
   static constexpr double kTailDerivative = -0x1.31bd0aee9572p-2;
 };
+
+// Vectors in one 64-byte line.
+template <typename T>
+constexpr int kLineVecs = static_cast<int>(kLine<T>) / Vec<T>::kLanes;
 
 // An unevaluated sum: h carries the value, l what h cannot hold.
 template <typename T>

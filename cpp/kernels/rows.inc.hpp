@@ -15,9 +15,6 @@ namespace FL_ISA {
 namespace {
 
 template <typename T>
-constexpr int kLineVectors = static_cast<int>(kLine<T>) / Vec<T>::kLanes;
-
-template <typename T>
 struct Sum {
   T h, l;
 };
@@ -32,7 +29,7 @@ FL_INLINE Sum<T> join(Sum<T> a, Sum<T> b) {
 // One compensated sum for each lane of a line.
 template <typename T>
 struct LineSum {
-  Pair<T> chain[kLineVectors<T>];
+  Pair<T> chain[kLineVecs<T>];
 
   FL_INLINE LineSum() {
     for (Pair<T>& c : chain) c = {Vec<T>::zero(), Vec<T>::zero()};
@@ -44,7 +41,7 @@ struct LineSum {
   // As a pair with |l| <= ulp(h).
   FL_INLINE Sum<T> total() const {
     T h[kLine<T>], l[kLine<T>];
-    for (int v = 0; v < kLineVectors<T>; ++v) {
+    for (int v = 0; v < kLineVecs<T>; ++v) {
       chain[v].h.store(h + v * Vec<T>::kLanes);
       chain[v].l.store(l + v * Vec<T>::kLanes);
     }
@@ -64,7 +61,7 @@ struct LineSum {
 template <typename T, typename F>
 FL_INLINE void for_each_vector(ptrdiff_t n, F body) {
   for (ptrdiff_t line = 0; line < n; line += kLine<T>) {
-    for (int v = 0; v < kLineVectors<T>; ++v) {
+    for (int v = 0; v < kLineVecs<T>; ++v) {
       const ptrdiff_t i = line + v * Vec<T>::kLanes;
       if (i < n) body(i, v);
     }
@@ -105,14 +102,14 @@ constexpr T kInfinity = static_cast<T>(__builtin_inf());
 template <typename T>
 FL_INLINE T row_maximum(const T* x, ptrdiff_t n, Vec<T> lane) {
   const Vec<T> lowest = constant(-kInfinity<T>);
-  Vec<T> m[kLineVectors<T>];
+  Vec<T> m[kLineVecs<T>];
   for (Vec<T>& v : m) v = lowest;
   for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
     const Vec<T> e = load_filled(x + i, n - i, lowest, lane);
     m[v] = select(less(m[v], e), e, m[v]);
   });
   T all[kLine<T>];
-  for (int v = 0; v < kLineVectors<T>; ++v) m[v].store(all + v * Vec<T>::kLanes);
+  for (int v = 0; v < kLineVecs<T>; ++v) m[v].store(all + v * Vec<T>::kLanes);
   for (int width = kLine<T> / 2; width > 0; width /= 2) {
     for (int i = 0; i < width; ++i) all[i] = all[i] < all[i + width] ? all[i + width] : all[i];
   }

@@ -52,6 +52,12 @@ struct ActivationArgs {
   T p0, p1;
 };
 
+// What a dense kernel applies itself; a row-wise activation runs over finished rows.
+template <typename T>
+constexpr ActivationArgs<T> element_wise_part(ActivationArgs<T> act) {
+  return is_row_wise(act.kind) ? ActivationArgs<T>{Activation::kIdentity, T(0), T(0)} : act;
+}
+
 // y = activation(x @ w.T + bias) for m rows and the panels of `cols` columns.
 //
 // Element (j, kk) of w is at w[(j / L) * panel_stride + kk * line_stride + j % L], L = kLine<T>:
