@@ -29,7 +29,7 @@ function(fastlayer_add_isa name)
   target_compile_options(${target} PRIVATE ${FASTLAYER_WARNINGS} ${FASTLAYER_KERNEL_FLAGS} ${ARGN})
   # gcc 12's own AVX-512 header trips this warning (gcc bug 105593).
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND name STREQUAL "avx512")
-    target_compile_options(${target} PRIVATE -Wno-maybe-uninitialized)
+    target_compile_options(${target} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
   endif()
   set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
   string(TOUPPER ${name} upper)

@@ -22,9 +22,9 @@ bool flat(const RowsView& v, ptrdiff_t size) {
          (v.rows <= 1 || v.strides[0] == v.cols * size);
 }
 
-// Calls row(x, y, n) for every row, or for pieces of rows where `splittable`.
-template <typename T, typename Row>
-void for_each_row(RowsView x, RowsView y, bool splittable, Row row) {
+// Calls block(x, ldx, y, ldy, rows, n) for groups of rows, or of pieces of rows where `splittable`.
+template <typename T, typename Block>
+void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
   constexpr ptrdiff_t size = sizeof(T);
   const ptrdiff_t elements = x.rows * x.cols;
   if (elements == 0) return;
@@ -50,18 +50,26 @@ void for_each_row(RowsView x, RowsView y, bool splittable, Row row) {
       if (first >= pieces * rows) break;
       const ptrdiff_t count = std::min(rows, x.rows - first);
       if (!direct) load_rows(x, first, count, own, x.cols);
-      for (ptrdiff_t i = 0; i < count; ++i) {
-        if (direct) {
-          const ptrdiff_t n = std::min(x.cols, elements - (first + i) * x.cols);
-          row(reinterpret_cast<const T*>(x.row(first + i)), reinterpret_cast<T*>(y.row(first + i)),
-              n);
-        } else {
-          row(own + i * x.cols, own + i * x.cols, x.cols);
-        }
+      if (direct) {
+        const ptrdiff_t n = std::min(x.cols, elements - first * x.cols);  // of a last piece
+        block(reinterpret_cast<const T*>(x.row(first)), x.strides[0] / size,
+              reinterpret_cast<T*>(y.row(first)), y.strides[0] / size, count, n);
+      } else {
+        block(own, x.cols, own, x.cols, count, x.cols);
       }
       if (!direct) store_rows(own, x.cols, y, first, count);
     }
   });
+}
+
+// Calls row(x, y, n) for every row.
+template <typename T, typename Row>
+void for_each_row(const RowsView& x, const RowsView& y, bool splittable, Row row) {
+  for_each_block<T>(x, y, splittable,
+                    [&](const T* from, ptrdiff_t ldx, T* to, ptrdiff_t ldy, ptrdiff_t rows,
+                        ptrdiff_t n) {
+                      for (ptrdiff_t i = 0; i < rows; ++i) row(from + i * ldx, to + i * ldy, n);
+                    });
 }
 
 }  // namespace
@@ -83,8 +91,7 @@ void activate(const ActivationArgs<T>& act, const RowsView& x, const RowsView& y
 template <typename T>
 void softmax_rows(const RowsView& x, const RowsView& y, bool log) {
   const Kernels<T>& kern = kernels<T>();
-  const auto row = log ? kern.log_softmax : kern.softmax;
-  for_each_row<T>(x, y, false, [row](const T* from, T* to, ptrdiff_t n) { row(from, to, n); });
+  for_each_block<T>(x, y, false, log ? kern.log_softmax : kern.softmax);
 }
 
 template <typename T>

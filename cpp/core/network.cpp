@@ -87,13 +87,7 @@ void run_row(const Op<T>& op, const T* x, const T* residual, T* y) {
   const T* b = op.b.data();
   switch (op.kind) {
     case OpKind::kActivation:
-      if (op.activation.kind == Activation::kSoftmax) {
-        kern.softmax(x, y, op.out);
-      } else if (op.activation.kind == Activation::kLogSoftmax) {
-        kern.log_softmax(x, y, op.out);
-      } else {
-        kern.activation(op.activation, x, y, op.out);
-      }
+      kern.activation(op.activation, x, y, op.out);
       break;
     case OpKind::kPrelu:
       kern.prelu(x, a, y, op.out);
@@ -124,6 +118,13 @@ void run_op(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_t p
   const Rows<T> x = block.slot(op.src), y = block.slot(op.dst);
   const Rows<T> r = block.slot(op.kind == OpKind::kAdd ? op.residual : op.src);
   const Share rows(block.rows, piece, pieces);
+  if (op.kind == OpKind::kActivation && is_row_wise(op.activation.kind)) {
+    const bool log = op.activation.kind == Activation::kLogSoftmax;
+    (log ? kernels<T>().log_softmax : kernels<T>().softmax)(
+        x.data + rows.begin * x.ld, x.ld, y.data + rows.begin * y.ld, y.ld, rows.end - rows.begin,
+        op.out);
+    return;
+  }
   for (ptrdiff_t i = rows.begin; i < rows.end; ++i) {
     run_row(op, x.data + i * x.ld, r.data + i * r.ld, y.data + i * y.ld);
   }

@@ -39,8 +39,8 @@ constexpr Kernels<T> kernels() {
   k.prelu = &prelu<T>;
   k.add = &add<T>;
   k.affine = &affine<T>;
-  k.softmax = &softmax<T>;
-  k.log_softmax = &log_softmax<T>;
+  k.softmax = &softmax<T, false>;
+  k.log_softmax = &softmax<T, true>;
   k.layer_norm = &layer_norm<T>;
   k.rms_norm = &rms_norm<T>;
   return k;

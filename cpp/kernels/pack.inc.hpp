@@ -19,15 +19,15 @@ template <typename T>
 void transpose_line(const T* w, ptrdiff_t stride_n, ptrdiff_t count, T* panel, ptrdiff_t step) {
   using V = LaneVec<T>;
   constexpr ptrdiff_t Q = V::kQuad;
-  ptrdiff_t kk = 0;
-  for (; kk + Q <= count; kk += Q) {
+  const ptrdiff_t whole = count / Q * Q;
+  for (ptrdiff_t kk = 0; kk < whole; kk += Q) {
     for (int v = 0; v < kLine<T> / V::kLanes; ++v) {
       V columns[Q];
       V::load_transposed(w + v * V::kLanes * stride_n + kk, stride_n, columns);
       for (ptrdiff_t c = 0; c < Q; ++c) columns[c].store(panel + (kk + c) * step + v * V::kLanes);
     }
   }
-  for (; kk < count; ++kk) {
+  for (ptrdiff_t kk = whole; kk < count; ++kk) {
     for (ptrdiff_t j = 0; j < kLine<T>; ++j) panel[kk * step + j] = w[j * stride_n + kk];
   }
 }

@@ -8,6 +8,7 @@
 
 #include "activations.inc.hpp"
 #include "math.inc.hpp"
+#include "pack.inc.hpp"
 #include "table.hpp"
 
 namespace fastlayer {
@@ -129,8 +130,30 @@ FL_INLINE Vec<T> exp_clamped(Pair<T> d) {
   return exp_nonpositive(select(clamped, least, d.h), select(clamped, Vec<T>::zero(), d.l));
 }
 
+// e^(x - m) over its sum.
 template <typename T>
-void softmax(const T* x, T* y, ptrdiff_t n) {
+FL_INLINE Vec<T> softmax_of(Vec<T> e, Vec<T> sum, Vec<T> inverse) {
+  const Vec<T> q = e * inverse;
+  return fma(fnma(q, sum, e), inverse, q);
+}
+
+// The logarithm of a sum that holds the maximum's own 1; without it the logarithm keeps its relative
+// accuracy near 0.
+template <typename T>
+FL_INLINE Pair<T> log_of_sum(Vec<T> h, Vec<T> l) {
+  return log1p_any(fast_two_sum(h - constant(T(1)), l));
+}
+template <typename T>
+FL_INLINE Vec<T> log_softmax_of(Vec<T> x, Vec<T> m, Pair<T> log_sum) {
+  const Pair<T> d = below_maximum(x, m);
+  const Pair<T> r = two_sum(d.h, negate(log_sum.h));
+  const Vec<T> low = r.l + (d.l - log_sum.l);
+  // Where an element is -inf the remainders are NaN.
+  return r.h + select(is_nan(low), Vec<T>::zero(), low);
+}
+
+template <typename T, bool kLog>
+void softmax_row(const T* x, T* y, ptrdiff_t n) {
   using V = Vec<T>;
   const V lane = lane_numbers<T>();
   const V m = constant(row_maximum(x, n, lane));
@@ -140,41 +163,93 @@ void softmax(const T* x, T* y, ptrdiff_t n) {
     const V e =
         exp_clamped(below_maximum(load_filled(x + i, n - i, constant(-kInfinity<T>), lane), m));
     sums.add(v, e);
-    store_up_to(e, y + i, n - i);
-  });
-  const T total = sums.total().h;
-  if (!(total < kInfinity<T>)) return fill_nan(y, n);
-  const V sum = constant(total);
-  const V inverse = constant(T(1) / total);
-  map(y, y, n, [=](V e) {
-    const V q = e * inverse;
-    return fma(fnma(q, sum, e), inverse, q);
-  });
-}
-
-template <typename T>
-void log_softmax(const T* x, T* y, ptrdiff_t n) {
-  using V = Vec<T>;
-  const V lane = lane_numbers<T>();
-  const V m = constant(row_maximum(x, n, lane));
-  LineSum<T> sums;
-  for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
-    sums.add(
-        v, exp_clamped(below_maximum(load_filled(x + i, n - i, constant(-kInfinity<T>), lane), m)));
+    if (!kLog) store_up_to(e, y + i, n - i);
   });
   const Sum<T> total = sums.total();
   if (!(total.h < kInfinity<T>)) return fill_nan(y, n);
-  // The maximum itself gave 1; without it the logarithm keeps its relative accuracy near 0.
-  const Pair<T> others = fast_two_sum(constant(total.h - T(1)), constant(total.l));
-  const Pair<T> log_sum = log1p_any(others);
-  const V zero = V::zero();
-  map(x, y, n, [=](V e) {
-    const Pair<T> d = below_maximum(e, m);
-    const Pair<T> r = two_sum(d.h, negate(log_sum.h));
-    const V low = r.l + (d.l - log_sum.l);
-    // Where an element is -inf the remainders are NaN.
-    return r.h + select(is_nan(low), zero, low);
-  });
+  if (kLog) {
+    const Pair<T> log_sum = log_of_sum(constant(total.h), constant(total.l));
+    map(x, y, n, [=](V e) { return log_softmax_of(e, m, log_sum); });
+  } else {
+    const V sum = constant(total.h), inverse = constant(T(1) / total.h);
+    map(y, y, n, [=](V e) { return softmax_of(e, sum, inverse); });
+  }
+}
+
+// Rows of up to so many elements are taken a line of rows at a time: lanes are rows, and the sum's
+// chains and tree, the same as above, are steps of whole vectors. A row of 10 took 72 ns by itself on
+// Zen 4.
+constexpr ptrdiff_t kShortRow = 128;
+
+// One vector of rows: element i of them at columns[i * kLine], in place.
+template <typename T, bool kLog>
+FL_INLINE void softmax_columns(T* columns, ptrdiff_t n) {
+  using V = Vec<T>;
+  constexpr ptrdiff_t L = kLine<T>;
+  V m = constant(-kInfinity<T>);
+  for (ptrdiff_t i = 0; i < n; ++i) {
+    const V e = V::load(columns + i * L);
+    m = select(less(m, e), e, m);
+  }
+  Pair<T> chains[L];
+  for (Pair<T>& c : chains) c = {V::zero(), V::zero()};
+  for (ptrdiff_t i = 0; i < n; ++i) {
+    T* const at = columns + i * L;
+    const V e = exp_clamped(below_maximum(V::load(at), m));
+    Pair<T>& chain = chains[i % L];
+    const Pair<T> s = two_sum(chain.h, e);
+    chain = {s.h, chain.l + s.l};
+    if (!kLog) e.store(at);
+  }
+  for (ptrdiff_t width = L / 2; width > 0; width /= 2) {
+    for (ptrdiff_t i = 0; i < width; ++i) {
+      const Pair<T> a = chains[i], b = chains[i + width];
+      const Pair<T> s = two_sum(a.h, b.h);
+      chains[i] = {s.h, s.l + (a.l + b.l)};
+    }
+  }
+  const V sum = chains[0].h + chains[0].l;
+  const V low = chains[0].l - (sum - chains[0].h);
+  const auto finite = less(sum, constant(kInfinity<T>));
+  const V inverse = constant(T(1)) / sum;
+  const Pair<T> log_sum = kLog ? log_of_sum(sum, low) : Pair<T>{low, low};
+  for (ptrdiff_t i = 0; i < n; ++i) {
+    T* const at = columns + i * L;
+    const V e = V::load(at);
+    const V y = kLog ? log_softmax_of(e, m, log_sum) : softmax_of(e, sum, inverse);
+    select(finite, y, constant(kNan<T>)).store(at);
+  }
+}
+
+// A line of rows, through a transposed copy.
+template <typename T, bool kLog>
+void softmax_short_rows(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t n) {
+  using V = Vec<T>;
+  constexpr ptrdiff_t L = kLine<T>;
+  alignas(64) T columns[kShortRow * L], rows[L * L];
+  pack_panel(x, ldx, 1, L, n, columns, L);
+  for (int v = 0; v < kLineVecs<T>; ++v) softmax_columns<T, kLog>(columns + v * V::kLanes, n);
+  for (ptrdiff_t i = 0; i < n; i += L) {
+    const ptrdiff_t cols = n - i < L ? n - i : L;
+    if (cols == L) {
+      pack_panel(columns + i * L, L, 1, L, L, y + i, ldy);
+      continue;
+    }
+    pack_panel(columns + i * L, L, 1, cols, L, rows, L);
+    for (ptrdiff_t r = 0; r < L; ++r) {
+      map(rows + r * L, y + r * ldy + i, cols, [](V e) { return e; });
+    }
+  }
+}
+
+template <typename T, bool kLog>
+void softmax(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n) {
+  constexpr ptrdiff_t L = kLine<T>;
+  ptrdiff_t r = 0;
+  if (n <= kShortRow && Vec<T>::kLanes > 1) {
+    for (; r + L <= rows; r += L) softmax_short_rows<T, kLog>(x + r * ldx, ldx, y + r * ldy, ldy, n);
+  }
+  for (; r < rows; ++r) softmax_row<T, kLog>(x + r * ldx, y + r * ldy, n);
 }
 
 // A row whose sums or squares overflow is done again with its elements scaled by this.

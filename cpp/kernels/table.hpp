@@ -117,9 +117,10 @@ struct Kernels {
   void (*prelu)(const T* x, const T* slope, T* y, ptrdiff_t n);
   void (*add)(const T* x, const T* b, T* y, ptrdiff_t n);
   void (*affine)(const T* x, const T* scale, const T* shift, T* y, ptrdiff_t n);
-  // One row each; the sums are compensated and their order is fixed.
-  void (*softmax)(const T* x, T* y, ptrdiff_t n);
-  void (*log_softmax)(const T* x, T* y, ptrdiff_t n);
+  // Over each row. Here and below sums are compensated, and their order is fixed.
+  void (*softmax)(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n);
+  void (*log_softmax)(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n);
+  // One row each.
   // weight and bias may be null.
   void (*layer_norm)(const T* x, const T* weight, const T* bias, T eps, T* y, ptrdiff_t n);
   void (*rms_norm)(const T* x, const T* weight, T eps, T* y, ptrdiff_t n);

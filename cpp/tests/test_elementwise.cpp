@@ -107,9 +107,9 @@ void check_table(const KernelTable& table) {
     k.rms_norm(x, va, T(1e-6), y, n);
   });
   check<T>(table, "softmax", 0,
-           [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) { k.softmax(x, y, n); });
+           [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) { k.softmax(x, n, y, n, 1, n); });
   check<T>(table, "log_softmax", 0,
-           [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) { k.log_softmax(x, y, n); });
+           [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) { k.log_softmax(x, n, y, n, 1, n); });
 }
 
 // Finite rows: the special values above make most rows of the row kernels NaN.
@@ -124,11 +124,44 @@ void check_finite_rows(const KernelTable& table) {
       f(kernels_of<T>(table), y.data());
       expect_same(y.data(), expected.data(), n, table.name, what, 0);
     };
-    compare("softmax", [&](auto& k, T* to) { k.softmax(x.data(), to, n); });
-    compare("log_softmax", [&](auto& k, T* to) { k.log_softmax(x.data(), to, n); });
+    compare("softmax", [&](auto& k, T* to) { k.softmax(x.data(), n, to, n, 1, n); });
+    compare("log_softmax", [&](auto& k, T* to) { k.log_softmax(x.data(), n, to, n, 1, n); });
     compare("layer_norm",
             [&](auto& k, T* to) { k.layer_norm(x.data(), nullptr, nullptr, T(1e-5), to, n); });
     compare("rms_norm", [&](auto& k, T* to) { k.rms_norm(x.data(), nullptr, T(1e-6), to, n); });
+  }
+}
+
+// Many rows at a time against one at a time, in place too, special rows among them.
+template <typename T>
+void check_softmax_rows(const KernelTable& table) {
+  const Kernels<T>& kern = kernels_of<T>(table);
+  for (const ptrdiff_t n : {1, 2, 5, 8, 10, 16, 17, 40, 100, 128, 129}) {
+    for (const ptrdiff_t m : {1, 7, 8, 16, 21, 40}) {
+      for (const ptrdiff_t spare : {0, 3}) {
+        const ptrdiff_t ld = n + spare;
+        Random random(static_cast<uint64_t>(m * 1000 + n));
+        std::vector<T> x = random.numbers<T>((m - 1) * ld + n);
+        for (T& v : x) v *= T(20);
+        x[0] = T(NAN);
+        if (m > 5) x[ld] = T(INFINITY), x[2 * ld] = T(-INFINITY), x[3 * ld] = T(0), x[4 * ld] = T(1e30);
+        if (m > 5) std::fill(&x[5 * ld], &x[5 * ld] + n, T(-INFINITY));
+        for (const bool log : {false, true}) {
+          const auto f = log ? kern.log_softmax : kern.softmax;
+          std::vector<T> expected = x;
+          for (ptrdiff_t i = 0; i < m; ++i) f(&x[i * ld], ld, &expected[i * ld], ld, 1, n);
+          for (const bool at_end : {false, true}) {
+            Guarded<T> to(x, at_end), from(x, at_end);
+            f(from.data(), ld, to.data(), ld, m, n);
+            expect_same(to.data(), expected.data(), static_cast<ptrdiff_t>(x.size()), table.name,
+                        "softmax of rows", static_cast<int>(n));
+            f(from.data(), ld, from.data(), ld, m, n);
+            expect_same(from.data(), expected.data(), static_cast<ptrdiff_t>(x.size()), table.name,
+                        "softmax of rows in place", static_cast<int>(n));
+          }
+        }
+      }
+    }
   }
 }
 
@@ -140,6 +173,8 @@ void test_elementwise() {
     check_table<double>(*table);
     check_finite_rows<float>(*table);
     check_finite_rows<double>(*table);
+    check_softmax_rows<float>(*table);
+    check_softmax_rows<double>(*table);
   }
 }
 
