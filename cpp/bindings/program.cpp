@@ -217,6 +217,47 @@ class Program {
   uint64_t epoch_ = 0;
 };
 
+// Program.run as a plain built-in function: pybind11's dispatch costs 0.1 us, a fifth of the call
+// of a tiny network.
+constexpr const char* kProgramCapsule = "fastlayer._core.Program";
+
+PyObject* run_program(PyObject* capsule, PyObject* const* args, Py_ssize_t count) noexcept {
+  if (count != 1 && count != 2) {
+    PyErr_SetString(PyExc_TypeError, "run(x, out=None) takes one or two positional arguments");
+    return nullptr;
+  }
+  try {
+    const auto* program =
+        static_cast<const Program*>(PyCapsule_GetPointer(capsule, kProgramCapsule));
+    if (program == nullptr) return nullptr;
+    return program->run(args[0], count == 2 ? args[1] : Py_None).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+// The function keeps the program alive through its capsule.
+py::object run_function(const py::object& self) {
+  static PyMethodDef definition = {
+      "run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&run_program)),
+      METH_FASTCALL, "run($self, x, out=None, /)\n--\n\nThe result, or None: not mine."};
+  PyObject* const capsule = PyCapsule_New(&self.cast<Program&>(), kProgramCapsule, [](PyObject* c) {
+    Py_XDECREF(static_cast<PyObject*>(PyCapsule_GetContext(c)));
+  });
+  if (capsule == nullptr) throw py::error_already_set();
+  const auto owner = py::reinterpret_steal<py::object>(capsule);
+  if (PyCapsule_SetContext(capsule, self.ptr()) != 0) throw py::error_already_set();
+  Py_INCREF(self.ptr());
+  PyObject* const function = PyCFunction_New(&definition, capsule);
+  if (function == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(function);
+}
+
 }  // namespace
 
 void register_program(py::module_& m) {
@@ -278,7 +319,7 @@ void register_program(py::module_& m) {
       .def_property_readonly("dtype", &Program::dtype)
       .def_property_readonly("epoch", &Program::epoch)
       .def("describe", &Program::describe_plan, py::arg("m"))
-      .def("run", &Program::run, py::arg("x"), py::arg("out") = none, py::pos_only());
+      .def_property_readonly("run", &run_function);
 }
 
 }  // namespace fastlayer

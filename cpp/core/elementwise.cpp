@@ -65,11 +65,11 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
 // Calls row(x, y, n) for every row.
 template <typename T, typename Row>
 void for_each_row(const RowsView& x, const RowsView& y, bool splittable, Row row) {
-  for_each_block<T>(x, y, splittable,
-                    [&](const T* from, ptrdiff_t ldx, T* to, ptrdiff_t ldy, ptrdiff_t rows,
-                        ptrdiff_t n) {
-                      for (ptrdiff_t i = 0; i < rows; ++i) row(from + i * ldx, to + i * ldy, n);
-                    });
+  for_each_block<T>(
+      x, y, splittable,
+      [&](const T* from, ptrdiff_t ldx, T* to, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n) {
+        for (ptrdiff_t i = 0; i < rows; ++i) row(from + i * ldx, to + i * ldy, n);
+      });
 }
 
 }  // namespace

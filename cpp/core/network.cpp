@@ -120,9 +120,9 @@ void run_op(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_t p
   const Share rows(block.rows, piece, pieces);
   if (op.kind == OpKind::kActivation && is_row_wise(op.activation.kind)) {
     const bool log = op.activation.kind == Activation::kLogSoftmax;
-    (log ? kernels<T>().log_softmax : kernels<T>().softmax)(
-        x.data + rows.begin * x.ld, x.ld, y.data + rows.begin * y.ld, y.ld, rows.end - rows.begin,
-        op.out);
+    (log ? kernels<T>().log_softmax : kernels<T>().softmax)(x.data + rows.begin * x.ld, x.ld,
+                                                            y.data + rows.begin * y.ld, y.ld,
+                                                            rows.end - rows.begin, op.out);
     return;
   }
   for (ptrdiff_t i = rows.begin; i < rows.end; ++i) {

@@ -137,8 +137,8 @@ FL_INLINE Vec<T> softmax_of(Vec<T> e, Vec<T> sum, Vec<T> inverse) {
   return fma(fnma(q, sum, e), inverse, q);
 }
 
-// The logarithm of a sum that holds the maximum's own 1; without it the logarithm keeps its relative
-// accuracy near 0.
+// The logarithm of a sum that holds the maximum's own 1; without it the logarithm keeps its
+// relative accuracy near 0.
 template <typename T>
 FL_INLINE Pair<T> log_of_sum(Vec<T> h, Vec<T> l) {
   return log1p_any(fast_two_sum(h - constant(T(1)), l));
@@ -177,8 +177,8 @@ void softmax_row(const T* x, T* y, ptrdiff_t n) {
 }
 
 // Rows of up to so many elements are taken a line of rows at a time: lanes are rows, and the sum's
-// chains and tree, the same as above, are steps of whole vectors. A row of 10 took 72 ns by itself on
-// Zen 4.
+// chains and tree, the same as above, are steps of whole vectors. A row of 10 took 72 ns by itself
+// on Zen 4.
 constexpr ptrdiff_t kShortRow = 128;
 
 // One vector of rows: element i of them at columns[i * kLine], in place.
@@ -247,7 +247,8 @@ void softmax(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptr
   constexpr ptrdiff_t L = kLine<T>;
   ptrdiff_t r = 0;
   if (n <= kShortRow && Vec<T>::kLanes > 1) {
-    for (; r + L <= rows; r += L) softmax_short_rows<T, kLog>(x + r * ldx, ldx, y + r * ldy, ldy, n);
+    for (; r + L <= rows; r += L)
+      softmax_short_rows<T, kLog>(x + r * ldx, ldx, y + r * ldy, ldy, n);
   }
   for (; r < rows; ++r) softmax_row<T, kLog>(x + r * ldx, y + r * ldy, n);
 }

@@ -108,8 +108,9 @@ void check_table(const KernelTable& table) {
   });
   check<T>(table, "softmax", 0,
            [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) { k.softmax(x, n, y, n, 1, n); });
-  check<T>(table, "log_softmax", 0,
-           [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) { k.log_softmax(x, n, y, n, 1, n); });
+  check<T>(table, "log_softmax", 0, [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
+    k.log_softmax(x, n, y, n, 1, n);
+  });
 }
 
 // Finite rows: the special values above make most rows of the row kernels NaN.
@@ -144,7 +145,8 @@ void check_softmax_rows(const KernelTable& table) {
         std::vector<T> x = random.numbers<T>((m - 1) * ld + n);
         for (T& v : x) v *= T(20);
         x[0] = T(NAN);
-        if (m > 5) x[ld] = T(INFINITY), x[2 * ld] = T(-INFINITY), x[3 * ld] = T(0), x[4 * ld] = T(1e30);
+        if (m > 5)
+          x[ld] = T(INFINITY), x[2 * ld] = T(-INFINITY), x[3 * ld] = T(0), x[4 * ld] = T(1e30);
         if (m > 5) std::fill(&x[5 * ld], &x[5 * ld] + n, T(-INFINITY));
         for (const bool log : {false, true}) {
           const auto f = log ? kern.log_softmax : kern.softmax;

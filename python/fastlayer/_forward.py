@@ -138,7 +138,7 @@ class Forward:
             steps = compile_steps(self._lower(self._dtype), self._dtype, None, epoch, folds)
             self._compilation = (epoch, steps, folds)
             single = steps[0] if len(steps) == 1 else None
-            self._run = single.program.run if isinstance(single, ProgramStep) else _decline
+            self._run = single.run if isinstance(single, ProgramStep) else _decline
         return steps
 
     def _uncompiled(self) -> dict[str, Any]:

@@ -34,17 +34,18 @@ class ProgramStep:
 
     def __init__(self, program: _core.Program) -> None:
         self.program = program
+        self.run = program.run
         self.in_features = program.in_features
         self.out_features = program.out_features
 
     def __call__(self, x: Array, target: Array | None = None) -> Array | None:
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ShapeMismatch(self.in_features, x.shape)
-        y = self.program.run(x, target)
+        y = self.run(x, target)
         if y is not None or _core.epoch() != self.program.epoch:
             return y
         if target is not None:  # of a kind that the core doesn't write to, e.g. misaligned
-            y = self.program.run(x)
+            y = self.run(x)
             if y is not None:
                 target[...] = y
                 return target
