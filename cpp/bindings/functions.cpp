@@ -65,21 +65,10 @@ const T* vector_in(const ArrayView& a, AlignedArray<T>& copy) {
   return copy.data();
 }
 
+// y = act(x @ w.T + bias), all of them checked.
 template <typename T>
-py::object linear_of(const ArrayView& x, const ArrayView& w, const ArrayView* bias,
-                     const ActivationArgs<T>& act, py::handle out, bool accumulate) {
-  if (!whole_strides<T>(w)) return py::none();
-  ptrdiff_t shape[kMaxDims];
-  for (int d = 0; d < x.ndim - 1; ++d) shape[d] = x.shape[d];
-  shape[x.ndim - 1] = w.shape[0];
-  Result result(out, dtype_of<T>(), shape, x.ndim);
-  if (!result.usable()) return py::none();
-  result.avoid(x, false);
-  result.avoid(w, false);
-  if (bias != nullptr) result.avoid(*bias, false);
-  // The sums start at what `out` holds, so it has to be written in place.
-  if (accumulate && !result.in_place()) return py::none();
-  const ArrayView y = result.view();
+void linear_into(const ArrayView& x, const ArrayView& w, const ArrayView* bias,
+                 const ActivationArgs<T>& act, const ArrayView& y, bool accumulate) {
   AlignedArray<T> bias_copy;
   const T* const bias_data = bias == nullptr ? nullptr : vector_in(*bias, bias_copy);
   RowsView rows_x, rows_y;
@@ -97,6 +86,23 @@ py::object linear_of(const ArrayView& x, const ArrayView& w, const ArrayView* bi
                               act};
   run_released(matmul_picoseconds(rows_y.rows, w.shape[0], w.shape[1], sizeof(T)),
                [&] { matmul(args); });
+}
+
+template <typename T>
+py::object linear_of(const ArrayView& x, const ArrayView& w, const ArrayView* bias,
+                     const ActivationArgs<T>& act, py::handle out, bool accumulate) {
+  if (!whole_strides<T>(w)) return py::none();
+  ptrdiff_t shape[kMaxDims];
+  for (int d = 0; d < x.ndim - 1; ++d) shape[d] = x.shape[d];
+  shape[x.ndim - 1] = w.shape[0];
+  Result result(out, dtype_of<T>(), shape, x.ndim);
+  if (!result.usable()) return py::none();
+  result.avoid(x, false);
+  result.avoid(w, false);
+  if (bias != nullptr) result.avoid(*bias, false);
+  // The sums start at what `out` holds, so it has to be written in place.
+  if (accumulate && !result.in_place()) return py::none();
+  linear_into<T>(x, w, bias, act, result.view(), accumulate);
   return result.finish();
 }
 
@@ -117,6 +123,65 @@ py::object linear(py::handle x, py::handle weight, py::handle bias, const std::s
                      out, accumulate);
   });
   return y;
+}
+
+// A vector as it is; of a matrix, its columns as rows.
+struct Samples {
+  ArrayView view;
+  ptrdiff_t shape[2], strides[2];
+
+  explicit Samples(const ArrayView& a) : view(a) {
+    if (a.ndim != 2) return;
+    for (int d = 0; d < 2; ++d) {
+      shape[d] = a.shape[1 - d];
+      strides[d] = a.strides[1 - d];
+    }
+    view.shape = shape;
+    view.strides = strides;
+  }
+  Samples(const Samples&) = delete;
+};
+
+template <typename T>
+py::object dense_forward_of(const ArrayView& x, const ArrayView& w, const ArrayView& bias,
+                            const ActivationArgs<T>& act) {
+  if (!whole_strides<T>(w)) return py::none();
+  const ptrdiff_t shape[] = {w.shape[0], x.ndim == 2 ? x.shape[1] : 0};
+  py::object z = new_array(x.dtype, shape, x.ndim), a = py::none();
+  ArrayView to;
+  borrow(z, to);
+  const ArrayView b = {bias.data, bias.dtype, 1, bias.shape, bias.strides, false};
+  const Samples rows_in(x), rows_out(to);
+  linear_into<T>(rows_in.view, w, &b, {Activation::kIdentity, T(0), T(0)}, rows_out.view, false);
+  if (act.kind != Activation::kIdentity && !is_row_wise(act.kind)) {
+    a = new_array(x.dtype, shape, x.ndim);
+    ArrayView activated;
+    borrow(a, activated);
+    RowsView from, result;
+    rows_of(to, from);
+    rows_of(activated, result);
+    run_released(elementwise_picoseconds(from.rows * from.cols),
+                 [&] { activate<T>(act, from, result); });
+  }
+  return py::make_tuple(std::move(a), std::move(z));
+}
+
+// (a, z) with z = w @ x + bias and a = act(z), samples being columns; a is None where act is the
+// identity or runs over an axis.
+py::object dense_forward(py::handle x, py::handle weight, py::handle bias,
+                         const std::string& activation, double p0, double p1) {
+  ArrayView from, w, b;
+  if (!borrow(x, from) || !borrow(weight, w) || !borrow(bias, b)) return py::none();
+  if (from.dtype != w.dtype || b.dtype != w.dtype || w.ndim != 2) return py::none();
+  if (from.ndim < 1 || from.ndim > 2 || b.ndim != from.ndim) return py::none();
+  if (from.shape[0] != w.shape[1] || b.shape[0] != w.shape[0]) return py::none();
+  if (b.ndim == 2 && b.shape[1] != 1) return py::none();
+  py::object pair = py::none();
+  with_float(w.dtype, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    pair = dense_forward_of<T>(from, w, b, activation_args<T>(activation, p0, p1));
+  });
+  return pair;
 }
 
 // One stack of a @ b: strides of the leading dimensions, 0 where an operand is broadcast.
@@ -287,6 +352,7 @@ Activation activation_named(const std::string& name) {
 
 void register_functions(py::module_& m) {
   m.def("linear", &linear);
+  m.def("dense_forward", &dense_forward);
   m.def("matmul", &matmul_arrays);
   m.def("activation", &activation);
   m.def("prelu", &prelu);

@@ -21,10 +21,6 @@ constexpr ptrdiff_t kPackedBytes = 4 * 1024 * 1024;
 // with its adjacent lines, pays for itself.
 constexpr ptrdiff_t kDirectRows = 14;
 
-// Rows whose distance is a multiple of this many bytes share few sets of the L1 cache. From so many
-// rows on, copying them apart pays: 1024 square went from 71 to 100 GFLOP/s on Zen 4.
-constexpr ptrdiff_t kBadStride = 2048, kManyRows = 15;
-
 // Tiles of rows in a block: 112 rows of 1024 floats are 448 KiB of L2.
 constexpr ptrdiff_t kBlockTiles = 8;
 
@@ -34,10 +30,6 @@ constexpr ptrdiff_t kGroup = 8;
 // Many rows are taken through so much of k at a time, for all columns; the sum goes on in y. On
 // Zen 4 64 x 65536 x 64 gains most, 4096 square 6 %. A multiple of kSumBlock.
 constexpr ptrdiff_t kDepth = 4 * kSumBlock;
-
-bool collides(const RowsView& x, ptrdiff_t rows) {
-  return rows >= kManyRows && x.strides[0] % kBadStride == 0;
-}
 
 struct Depth {
   ptrdiff_t begin, count;
@@ -59,7 +51,7 @@ struct Call {
         n(args.n),
         k(args.x->cols),
         panels((args.n + kLine<T> - 1) / kLine<T>),
-        direct_x(args.x->template direct<T>() && (args.n <= kLine<T> || !collides(*args.x, m))),
+        direct_x(args.x->template direct<T>() && (args.n <= kLine<T> || !args.x->collides())),
         direct_y(args.y->template direct<T>()),
         direct_w(args.stride_n == 1 && m <= kDirectRows),
         by_lanes(args.stride_k == 1 && !direct_w && !args.accumulate &&

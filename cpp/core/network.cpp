@@ -264,12 +264,12 @@ void Network<T>::run(const RowsView& x, const RowsView& y, const Plan& plan) con
 template <typename T>
 class Scratch {
  public:
-  Scratch(const RowsView& x, const RowsView& y, const std::vector<ptrdiff_t>& widths,
+  Scratch(const RowsView& x, const RowsView& y, const std::vector<ptrdiff_t>& widths, bool apart,
           ptrdiff_t rows, int users, size_t header)
       : x_(x),
         y_(y),
         widths_(widths),
-        direct_x_(x.direct<T>()),
+        direct_x_(x.direct<T>() && !(apart && x.collides())),
         direct_y_(y.direct<T>()),
         ld_x_(direct_x_ ? 0 : row_stride<T>(x.cols)),
         ld_y_(direct_y_ ? 0 : row_stride<T>(y.cols)) {
@@ -323,7 +323,7 @@ class Scratch {
 // Depth first: each thread takes blocks of rows through all operations.
 template <typename T>
 void Network<T>::run_rows(const RowsView& x, const RowsView& y, const Plan& plan) const {
-  const Scratch<T> scratch(x, y, slot_width_, plan.row_block, plan.threads, 0);
+  const Scratch<T> scratch(x, y, slot_width_, reads_often(), plan.row_block, plan.threads, 0);
   std::atomic<ptrdiff_t> next{0};
   parallel(plan.threads, [&](int thread) {
     for (ptrdiff_t b; (b = next.fetch_add(1, std::memory_order_relaxed)) < plan.blocks;) {
@@ -344,7 +344,7 @@ void Network<T>::run_rows(const RowsView& x, const RowsView& y, const Plan& plan
 template <typename T>
 void Network<T>::run_columns(const RowsView& x, const RowsView& y, const Plan& plan) const {
   const size_t count = ops_.size() + 2;
-  const Scratch<T> scratch(x, y, slot_width_, x.rows, 1, count * sizeof(SharedStep));
+  const Scratch<T> scratch(x, y, slot_width_, reads_often(), x.rows, 1, count * sizeof(SharedStep));
   SharedStep* const steps = static_cast<SharedStep*>(scratch.header());
   for (size_t i = 0; i < count; ++i) new (steps + i) SharedStep;
   const Block<T> block = scratch.block(0, x.rows, 0);

@@ -64,6 +64,11 @@ class Network {
     ptrdiff_t features;
   };
 
+  // Whether the first operation reads its input more than once, so that rows that collide in the
+  // cache are worth copying apart.
+  bool reads_often() const {
+    return !ops_.empty() && ops_[0].kind == OpKind::kDense && ops_[0].out > kLine<T>;
+  }
   void run_rows(const RowsView& x, const RowsView& y, const Plan& plan) const;
   void run_columns(const RowsView& x, const RowsView& y, const Plan& plan) const;
   int new_slot(ptrdiff_t features);

@@ -236,8 +236,10 @@ def dense_forward(
     >>> a
     array([0., 3.])
     """
-    if type(inputs) is np.ndarray and inputs.ndim == 1:
-        z = _core.linear(inputs, weights, biases, *IDENTITY, None, False)
-        if z is not None:
-            return resolve(activation)(z), z
+    act = resolve(activation)
+    fused = act._fused if type(act) is Activation else None
+    pair = _core.dense_forward(inputs, weights, biases, *(fused or IDENTITY))
+    if pair is not None:
+        a, z = pair
+        return (act(z) if a is None else a), z
     return _products.dense_forward(inputs, weights, biases, activation)
