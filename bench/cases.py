@@ -40,6 +40,10 @@ class Case:
     def quick(self) -> bool:
         return self.name in QUICK
 
+    def applies(self, dtype: str) -> bool:
+        """1e8 bytes are at the mercy of memory in either type: float32 is enough."""
+        return dtype == "float32" or self.kind != "activation" or self.sizes[0] < 10**8
+
     def modes(self, dtype: str) -> tuple[str, ...]:
         """idle and busy take 20 ms a call, and a long turn: for some cases only."""
         latency = self.name in (LATENCY if dtype == "float32" else LATENCY[:1])

@@ -142,7 +142,12 @@ def installed(peers: list[Peer], results: dict) -> list[Peer]:
 
 def measure(results: dict, done: set, options, teams: dict[int, list[Peer]]) -> None:
     """Every case, dtype and number of threads, with the results saved after each case."""
-    work = [(c, d) for c in options.cases for d in options.dtypes if (c.name, d) not in done]
+    work = [
+        (case, dtype)
+        for dtype in options.dtypes
+        for case in options.cases
+        if (case.name, dtype) not in done and case.applies(dtype)
+    ]
     cost = {
         (case, dtype, n): expected(case, dtype, results["limits"][str(n)], len(team), options)
         for case, dtype in work

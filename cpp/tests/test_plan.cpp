@@ -1,6 +1,10 @@
 // Plans cover every row once, and use threads only where there is work for them.
 #include "../core/plan.hpp"
 
+#include <algorithm>
+
+#include "../core/matmul.hpp"
+#include "../core/threads.hpp"
 #include "check.hpp"
 #include "tests.hpp"
 
@@ -20,11 +24,44 @@ Work dense_work(ptrdiff_t k, ptrdiff_t n) {
   return work;
 }
 
+// Rows that the busiest of `threads` takes when blocks are claimed one after the other.
+ptrdiff_t longest_share(const Plan& p, ptrdiff_t m) {
+  const ptrdiff_t rounds = (p.blocks + p.threads - 1) / p.threads;
+  return std::min(m, rounds * p.row_block);
+}
+
+// More threads never leave the slowest one with more to do, and two nearly halve it.
+void check_shares(const Work& work, ptrdiff_t width) {
+  for (ptrdiff_t m = 4; m < 5000; m = m * 5 / 4 + 1) {
+    for (int threads : {2, 3, 4, 8, 16}) {
+      const Plan p = make_plan(m, work, kDesktop, threads);
+      if (p.split_columns) continue;
+      const ptrdiff_t share = longest_share(p, m), ideal = (m + p.threads - 1) / p.threads;
+      FL_CHECK(share <= ideal + ideal / 4 + 1, "width=%td m=%td threads=%d: %td rows for one",
+               width, m, threads, share);
+    }
+  }
+}
+
+// Below twice the work that is worth a helper, a call stays on its own thread, team awake or not.
+void check_small_calls_stay_alone() {
+  const int before = num_threads();
+  set_num_threads(16);
+  for (int i = 0; i < 100; ++i) {
+    FL_CHECK(threads_for(estimate(1, dense_work(64, 64))) == 1, "one sample, 64 x 64");
+    FL_CHECK(threads_for(matmul_picoseconds(1, 128, 784, 4)) == 1, "one sample, plain 784 x 128");
+    FL_CHECK(threads_for(matmul_picoseconds(64, 64, 64, 4)) == 1, "64 square");
+  }
+  set_num_threads(before);
+}
+
 }  // namespace
 
 void test_plan() {
+  check_small_calls_stay_alone();
   for (ptrdiff_t width : {3, 10, 64, 512, 4096}) {
     const Work work = dense_work(width, width);
+    check_shares(work, width);
     for (int threads : {1, 2, 3, 16}) {
       for (ptrdiff_t m = 1; m < 5000; m = m * 5 / 4 + 1) {
         const Plan p = make_plan(m, work, kDesktop, threads);
