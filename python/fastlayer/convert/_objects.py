@@ -1,0 +1,332 @@
+"""Hand-written NumPy networks: the arrays and functions in them, found by the names of tutorials.
+
+Nothing is taken for granted that is found here: `accelerate` proves what it makes of it.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastlayer.convert._errors import ConversionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WEIGHTS = ("_W", "W", "weights", "weight", "_weights", "_weight", "kernel", "w", "_w")
+BIASES = ("_b", "b", "biases", "bias", "_biases", "_bias")
+LISTS = ("layers", "_layers", "modules", "_modules", "stages")
+ACTIVATIONS = (
+    *("act_function", "activation", "activation_function", "activation_fn", "activation_func"),
+    *("act", "act_fn", "act_func", "_activation", "activations"),
+)
+FORWARD = ("forward_pass", "forward", "feedforward", "feed_forward", "propagate", "__call__")
+APPLY = ("f", "forward", "activate", "forward_pass", "__call__")
+
+_NUMBERED = re.compile(r"_*(W|w|weights?|b|bias(?:es)?)_*(\d+)")
+
+
+class Slot(NamedTuple):
+    """A place that is read again at every call: an attribute, an item of a list or a dict."""
+
+    owner: Any
+    key: Any
+
+    def read(self) -> Any:
+        """Return what is there now."""
+        container, key = self.place()
+        return container[key]
+
+    def place(self) -> tuple[Any, Any]:
+        """Return a container and its key, which is what an attribute is in the end."""
+        if isinstance(self.owner, list | tuple | dict):
+            return self.owner, self.key
+        own = getattr(self.owner, "__dict__", None)
+        return (_Slots(self.owner) if own is None or self.key not in own else own), self.key
+
+
+class _Slots:
+    """The attributes of an object without a dict of them."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return getattr(self.owner, key)
+        except AttributeError as error:
+            raise KeyError(key) from error
+
+
+class Dense(NamedTuple):
+    """A weight, a bias, and what is known of the activation behind them."""
+
+    name: str
+    weight: Slot
+    bias: Slot | None
+    function: Callable[..., Any] | None  # its activation, where it has one
+    forward: Callable[..., Any] | None  # all of the layer, where it can be run alone
+
+
+class Function(NamedTuple):
+    """A step without weights."""
+
+    name: str
+    function: Callable[..., Any]
+    owner: Any
+
+
+class Found:
+    """The stages of a network in order, and what must stay the same for that to hold."""
+
+    def __init__(self) -> None:
+        self.stages: list[Dense | Function] = []
+        self.objects: list[Any] = []
+        # Containers are lists, tuples, and the dicts that attributes live in: fast to look up.
+        self._links: list[tuple[Any, Any, Any]] = []
+        self._lengths: list[tuple[Any, int]] = []
+
+    def link(self, owner: Any, key: Any) -> Any:
+        """Return what is in a place, and remember that it was that."""
+        slot = Slot(owner, key)
+        self._links.append((*slot.place(), slot.read()))
+        return self._links[-1][2]
+
+    def length(self, container: Any) -> None:
+        """Remember how many items a list has."""
+        self._lengths.append((container, len(container)))
+
+    def moved(self) -> bool:
+        """Whether a list, layer, activation or parameter of one was replaced since."""
+        try:
+            for container, key, value in self._links:
+                if container[key] is not value:
+                    return True
+            for container, n in self._lengths:
+                if len(container) != n:
+                    return True
+        except LookupError:
+            return True
+        return False
+
+    @property
+    def dense(self) -> list[Dense]:
+        """The stages that have weights."""
+        return [stage for stage in self.stages if isinstance(stage, Dense)]
+
+
+def method_of(obj: Any, names: tuple[str, ...]) -> str | None:
+    """Return the first of `names` that is a method of `obj`."""
+    for name in names:
+        if name == "__call__" and isinstance(obj, type):
+            continue
+        if callable(getattr(obj, name, None)):
+            return name
+    return None
+
+
+def find(obj: Any) -> Found:
+    """Look through an object, or a list of layers.
+
+    Raises
+    ------
+    ConversionError
+        A part that is not understood, or nothing with weights.
+    """
+    found = Found()
+    _visit(obj, type(obj).__name__, found)
+    if not found.dense:
+        raise ConversionError(
+            type(obj).__name__,
+            f"found no dense layer in it: a 2-D array called {', '.join(WEIGHTS)}, W1, W2, ..., "
+            f"or a list of layers called {', '.join(LISTS[:2])}; for arrays in variables see "
+            "fl.linear, fl.dense_forward and fl.Layer.from_arrays",
+        )
+    return found
+
+
+def _visit(obj: Any, name: str, found: Found) -> None:
+    found.objects.append(obj)
+    if isinstance(obj, list | tuple):
+        found.length(obj)
+        for i in range(len(obj)):
+            item = found.link(obj, i)
+            _visit(item, f"layer {i} ({_title(item)})", found)
+        return
+    if _is_function(obj):
+        found.stages.append(Function(name, obj, None))
+        return
+    if _arrays(obj, name, found) or _container(obj, name, found):
+        return
+    apply = method_of(obj, APPLY)
+    if apply is None:
+        raise ConversionError(
+            name,
+            f"it has neither weights called {', '.join(WEIGHTS[:4])} nor a method "
+            f"{', '.join(APPLY[:4])}",
+        )
+    _link_numbers(obj, found)
+    found.stages.append(Function(name, getattr(obj, apply), obj))
+
+
+def _title(obj: Any) -> str:
+    return getattr(obj, "__name__", type(obj).__name__)
+
+
+def _is_function(obj: Any) -> bool:
+    return callable(obj) and hasattr(obj, "__name__") and not isinstance(obj, type)
+
+
+def attributes(obj: Any) -> dict[str, Any]:
+    """Return the attributes of an object, in the order in which they were made."""
+    slots = getattr(type(obj), "__slots__", ())
+    named = [slots] if isinstance(slots, str) else slots
+    own = {name: getattr(obj, name) for name in named if hasattr(obj, name)}
+    return {**own, **getattr(obj, "__dict__", {})}
+
+
+def _link_numbers(obj: Any, found: Found) -> None:
+    """A slope of an activation object may be changed; see that it is noticed."""
+    for name, value in attributes(obj).items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found.link(obj, name)
+
+
+def _arrays(obj: Any, name: str, found: Found) -> bool:
+    """Find the arrays of a layer, or of several layers in lists, in a dict or numbered."""
+    named = attributes(obj)
+    for key in WEIGHTS:
+        value = named.get(key)
+        if isinstance(value, np.ndarray) and value.ndim == 2:
+            bias = next((b for b in BIASES if named.get(b) is not None), None)
+            slot = None if bias is None else Slot(obj, bias)
+            function = _activation(obj, named, found)
+            own = method_of(obj, FORWARD)
+            forward = None if own is None else getattr(obj, own)
+            found.stages.append(Dense(name, Slot(obj, key), slot, function, forward))
+            return True
+        if isinstance(value, list | tuple) and value and all(map(_is_matrix, value)):
+            _lists(obj, name, named, key, found)
+            return True
+        if isinstance(value, np.ndarray) and value.ndim > 0:
+            raise ConversionError(
+                name, f"its {key} has shape {value.shape}; a dense layer's has two dimensions"
+            )
+    if _numbered(obj, named, name, found):
+        return True
+    for key, value in named.items():
+        if isinstance(value, dict) and _numbered(value, value, name, found):
+            found.link(obj, key)
+            return True
+    return False
+
+
+def _is_matrix(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 2
+
+
+def _lists(obj: Any, name: str, named: dict[str, Any], key: str, found: Found) -> None:
+    weights = found.link(obj, key)
+    found.length(weights)
+    bias = next((b for b in BIASES if isinstance(named.get(b), list | tuple)), None)
+    biases = None if bias is None else found.link(obj, bias)
+    if biases is not None and len(biases) != len(weights):
+        raise ConversionError(name, f"{len(weights)} {key} and {len(biases)} {bias}")
+    functions = named.get("activations", ())
+    for i in range(len(weights)):
+        slot = None if biases is None else Slot(biases, i)
+        alone = isinstance(functions, list | tuple) and len(functions) == len(weights)
+        function = function_of(functions[i]) if alone else None
+        found.stages.append(Dense(f"{name}.{key}[{i}]", Slot(weights, i), slot, function, None))
+
+
+def _numbered(owner: Any, items: dict[Any, Any], name: str, found: Found) -> bool:
+    weights: dict[int, str] = {}
+    biases: dict[int, str] = {}
+    for key, value in items.items():
+        known = _NUMBERED.fullmatch(key) if isinstance(key, str) else None
+        if known is not None and isinstance(value, np.ndarray):
+            which = weights if known[1][0] in "Ww" else biases
+            which[int(known[2])] = key
+    for i in sorted(weights):
+        slot = Slot(owner, biases[i]) if i in biases else None
+        found.stages.append(
+            Dense(f"{name}.{weights[i]}", Slot(owner, weights[i]), slot, None, None)
+        )
+    return bool(weights)
+
+
+def _activation(obj: Any, named: dict[str, Any], found: Found) -> Callable[..., Any] | None:
+    for key in ACTIVATIONS:
+        value = named.get(key)
+        if value is not None and (function := function_of(value)) is not None:
+            found.link(obj, key)
+            if not _is_function(value):
+                _link_numbers(value, found)
+            return function
+    return None
+
+
+def function_of(value: Any) -> Callable[..., Any] | None:
+    """Return the function that an activation is: itself, or a method of an object."""
+    if isinstance(value, str):
+        return None  # what it stands for is written in the user's code
+    if _is_function(value):
+        function: Callable[..., Any] = value
+        return function
+    name = method_of(value, APPLY)
+    return None if name is None else getattr(value, name)
+
+
+def _container(obj: Any, name: str, found: Found) -> bool:
+    """Find the layers of a network: in a list, or as attributes in the order of their making."""
+    named = attributes(obj)
+    lists = [k for k in LISTS if isinstance(named.get(k), list | tuple) and named[k]]
+    lists += [k for k, v in named.items() if k not in LISTS and _holds_layers(v)]
+    if lists:
+        _visit(found.link(obj, lists[0]), name, found)
+        return True
+    layers = [k for k, v in named.items() if _is_layer(v)]
+    if not any(_is_dense(named[k]) for k in layers):
+        return False
+    for key in layers:
+        _visit(found.link(obj, key), f"{key} ({_title(named[key])})", found)
+    return True
+
+
+def _is_layer(value: Any) -> bool:
+    plain = isinstance(value, np.ndarray | np.generic | list | tuple | dict | type | str)
+    return not plain and not _is_function(value) and method_of(value, APPLY) is not None
+
+
+def _is_dense(value: Any) -> bool:
+    named = attributes(value)
+    return any(_is_matrix(named.get(k)) for k in WEIGHTS) or any(map(_holds_layers, named.values()))
+
+
+def _holds_layers(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    return all(_is_layer(v) or _is_function(v) for v in value) and any(map(_is_dense, value))
+
+
+@contextmanager
+def undisturbed(objects: list[Any]) -> Iterator[None]:
+    """Give objects back the attributes that they had: running a layer may cache its input."""
+    before = [(o, dict(vars(o))) for o in objects if hasattr(o, "__dict__")]
+    lists = [(v, list(v)) for _, d in before for v in d.values() if isinstance(v, list)]
+    try:
+        yield
+    finally:
+        for obj, attributes_before in before:
+            for key in [k for k in vars(obj) if k not in attributes_before]:
+                delattr(obj, key)
+            for key, value in attributes_before.items():
+                if vars(obj).get(key) is not value:
+                    setattr(obj, key, value)
+        for value, items in lists:
+            if len(value) != len(items):
+                value[:] = items
