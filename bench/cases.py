@@ -5,10 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
 Arrays = tuple[np.ndarray, ...]
+
+
+@cache
+def _normals() -> np.ndarray:
+    """A prime number of them: repeated, they start elsewhere in each row and each array."""
+    return np.random.default_rng(1).standard_normal(1_000_003, np.float32)
+
+
+def _normal(shape: tuple[int, ...], dtype: str, skip: int = 0) -> np.ndarray:
+    """Float32 numbers in every dtype; large arrays repeat them, which is quicker by far."""
+    return np.resize(np.roll(_normals(), -skip), shape).astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -23,61 +35,60 @@ class Case:
     hidden: str = "relu"  # of every layer but the last; or the activation itself
     end: str | None = None
     layout: str = "nn"  # of a product: which operands are transposed views
-    quick: bool = False
-    latency: bool = False  # also measured after idle and beside busy neighbours
+
+    @property
+    def quick(self) -> bool:
+        return self.name in QUICK
+
+    def modes(self, dtype: str) -> tuple[str, ...]:
+        """idle and busy take 20 ms a call, and a long turn: for some cases only."""
+        latency = self.name in (LATENCY if dtype == "float32" else LATENCY[:1])
+        return ("hot", "idle", "busy") if latency else ("hot",)
 
     def layers(self, dtype: str) -> list[tuple[np.ndarray, np.ndarray, str | None]]:
         """(weight (n, k), bias (n,), activation) of each layer, scaled so that nothing grows."""
-        rng = np.random.default_rng(self.sizes)
         found = []
-        for i, (k, n) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
-            weight = rng.standard_normal((n, k), np.float32) * np.float32(math.sqrt(2 / k))
-            bias = rng.standard_normal(n, np.float32) * np.float32(0.1)
-            last = i == len(self.sizes) - 2
-            act = self.end if last else self.hidden
-            found.append((weight.astype(dtype), bias.astype(dtype), act))
-        return found
+        for i, (k, n) in enumerate(pairwise(self.sizes)):
+            weight = _normal((n, k), dtype, skip=1000 * i + 1)
+            weight *= np.float32(math.sqrt(2 / k))
+            bias = _normal((n,), dtype, skip=1000 * i) * np.float32(0.1)
+            found.append((weight, bias.astype(dtype), self.hidden))
+        return [*found[:-1], (*found[-1][:2], self.end)]
 
     def inputs(self, dtype: str) -> Arrays:
         """What is passed to each call. Float32 numbers in every dtype."""
-        rng = np.random.default_rng(1)
-
-        def normal(*shape: int) -> np.ndarray:
-            return rng.standard_normal(shape, np.float32).astype(dtype)
-
         if self.kind == "network":
-            return (normal(self.batch, self.sizes[0]),)
+            return (_normal((self.batch, self.sizes[0]), dtype),)
         if self.kind == "column":
-            return (normal(self.sizes[0], 1),)
+            return (_normal((self.sizes[0], 1), dtype),)
         if self.kind == "activation":
             count = self.sizes[0] // np.dtype(dtype).itemsize
-            softmax = "softmax" in self.hidden
-            return (normal(count // 125, 125) if softmax else normal(count),)
+            shape = (count // 125, 125) if "softmax" in self.hidden else (count,)
+            return (_normal(shape, dtype),)
         m, k, n = self.sizes
         if self.kind == "linear":
-            return normal(m, k), normal(n, k), normal(n)
-        a, b = normal(*((k, m) if self.layout[0] == "t" else (m, k))), None
-        b = normal(*((n, k) if self.layout[1] == "t" else (k, n)))
+            return _normal((m, k), dtype), _normal((n, k), dtype, 1), _normal((n,), dtype, 2)
+        a = _normal((k, m) if self.layout[0] == "t" else (m, k), dtype)
+        b = _normal((n, k) if self.layout[1] == "t" else (k, n), dtype, 1)
         return a.T if self.layout[0] == "t" else a, b.T if self.layout[1] == "t" else b
 
     @property
     def flops(self) -> int:
         """Useful ones, of products alone: an activation has no agreed count."""
         if self.kind in ("network", "column"):
-            pairs = zip(self.sizes, self.sizes[1:], strict=False)
-            return 2 * self.batch * sum(k * n for k, n in pairs)
+            return 2 * self.batch * sum(k * n for k, n in pairwise(self.sizes))
         return 0 if self.kind == "activation" else 2 * math.prod(self.sizes)
 
-    def traffic(self, dtype: str) -> int:
-        """The bytes that must be read at least once, and written for an activation."""
+    def traffic(self, dtype: str) -> tuple[int, int]:
+        """(bytes of weights, bytes of inputs and results): each has to be moved once a call."""
         size = np.dtype(dtype).itemsize
         if self.kind == "activation":
-            return 2 * self.sizes[0]
+            return 0, 2 * self.sizes[0]
         if self.kind in ("network", "column"):
-            pairs = zip(self.sizes, self.sizes[1:], strict=False)
-            return size * (sum((k + 1) * n for k, n in pairs) + self.batch * self.sizes[0])
+            weights = sum((k + 1) * n for k, n in pairwise(self.sizes))
+            return size * weights, size * self.batch * (self.sizes[0] + self.sizes[-1])
         m, k, n = self.sizes
-        return size * (m * k + k * n)
+        return 0, size * (m * k + k * n + m * n)
 
 
 NETWORKS = (
@@ -123,6 +134,10 @@ QUICK = (
     *("784-512-512-10@256", "784-128-10@1:column", "matmul:256", "linear:32x784x512"),
     "activation:tanh@1e6",
 )
+LATENCY = (  # float64: the first alone
+    *("784-512-512-10@1", "3-8-8-3@1", "64-100-10@32", "784-512-512-10@32"),
+    *("784-512-512-10@256", "784-512-512-10@4096", "50-256-256-256-1@64", "768-3072-768@8"),
+)
 
 
 def _all():
@@ -130,11 +145,7 @@ def _all():
         for sizes, batches, reason in NETWORKS:
             for batch in batches:
                 name = f"{'-'.join(map(str, sizes))}@{batch}{suffix}"
-                # idle and busy cost 20 ms a call; the activation changes nothing there
-                latency = not suffix
-                yield Case(
-                    name, "network", reason + more, sizes, batch, hidden, end, latency=latency
-                )
+                yield Case(name, "network", reason + more, sizes, batch, hidden, end)
     for sizes in ((3, 8, 8, 3), (784, 128, 10)):
         name = f"{'-'.join(map(str, sizes))}@1:column"
         yield Case(name, "column", "W @ x + b on a column, as courses write it", sizes)
@@ -144,8 +155,8 @@ def _all():
         yield Case(f"matmul:{name}", "matmul", reason, sizes, layout=layout)
     for sizes, reason in LINEAR:
         yield Case(f"linear:{'x'.join(map(str, sizes))}", "linear", reason, sizes)
-    for act in ACTIVATIONS:
-        for size, label, reason in BYTES:
+    for size, label, reason in BYTES:
+        for act in ACTIVATIONS:
             name = f"activation:{act}@{label}"
             yield Case(name, "activation", reason, (size,), hidden=act)
 
@@ -153,15 +164,12 @@ def _all():
 @cache
 def cases() -> dict[str, Case]:
     """All of them by name."""
-    found = {}
-    for case in _all():
-        quick = case.name in QUICK
-        found[case.name] = Case(**{**case.__dict__, "quick": quick})
-    return found
+    return {case.name: case for case in _all()}
 
 
-def reference(case: Case, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """NumPy's result in float64 and how far another may be from it.
+def reference(case: Case, dtype: str) -> tuple[np.ndarray, np.ndarray | float, float]:
+    """NumPy's result y in float64, and how far another may be from it: an absolute and a relative
+    bound, of which the larger counts.
 
     A product alone: an element is a sum of k terms, and any order of rounding stays within
     (k + 2) * eps * sum |a||b| (eps is twice the unit roundoff, so this covers a float64 reference
@@ -170,25 +178,23 @@ def reference(case: Case, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """
     from peers import numpy_plain
 
-    eps = np.finfo(dtype).eps
+    eps = float(np.finfo(dtype).eps)
     if numpy_plain.erf is None:  # scipy is missing
         numpy_plain.erf = np.vectorize(math.erf, otypes=[float])
-    wide = Case(**{**case.__dict__, "kind": "network"}) if case.kind == "column" else case
     arrays = [array.astype(np.float64) for array in case.inputs(dtype)]
     if case.kind == "activation":
-        y = numpy_plain.FORMULAS[case.hidden](arrays[0])
-        return y, 64 * eps * np.maximum(np.abs(y), 1)
+        return numpy_plain.FORMULAS[case.hidden](arrays[0]), 64 * eps, 64 * eps
     if case.kind in ("matmul", "linear"):
         a, b = arrays[0], arrays[1].T if case.kind == "linear" else arrays[1]
         bias = arrays[2] if case.kind == "linear" else np.zeros(1)
         bound = np.abs(a) @ np.abs(b) + np.abs(bias)
-        return a @ b + bias, (case.sizes[1] + 2) * eps * bound
+        return a @ b + bias, (case.sizes[1] + 2) * eps * bound, 0.0
     h = arrays[0].T if case.kind == "column" else arrays[0]
     scale = 1.0
-    for weight, bias, act in wide.layers(dtype):
-        scale = (np.abs(h) @ np.abs(weight.T)).max()
-        h = h @ weight.T.astype(np.float64) + bias
-        h = numpy_plain.FORMULAS[act](h)
+    for i, (weight, bias, act) in enumerate(case.layers(dtype)):
+        wide = weight.T.astype(np.float64)
+        if i == len(case.sizes) - 2:
+            scale = float((np.abs(h) @ np.abs(wide)).max())
+        h = numpy_plain.FORMULAS[act](h @ wide + bias)
     limit = (1e-5 if dtype == "float32" else 1e-13) * (1.0 if case.end else scale)
-    y = h.T if case.kind == "column" else h
-    return y, np.full(y.shape, limit)
+    return h.T if case.kind == "column" else h, limit, 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import shutil
 import subprocess
@@ -11,8 +12,6 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import fastlayer as fl
 
 FLAGS = {  # of the instruction set that fastlayer runs with, and its vector's bytes
     "avx512": (["-mavx512f", "-mfma"], 64),
@@ -59,16 +58,21 @@ double bandwidth(double seconds, size_t bytes) {
   word *p = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   if (!p) return 0;
   memset(p, 1, (bytes + 4095) / 4096 * 4096);
-  word s[8] = {{0}};
+  word s0 = {0}, s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
   double start = now(), count = 0, end;
   do {
-    for (size_t i = 0; i < n; i += 8) {
-      s[0] += p[i]; s[1] += p[i + 1]; s[2] += p[i + 2]; s[3] += p[i + 3];
-      s[4] += p[i + 4]; s[5] += p[i + 5]; s[6] += p[i + 6]; s[7] += p[i + 7];
+    for (size_t pass = 0; pass < (1 << 20) / bytes + 1; pass++) {
+      for (size_t i = 0; i < n; i += 8) {
+        s0 += p[i]; s1 += p[i + 1]; s2 += p[i + 2]; s3 += p[i + 3];
+        s4 += p[i + 4]; s5 += p[i + 5]; s6 += p[i + 6]; s7 += p[i + 7];
+      }
+      __asm__ volatile("" : : "r"(p) : "memory");
+      count += (double)n * sizeof(word);
     }
-    __asm__ volatile("" : : "r"(s), "r"(p) : "memory");
-    count += (double)n * sizeof(word);
   } while ((end = now()) < start + seconds);
+  s0 += s1 + s2 + s3 + s4 + s5 + s6 + s7;
+  volatile long long sink = s0[0];
+  (void)sink;
   free(p);
   return count / (end - start);
 }
@@ -77,6 +81,8 @@ double bandwidth(double seconds, size_t bytes) {
 
 def cache_bytes() -> dict[str, int]:
     """Of one core for L1 and L2, of all for L3; what fastlayer found."""
+    import fastlayer as fl
+
     units = {"KiB": 1 << 10, "MiB": 1 << 20, "B": 1}
     found = {}
     for level, text in fl.show_config(mode="dicts")["caches"].items():
@@ -87,6 +93,8 @@ def cache_bytes() -> dict[str, int]:
 
 
 def _build(folder: str) -> ctypes.CDLL | None:
+    import fastlayer as fl
+
     isa = fl.show_config(mode="dicts")["isa"]["active"]
     compiler = next(
         (c for c in (os.environ.get("CC"), "cc", "gcc", "clang") if c and shutil.which(c)), None
@@ -117,45 +125,87 @@ def _best(call: Callable[[], float], threads: int, repeats: int = 5) -> float:
         )
 
 
-def measure(threads: int, seconds: float) -> dict | None:
-    """FLOP/s by dtype and bytes/s by level, each level with the bytes it holds; None without cc."""
+def measure(threads: int, seconds: float, footprints: set[int]) -> dict | None:
+    """FLOP/s by dtype, and bytes/s by footprint: what reading so many bytes again and again gives,
+    each thread its part. Powers of two, and `footprints`. None without a compiler.
+    """
     with tempfile.TemporaryDirectory() as folder:
         library = _build(folder)
     if library is None:
         return None
-    t = ctypes.c_double(seconds)
     caches = cache_bytes()
-    l2, l3 = caches.get("l2", 1 << 20), caches.get("l3", 0)
-    # half of a cache: its own lines and nothing of the next level; L2 is private, L3 is shared
-    levels = {"L2": (l2 * threads, l2 // 2)}
-    if l3 > 2 * l2 * threads:
-        levels["L3"] = (l3, l3 // 2 // threads)
-    memory = max(64 << 20, 4 * l3)
-    levels["RAM"] = (1 << 62, memory // threads)
+    most = max(128 << 20, 4 * caches.get("l3", 0))  # beyond that it is memory anyway
+    sizes = {1 << i for i in range(13, most.bit_length())} | footprints
+    t, short = ctypes.c_double(seconds), ctypes.c_double(seconds / 4)
+
+    def rate(size: int) -> float:
+        part = ctypes.c_size_t(size // threads)
+        return _best(lambda: library.bandwidth(short, part), threads, 3)
+
     return {
+        "caches": caches,
         "flops": {
             "float32": _best(lambda: library.peak_float(t), threads),
             "float64": _best(lambda: library.peak_double(t), threads),
         },
-        "bandwidth": {
-            name: {
-                "holds": holds,
-                "rate": _best(
-                    lambda size=size: library.bandwidth(t, ctypes.c_size_t(size)), threads
-                ),
-            }
-            for name, (holds, size) in levels.items()
-        },
+        "rates": [[size, rate(size)] for size in sorted(sizes) if 4096 <= size <= most],
     }
 
 
-def fastest(limits: dict | None, dtype: str, flops: float, traffic: float):
-    """(seconds at least, what decides) of a computation whose data come from one level."""
+def larger(a: dict | None, b: dict | None) -> dict | None:
+    """Of two measurements of the same: a limit is the most that was seen."""
+    if a is None or b is None:
+        return a or b
+    flops = {k: max(v, b["flops"][k]) for k, v in a["flops"].items()}
+    rates = [[n, max(x, y)] for (n, x), (_, y) in zip(a["rates"], b["rates"], strict=True)]
+    return a | {"flops": flops, "rates": rates}
+
+
+def rate(limits: dict, size: int) -> float:
+    """Bytes/s at a footprint, between the measured ones by a straight line over log(size)."""
+    points = limits["rates"]
+    after = next((i for i, (n, _) in enumerate(points) if n >= size), len(points) - 1)
+    (high, fast) = points[after]
+    if after == 0 or high <= size:
+        return fast
+    low, slow = points[after - 1]
+    share = math.log(size / low) / math.log(high / low)
+    return slow + share * (fast - slow)
+
+
+def level(limits: dict, size: int, threads: int) -> str:
+    """The name of the smallest cache that holds so much; L1 and L2 are each core's own."""
+    caches = limits["caches"]
+    for name, count in (("l1", threads), ("l2", threads), ("l3", 1)):
+        if size <= caches.get(name, 0) * count:
+            return name.upper()
+    return "RAM"
+
+
+def levels(limits: dict, threads: int) -> dict[str, int]:
+    """Footprints that show what each level gives: a quarter of a cache, and far beyond all."""
+    counts = {"l1": threads, "l2": threads, "l3": 1}
+    caches = limits["caches"]
+    found = {k.upper(): caches[k] * n // 4 for k, n in counts.items() if caches.get(k)}
+    return found | {"RAM": limits["rates"][-1][0]}
+
+
+def fastest(limits: dict | None, row: dict) -> tuple[float, str] | None:
+    """(seconds at least, what decides) of a row in the hot loop.
+
+    Each FMA is done once. The weights are read once a call, at the rate of a loop that reads as
+    many bytes again and again, so from the caches that keep them between two calls. Inputs and
+    results are moved once, at the rate of all bytes of the call together.
+    """
     if limits is None:
         return None
-    compute = flops / limits["flops"][dtype]
-    name, level = next(
-        (name, v) for name, v in limits["bandwidth"].items() if traffic <= v["holds"]
-    )
-    memory = traffic / level["rate"]
-    return (compute, "FMA") if compute >= memory else (memory, name)
+    compute = row["flops"] / limits["flops"][row["dtype"]]
+    total = row["weights"] + row["streams"]
+    times = {
+        row["weights"]: row["weights"] / rate(limits, row["weights"]) if row["weights"] else 0.0,
+        total: row["streams"] / rate(limits, total),
+    }
+    if compute >= sum(times.values()):
+        return compute, "FMA"
+    decides = max(times, key=times.__getitem__)
+    return sum(times.values()), level(limits, decides, row["threads"])

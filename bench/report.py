@@ -1,16 +1,23 @@
-"""Ratios, the Markdown table and the pictures of a results file.
+"""Ratios and the Markdown tables of a results file.
 
-    python bench/report.py results.json
+    python bench/report.py results.json [FOLDER]
 
-writes the table and the pictures again, without measuring.
+writes the tables again, and the pictures into FOLDER (or beside the file), without measuring.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
+from collections import Counter
+from itertools import zip_longest
 from pathlib import Path
+
+import limits
+import pictures
+from goals import goals
 
 TITLES = {
     "fastlayer": "fastlayer",
@@ -33,8 +40,9 @@ def ratio(timed: dict[str, dict]) -> dict:
     others = {k: v for k, v in timed.items() if k != "fastlayer" and "time" in v}
     if "time" not in ours or not others:
         return {"ratio": None, "ratio_p99": None, "best": None}
-    by_turn = zip(*(v["p50"] for v in others.values()), strict=True)
-    ratios = [min(peer) / own for peer, own in zip(by_turn, ours["p50"], strict=True)]
+    # a slow peer takes part in the first turns only
+    by_turn = zip_longest(*(v["p50"] for v in others.values()), fillvalue=math.inf)
+    ratios = [min(times) / own for times, own in zip(by_turn, ours["p50"], strict=False)]
     return {
         "ratio": statistics.median(ratios),
         "ratio_p99": min(v["p99"] for v in others.values()) / ours["p99"],
@@ -61,12 +69,12 @@ def geometric(values: list[float]) -> str:
 def markdown(results: dict) -> str:
     """Where the numbers come from, a summary, and every row."""
     rows = results["rows"]
-    parts = [stamp(results), summary(rows)]
+    parts = [stamp(results), goal_table(results), summary(rows)]
     groups = dict.fromkeys((r["mode"], r["dtype"], r["threads"]) for r in rows)
     for mode, dtype, threads in groups:
         parts.append(f"### {mode}, {dtype}, {threads} thread{'s' * (threads > 1)}\n")
         body = [
-            line(row)
+            line(row, results["limits"].get(str(row["threads"])))
             for row in rows
             if (row["mode"], row["dtype"], row["threads"]) == (mode, dtype, threads)
         ]
@@ -75,11 +83,18 @@ def markdown(results: dict) -> str:
         parts.append(table([*columns, *peers], body))
     parts.append(
         "ratio: the time of the best peer (**bold**) over that of fastlayer, so that above 1 "
-        "fastlayer is faster; **behind** marks the rows where a peer is. of the limit: the share "
-        "of the FMA peak, or of the read bandwidth of the level that holds the data, whichever "
-        "takes longer. -: does not apply. failed: wrong results or an error, see the JSON file.\n"
+        "fastlayer is faster; **behind** marks the rows where a peer is. of the limit: the time of "
+        "the FMAs at the peak, or of moving weights, inputs and results once, whichever is longer, "
+        "over the time of fastlayer. -: does not apply. failed: wrong results or an error, see the "
+        "JSON file.\n"
     )
     return "\n".join(parts)
+
+
+def goal_table(results: dict) -> str:
+    words = {True: "yes", False: "**no**", None: "not in this run"}
+    body = [[g.name, g.goal, g.measured, words[g.met]] for g in goals(results)]
+    return table(["goal", "to reach", "measured", "met"], body)
 
 
 def stamp(results: dict) -> str:
@@ -96,12 +111,22 @@ def stamp(results: dict) -> str:
     ]
     if machine["load_before"] > 0.5:
         body.append(["**warning**", "**the machine was busy: these times mean little**"])
+    forms = Counter(
+        (name, entry["form"])
+        for row in results["rows"]
+        for name, entry in row["peers"].items()
+        if row["mode"] == "hot"
+    )
+    several = Counter(name for name, _ in forms)
+    text = [f"{TITLES[k]} {form} {n}" for (k, form), n in sorted(forms.items()) if several[k] > 1]
+    body.append(["rows by fastest form", ", ".join(text)])
     for threads, found in results["limits"].items():
         if found is None:
             body.append([f"limits, {threads}", "not measured: no C compiler, or no vectors"])
             continue
         flops = [f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in found["flops"].items()]
-        rates = [f"{k} {v['rate'] / 1e9:.0f} GB/s" for k, v in found["bandwidth"].items()]
+        sizes = limits.levels(found, int(threads))
+        rates = [f"{k} {limits.rate(found, v) / 1e9:.0f} GB/s" for k, v in sizes.items()]
         body.append([f"limits, {threads} threads", ", ".join(flops + rates)])
     for threads, pools in results["pools"].items():
         numpy = (pools.get("numpy_plain") or [{}])[0]
@@ -126,7 +151,7 @@ def summary(rows: list[dict]) -> str:
     return table([*columns, "networks, batch <= 32", "batch > 32", "geometric mean of all"], body)
 
 
-def line(row: dict) -> list[str]:
+def line(row: dict, limit: dict | None) -> list[str]:
     """One row of the table."""
     cells = []
     for name in TITLES:
@@ -139,7 +164,8 @@ def line(row: dict) -> list[str]:
     if "time" not in ours:
         return [row["case"], cells[0], *["-"] * 5, *cells[1:]]
     rate = f"{row['flops'] / ours['time'] / 1e9:.3g}" if row["flops"] else "-"
-    share = f"{100 * row['least'] / ours['time']:.0f} % {row['limit']}" if row["least"] else "-"
+    least = limits.fastest(limit, row) if row["mode"] == "hot" else None
+    share = f"{100 * least[0] / ours['time']:.0f} % {least[1]}" if least else "-"
     ratios = ["-", "-"]
     if row["ratio"]:
         ratios = [f"{row[key]:.2f}" for key in ("ratio", "ratio_p99")]
@@ -148,83 +174,11 @@ def line(row: dict) -> list[str]:
     return [row["case"], cells[0], duration(ours["p99"]), rate, share, *ratios, *cells[1:]]
 
 
-def pictures(results: dict, output: Path) -> None:
-    """Ratio by batch and roofline, each as PNG and SVG beside the results file."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("matplotlib is not installed: no pictures", file=sys.stderr)
-        return
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "fastlayer"  # the same picture has the same bytes
-    hot = [r for r in results["rows"] if r["mode"] == "hot" and r["ratio"]]
-    for threads in sorted({r["threads"] for r in hot}):
-        rows = [r for r in hot if r["threads"] == threads and r["dtype"] == "float32"]
-        nets = [r for r in rows if r["kind"] == "network" and ":" not in r["case"]]
-        if nets:
-            save(by_batch(nets, threads), output, f"ratio-{threads}")
-        limit = results["limits"][str(threads)]
-        products = [r for r in rows if r["flops"]]
-        if limit and products:
-            save(roofline(products, limit, threads), output, f"roofline-{threads}")
-
-
-def by_batch(rows: list[dict], threads: int):
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for name in dict.fromkeys(r["case"].split("@")[0] for r in rows):
-        found = sorted((r["batch"], r["ratio"]) for r in rows if r["case"].startswith(name + "@"))
-        axes.plot(*zip(*found, strict=True), marker="o", label=name)
-    axes.axhline(1, color="black", linewidth=1)
-    axes.set(xscale="log", yscale="log", xlabel="batch", ylabel="best peer's time / fastlayer's")
-    axes.set_title(f"Ratio to the best peer, float32, {plural(threads)}; above 1 is faster")
-    axes.legend(fontsize="small")
-    return figure
-
-
-def roofline(rows: list[dict], limit: dict, threads: int):
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    points = [(r["flops"] / r["traffic"], r) for r in rows]
-    low, high = min(p[0] for p in points) / 2, max(p[0] for p in points) * 2
-    peak = limit["flops"]["float32"]
-    for name, level in limit["bandwidth"].items():
-        knee = min(max(peak / level["rate"], low), high)
-        xs = [low, knee, high]
-        ys = [min(x * level["rate"], peak) / 1e9 for x in xs]
-        axes.plot(xs, ys, linewidth=1, label=f"{name} {level['rate'] / 1e9:.0f} GB/s")
-    for who, marker in (("fastlayer", "o"), ("best peer", "x")):
-        xs = [x for x, _ in points]
-        names = ["fastlayer" if who == "fastlayer" else r["best"] for _, r in points]
-        times = [r["peers"][name]["time"] for name, (_, r) in zip(names, points, strict=True)]
-        ys = [r["flops"] / t / 1e9 for t, (_, r) in zip(times, points, strict=True)]
-        axes.plot(xs, ys, marker, label=who)
-    axes.set(xscale="log", yscale="log", xlabel="FLOP per byte that must be read")
-    axes.set_ylabel("GFLOP/s")
-    axes.set_title(f"Roofline, float32, {plural(threads)}: peak {peak / 1e9:.0f} GFLOP/s")
-    axes.legend(fontsize="small")
-    return figure
-
-
-def plural(threads: int) -> str:
-    return f"{threads} thread{'s' * (threads > 1)}"
-
-
-def save(figure, output: Path, name: str) -> None:
-    from matplotlib import pyplot
-
-    for kind, extra in (("png", {}), ("svg", {"Date": None})):
-        figure.savefig(output.with_name(f"{output.stem}-{name}.{kind}"), dpi=120, metadata=extra)
-    pyplot.close(figure)
-
-
 def main() -> None:
     path = Path(sys.argv[1])
     results = json.loads(path.read_text())
     path.with_suffix(".md").write_text(markdown(results))
-    pictures(results, path)
+    pictures.draw(results, Path(sys.argv[2]) if len(sys.argv) > 2 else path.parent)
 
 
 if __name__ == "__main__":

@@ -6,156 +6,33 @@ python bench/run.py [--quick] [--cases NAME...] [--peers NAME...] [--threads 1,2
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fnmatch
 import json
 import os
 import platform
-import select
-import signal
-import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 for _name in [key for key in os.environ if key.startswith("OPENBLAS_")]:
     del os.environ[_name]  # some machines hold NumPy to old kernels; before NumPy is imported
 
+import footprint
 import limits
 import numpy as np
+import pictures
 import report
 from cases import cases, reference
 from peers import NAMES
+from processes import Peer
 from tqdm import tqdm
+from turns import Settings, expected, rows
 
 import fastlayer as fl
 
-HERE = Path(__file__).parent
-THREAD_VARIABLES = (
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FASTLAYER_NUM_THREADS"),
-    *("NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
-)
 MODES = ("hot", "idle", "busy")
-PATIENCE = 120  # seconds that a peer may take for one answer
-
-
-class Peer:
-    """A worker process. It is stopped (SIGSTOP) while others are at work: pools spin on."""
-
-    def __init__(self, name: str, threads: int) -> None:
-        self.name, self.threads = name, threads
-        self.start()
-
-    def start(self) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
-        environment |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-        command = [sys.executable, str(HERE / "worker.py"), self.name, str(self.threads)]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
-        self.stopped, self.version = False, None
-
-    def ask(self, **command) -> dict:
-        """The answer; {"error": ...} from a peer that fails, dies or hangs (then a new one)."""
-        self.signal(False)
-        try:
-            self.process.stdin.write(json.dumps(command).encode() + b"\n")
-            self.process.stdin.flush()
-            ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
-            line = self.process.stdout.readline() if ready else b""
-        except OSError:
-            ready, line = True, b""
-        if not line:
-            self.close()
-            self.start()
-            return {"error": "the process ended" if ready else f"no answer in {PATIENCE} s"}
-        self.signal(True)
-        return json.loads(line)
-
-    def signal(self, stop: bool) -> None:
-        if stop != self.stopped and self.process.poll() is None:
-            self.process.send_signal(signal.SIGSTOP if stop else signal.SIGCONT)
-            self.stopped = stop
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        with contextlib.suppress(OSError):  # it flushes what a dead process didn't read
-            self.process.stdin.close()
-        self.process.stdout.close()
-
-
-class Neighbours:
-    """A busy process on each core, at work only between `with` and its end."""
-
-    def __enter__(self) -> None:
-        command = [sys.executable, "-c", "while True: pass"]
-        self.processes = []
-        for core in sorted(os.sched_getaffinity(0)):
-            self.processes.append(subprocess.Popen(command))
-            os.sched_setaffinity(self.processes[-1].pid, [core])
-        time.sleep(0.2)
-
-    def __exit__(self, *_) -> None:
-        for process in self.processes:
-            process.kill()
-            process.wait()
-
-
-def turns(peers: list[Peer], mode: str, options) -> dict[str, dict]:
-    """A B C, A B C, ...: for each peer what each of its turns took."""
-    found: dict[str, dict] = {peer.name: {"p50": [], "all": []} for peer in peers}
-    for _ in range(options.rounds):
-        for peer in peers:
-            entry = found[peer.name]
-            if "error" in entry:
-                continue
-            answer = peer.ask(op="turn", mode=mode, seconds=options.seconds, calls=options.calls)
-            if "error" in answer:
-                entry["error"] = answer["error"]
-                continue
-            entry["p50"].append(float(np.median(answer["times"])))
-            entry["all"] += answer["times"]
-            entry["inner"] = answer["inner"]
-    for entry in found.values():
-        times = entry.pop("all")
-        if "error" not in entry:
-            entry["time"] = float(np.median(entry["p50"]))
-            entry["p99"] = float(np.quantile(times, 0.99))
-            entry["samples"] = len(times)
-    return found
-
-
-def rows(peers: list[Peer], case, dtype: str, threads: int, limit: dict | None, options):
-    """Check all peers, then time those that compute the case; one row for each mode."""
-    failed, ready = {}, []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "reference.npz"
-        y, bound = reference(case, dtype)
-        np.savez(path, y=y, bound=bound)
-        del y, bound
-        for peer in peers:
-            answer = peer.ask(op="prepare", case=case.name, dtype=dtype, reference=str(path))
-            if "error" in answer:
-                failed[peer.name] = answer["error"]
-            elif answer["applies"]:
-                ready.append(peer)
-    least = limits.fastest(limit, dtype, case.flops, case.traffic(dtype))
-    for mode in options.modes:
-        if mode != "hot" and not case.latency:
-            continue
-        if mode == "busy":
-            with Neighbours():
-                timed = turns(ready, mode, options)
-        else:
-            timed = turns(ready, mode, options)
-        row = {"case": case.name, "kind": case.kind, "reason": case.reason, "dtype": dtype}
-        row |= {"batch": case.batch, "threads": threads, "mode": mode, "flops": case.flops}
-        row |= {"traffic": case.traffic(dtype), "least": least and least[0]}
-        row |= {"limit": least and least[1], "peers": timed, "failed": failed}
-        yield row | report.ratio(timed)
-    for peer in ready:
-        peer.ask(op="drop")
 
 
 def machine() -> dict:
@@ -182,22 +59,25 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="a few cases, float32, short turns: under 2 minutes")
     add("--list", action="store_true", help="print the names of the cases and why they are here")
+    add("--estimate", action="store_true", help="print how long the run would take")
+    add("--resume", action="store_true", help="go on where the results file ends")
     add("--cases", nargs="+", metavar="NAME", help="these; * and ? match")
     add("--peers", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     add("--threads", default="1,2")
     add("--dtypes", help="default: float32,float64")
     add("--modes", help="of hot,idle,busy; default: all")
     add("--rounds", type=int, help="turns of each peer")
-    add("--seconds", type=float, help="length of a turn")
-    add("-o", "--output", type=Path, default=Path("results.json"), help="and .md, .png, .svg")
+    add("--seconds", type=float, help="length of a hot turn")
+    add("-o", "--output", type=Path, default=Path("results.json"), help="and .md beside it")
+    add("--pictures", type=Path, metavar="FOLDER", help="default: beside the results")
     options = parser.parse_args()
     quick = options.quick
     options.threads = [int(part) for part in options.threads.split(",")]
     options.dtypes = (options.dtypes or ("float32" if quick else "float32,float64")).split(",")
     options.modes = (options.modes or ("hot,idle" if quick else "hot,idle,busy")).split(",")
-    options.rounds = options.rounds or (3 if quick else 5)
-    options.seconds = options.seconds or (0.02 if quick else 0.1)
-    options.calls = 5 if quick else 30  # after idle: 20 ms each
+    few = Settings(rounds=3, idle_calls=5) if quick else Settings()
+    given = {"rounds": options.rounds, "seconds": options.seconds}
+    options.settings = Settings(**asdict(few) | {k: v for k, v in given.items() if v})
     if set(options.modes) - set(MODES) or set(options.dtypes) - {"float32", "float64"}:
         parser.error("unknown mode or dtype")
     every = cases().values()
@@ -209,6 +89,93 @@ def parse() -> argparse.Namespace:
     return options
 
 
+def start(options) -> tuple[dict, set[tuple[str, str]]]:
+    """An empty results file or the one to resume, and the (case, dtype) that it has."""
+    results = {"machine": machine(), "versions": {}, "pools": {}, "limits": {}, "rows": []}
+    results |= {"settings": asdict(options.settings), "seconds": 0.0, "done": []}
+    if not options.resume or not options.output.exists():
+        return results, set()
+    old = json.loads(options.output.read_text())
+    for key in ("settings", "machine"):
+        now, then = results[key], old[key]
+        if key == "machine":
+            now, then = ({k: d[k] for k in ("processor", "cores", "python")} for d in (now, then))
+        if now != then:
+            sys.exit(f"can't resume {options.output}: its {key} are {then}, now they are {now}")
+    return old, {tuple(pair) for pair in old["done"]}
+
+
+def write(results: dict, path: Path) -> None:
+    """At once or not at all: an interrupted run leaves the last whole file."""
+    results["machine"]["load_after"] = os.getloadavg()[0]
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(results, indent=1) + "\n")
+    draft.replace(path)
+
+
+def measure_limits(results: dict, options) -> None:
+    """At the beginning and at the end: clocks vary, and a limit is the most that was seen."""
+    sizes = {c.traffic(d)[0] for c in options.cases for d in options.dtypes} - {0}
+    for threads in map(str, options.threads):
+        now = limits.measure(int(threads), 0.05 if options.quick else 0.2, sizes)
+        before = results["limits"].get(threads)
+        if before and now and [n for n, _ in before["rates"]] == [n for n, _ in now["rates"]]:
+            now = limits.larger(before, now)
+        results["limits"][threads] = now
+
+
+def installed(peers: list[Peer], results: dict) -> list[Peer]:
+    found = []
+    for peer in peers:
+        answer = peer.ask(op="hello")
+        version = answer.get("version")
+        before = results["versions"].get(peer.name, version)
+        if version != before:
+            sys.exit(f"can't resume: {peer.name} is {version} now and was {before}")
+        results["versions"][peer.name] = version
+        if version:
+            found.append(peer)
+        elif peer.threads == peers[0].threads:
+            tqdm.write(f"{peer.name}: {answer.get('error', 'not installed')}: left out", sys.stderr)
+    return found
+
+
+def measure(results: dict, done: set, options, teams: dict[int, list[Peer]]) -> None:
+    """Every case, dtype and number of threads, with the results saved after each case."""
+    work = [(c, d) for c in options.cases for d in options.dtypes if (c.name, d) not in done]
+    cost = {
+        (case, dtype, n): expected(case, dtype, results["limits"][str(n)], len(team), options)
+        for case, dtype in work
+        for n, team in teams.items()
+    }
+    total = sum(cost.values())
+    print(f"{len(cost)} measurements, about {total / 60:.0f} minutes", file=sys.stderr, flush=True)
+    if options.estimate:
+        return
+    form = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {desc}"
+    before, begun = results["seconds"], time.monotonic()
+    with tqdm(total=total, bar_format=form) as bar:
+        for case, dtype in work:
+            with tempfile.TemporaryDirectory() as folder:
+                y, absolute, relative = reference(case, dtype)
+                np.save(Path(folder) / "y.npy", y)
+                np.save(Path(folder) / "bound.npy", absolute)
+                del y, absolute
+                for threads, team in teams.items():
+                    bar.set_description_str(f"{case.name} {dtype} {threads}")
+                    for row in rows(team, case, dtype, folder, relative, options):
+                        results["rows"].append(row)
+                    for name, error in row["failed"].items():
+                        tqdm.write(f"{case.name} {dtype} {name}: {error}", sys.stderr)
+                    bar.update(cost[case, dtype, threads])
+            results["done"].append((case.name, dtype))
+            results["seconds"] = before + time.monotonic() - begun
+            write(results, options.output)
+    results["pools"] = {
+        str(n): {p.name: p.ask(op="pools").get("pools") for p in team} for n, team in teams.items()
+    }
+
+
 def main() -> int:
     options = parse()
     if options.list:
@@ -216,58 +183,35 @@ def main() -> int:
             print(f"{case.name:34} {case.reason}")
         return 0
     chosen = [n for n in NAMES if n == "fastlayer" or not options.peers or n in options.peers]
-    results = {"machine": machine(), "versions": {}, "pools": {}, "limits": {}, "rows": []}
-    results["settings"] = {k: getattr(options, k) for k in ("quick", "rounds", "seconds", "calls")}
+    results, done = start(options)
     begun = time.monotonic()
-    total = len(options.cases) * len(options.threads) * len(options.dtypes)
-    with tqdm(total=total, unit="case") as bar:
+    measure_limits(results, options)
+    teams: dict[int, list[Peer]] = {}
+    try:
         for threads in options.threads:
-            limit = limits.measure(threads, 0.05 if options.quick else 0.3)
-            results["limits"][str(threads)] = limit
-            started = [Peer(name, threads) for name in chosen]
-            try:
-                one_team(started, threads, limit, options, results, bar)
-                write(results, options.output, begun)  # a full run takes hours
-            finally:
-                for peer in started:
-                    peer.close()
-    write(results, options.output, begun)
+            teams[threads] = [Peer(name, threads) for name in chosen]
+        ready = {threads: installed(team, results) for threads, team in teams.items()}
+        extra = time.monotonic() - begun
+        measure(results, done, options, ready)
+    finally:
+        for team in teams.values():
+            for peer in team:
+                peer.close()
+    if options.estimate:
+        return 0
+    begun = time.monotonic()
+    measure_limits(results, options)
+    results["footprint"] = footprint.measure()
+    results["seconds"] += extra + time.monotonic() - begun
+    write(results, options.output)
     text = report.markdown(results)
     options.output.with_suffix(".md").write_text(text)
     print(text)
-    report.pictures(results, options.output)
-    wrong = [r["case"] for r in results["rows"] if "fastlayer" in r["failed"]]
+    pictures.draw(results, options.pictures or options.output.parent)
+    wrong = sorted({r["case"] for r in results["rows"] if "fastlayer" in r["failed"]})
     if wrong:
         print(f"FAILED: fastlayer is wrong or broken in {wrong}", file=sys.stderr)
     return bool(wrong)
-
-
-def write(results: dict, path: Path, begun: float) -> None:
-    results["machine"]["load_after"] = os.getloadavg()[0]
-    results["seconds"] = time.monotonic() - begun
-    path.write_text(json.dumps(results, indent=1) + "\n")
-
-
-def one_team(started: list[Peer], threads: int, limit, options, results: dict, bar: tqdm) -> None:
-    """All cases at one number of threads."""
-    peers = []
-    for peer in started:
-        answer = peer.ask(op="hello")
-        version = answer.get("version")
-        results["versions"][peer.name] = version
-        if version:
-            peers.append(peer)
-        else:
-            tqdm.write(f"{peer.name}: {answer.get('error', 'not installed')}: left out", sys.stderr)
-    for dtype in options.dtypes:
-        for case in options.cases:
-            bar.set_description(f"{case.name} {dtype} {threads}")
-            for row in rows(peers, case, dtype, threads, limit, options):
-                results["rows"].append(row)
-                for name, error in row["failed"].items():
-                    tqdm.write(f"{case.name} {dtype} {name}: {error}", sys.stderr)
-            bar.update()
-    results["pools"][str(threads)] = {p.name: p.ask(op="pools").get("pools") for p in peers}
 
 
 if __name__ == "__main__":

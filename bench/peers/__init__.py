@@ -1,8 +1,10 @@
 """The libraries that are measured, one module each.
 
 ``available()`` gives a version, or None where the library is missing. ``prepare(case, dtype,
-threads)`` gives what is timed and the arguments in the library's own form, so that nobody pays for
-a conversion that its users don't need; or None where the case doesn't apply.
+threads)`` gives the forms in which a careful user of the library would write the case: a dict of
+name -> (what is timed, its arguments). The arguments are in the library's own form, so that nobody
+pays for a conversion that its users don't need. None where the case doesn't apply. The fastest form
+is what counts; where calls are long, only the last one is tried, which is the one that spares most.
 """
 
 NAMES = (

@@ -72,3 +72,9 @@ def graph(case, dtype: str) -> tuple[bytes, dict[str, np.ndarray]] | None:
     for key, array in constants.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, key))
     return model.SerializeToString(), feed
+
+
+def result_shape(case, arrays: tuple[np.ndarray, ...]) -> tuple[int, ...]:
+    if case.kind == "activation":
+        return arrays[0].shape
+    return (case.batch, case.sizes[-1]) if case.kind == "network" else case.sizes[::2]

@@ -1,6 +1,14 @@
-"""fastlayer: `Network` where weights stay the same, the functions on plain arrays elsewhere."""
+"""fastlayer: `net(x)` where weights stay the same, the functions on plain arrays elsewhere.
+
+A network gives a new array at every call. The functions are timed with and without `out=`, as NumPy
+and PyTorch are.
+"""
 
 from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
 
 import fastlayer as fl
 
@@ -13,7 +21,8 @@ def prepare(case, dtype: str, threads: int):
     fl.set_num_threads(threads)
     inputs = case.inputs(dtype)
     if case.kind == "network":
-        return fl.Network([fl.Layer.from_arrays(*layer) for layer in case.layers(dtype)]), inputs
+        net = fl.Network([fl.Layer.from_arrays(*layer) for layer in case.layers(dtype)])
+        return {"net(x)": (net, inputs)}
     if case.kind == "column":
         layers = [(w, b[:, None], act) for w, b, act in case.layers(dtype)]
 
@@ -22,5 +31,8 @@ def prepare(case, dtype: str, threads: int):
                 a, _ = fl.dense_forward(a, weight, bias, act)
             return a
 
-        return forward, inputs
-    return getattr(fl, case.hidden if case.kind == "activation" else case.kind), inputs
+        return {"dense_forward": (forward, inputs)}
+    function = getattr(fl, case.hidden if case.kind == "activation" else case.kind)
+    shape = inputs[0].shape if case.kind == "activation" else (case.sizes[0], case.sizes[2])
+    into = partial(function, out=np.empty(shape, dtype))
+    return {"plain": (function, inputs), "out=": (into, inputs)}

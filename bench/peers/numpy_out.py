@@ -117,13 +117,13 @@ def prepare(case, dtype: str, threads: int):
     if case.kind in ("matmul", "linear"):
         out = np.empty((case.sizes[0], case.sizes[2]), dtype)
         if case.kind == "matmul":
-            return lambda a, b: np.matmul(a, b, out=out), inputs
+            return {"out=": (lambda a, b: np.matmul(a, b, out=out), inputs)}
 
         def linear(x, weight, bias):
             np.matmul(x, weight.T, out=out)
             return np.add(out, bias, out=out)
 
-        return linear, inputs
+        return {"out=": (linear, inputs)}
 
     column = case.kind == "column"
     layers = []
@@ -154,16 +154,16 @@ def prepare(case, dtype: str, threads: int):
             h = out
         return h
 
-    return forward, inputs
+    return {"out=": (forward, inputs)}
 
 
 def _activation(name: str, inputs):
     out = np.empty_like(inputs[0])
     if name in DIRECT:
         ufunc = DIRECT[name]
-        return lambda x: ufunc(x, out=out), inputs
+        return {"out=": (lambda x: ufunc(x, out=out), inputs)}
     if name == "relu":
-        return lambda x: np.maximum(x, 0, out=out), inputs
+        return {"out=": (lambda x: np.maximum(x, 0, out=out), inputs)}
     if name not in IN_PLACE:
         return None
     function, scratch = IN_PLACE[name], np.empty_like(out)
@@ -173,4 +173,4 @@ def _activation(name: str, inputs):
         function(out, scratch)
         return out
 
-    return call, inputs
+    return {"out=": (call, inputs)}

@@ -54,11 +54,11 @@ def prepare(case, dtype: str, threads: int):
         return None
     inputs = case.inputs(dtype)
     if case.kind == "activation":
-        return FORMULAS[case.hidden], inputs
+        return {"plain": (FORMULAS[case.hidden], inputs)}
     if case.kind == "matmul":
-        return np.matmul, inputs
+        return {"plain": (np.matmul, inputs)}
     if case.kind == "linear":
-        return lambda x, weight, bias: x @ weight.T + bias, inputs
+        return {"plain": (lambda x, weight, bias: x @ weight.T + bias, inputs)}
     layers = [(w, b, FORMULAS[act], act) for w, b, act in case.layers(dtype)]
     if case.kind == "column":
         layers = [(w, b[:, None], f, act) for w, b, f, act in layers]
@@ -70,7 +70,7 @@ def prepare(case, dtype: str, threads: int):
                     a = function(a)
             return a
 
-        return column, inputs
+        return {"plain": (column, inputs)}
 
     def forward(h):
         for weight, bias, function, act in layers:
@@ -79,4 +79,4 @@ def prepare(case, dtype: str, threads: int):
                 h = function(h)
         return h
 
-    return forward, inputs
+    return {"plain": (forward, inputs)}

@@ -1,12 +1,18 @@
-"""PyTorch eager, without gradients, on tensors: its users don't convert at every call."""
+"""PyTorch eager in inference mode, on tensors: its users don't convert at every call.
+
+Networks: `nn.Sequential` of `nn.Linear` and modules, and the same parameters through
+`nn.functional`, without the modules' hooks. Functions: plain, and `out=` where there is one.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 NAMES = {  # where torch.nn.functional has another name than fastlayer
     "log_sigmoid": "logsigmoid",
 }
+LIMITS = {"relu6": (0, 6), "hardtanh": (-1, 1)}
 
 
 def available() -> str | None:
@@ -18,10 +24,11 @@ def available() -> str | None:
 
 def prepare(case, dtype: str, threads: int):
     import torch
+    from torch import nn
     from torch.nn import functional
 
     torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
+    torch.inference_mode().__enter__()  # for the life of the process
 
     def function(act: str):
         if "softmax" in act:
@@ -32,17 +39,20 @@ def prepare(case, dtype: str, threads: int):
 
     inputs = tuple(torch.from_numpy(array) for array in case.inputs(dtype))
     if case.kind == "activation":
-        return function(case.hidden), inputs
+        return _with_out(case.hidden, function(case.hidden), inputs)
     if case.kind == "matmul":
-        return torch.matmul, inputs
+        into = partial(torch.matmul, out=torch.empty(case.sizes[::2], dtype=inputs[0].dtype))
+        return {"matmul": (torch.matmul, inputs), "matmul, out=": (into, inputs)}
     if case.kind == "linear":
-        return functional.linear, inputs
-    tensors = [
-        (torch.from_numpy(w), torch.from_numpy(b), function(act) if act else None)
-        for w, b, act in case.layers(dtype)
-    ]
+        out, addmm = torch.empty(case.sizes[::2], dtype=inputs[0].dtype), torch.addmm
+        forms = {"linear": functional.linear}
+        forms["addmm, out="] = lambda x, weight, bias: addmm(bias, x, weight.t(), out=out)
+        return {name: (form, inputs) for name, form in forms.items()}
     if case.kind == "column":
-        tensors = [(w, b[:, None], act) for w, b, act in tensors]
+        tensors = [
+            (torch.from_numpy(w), torch.from_numpy(b)[:, None], function(act) if act else None)
+            for w, b, act in case.layers(dtype)
+        ]
 
         def column(a):
             for weight, bias, act in tensors:
@@ -51,15 +61,45 @@ def prepare(case, dtype: str, threads: int):
                     a = act(a)
             return a
 
-        return column, inputs
+        return {"weight @ a + bias": (column, inputs)}
 
+    kinds = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
+    kinds["softmax"] = partial(nn.Softmax, dim=-1)
+    modules, steps = [], []
+    for w, b, act in case.layers(dtype):
+        layer = nn.Linear(*w.shape[::-1], dtype=inputs[0].dtype).requires_grad_(False)
+        layer.weight.copy_(torch.from_numpy(w))
+        layer.bias.copy_(torch.from_numpy(b))
+        modules.append(layer)
+        steps.append((layer.weight, layer.bias, function(act) if act else None))
+        if act:
+            modules.append(kinds[act]())
     linear = functional.linear
 
     def forward(h):
-        for weight, bias, act in tensors:
+        for weight, bias, act in steps:
             h = linear(h, weight, bias)
             if act:
                 h = act(h)
         return h
 
-    return forward, inputs  # faster than nn.Sequential, whose hooks cost some microseconds
+    net = nn.Sequential(*modules).eval()
+    return {"nn.Sequential": (net, inputs), "nn.functional": (forward, inputs)}
+
+
+def _with_out(name: str, plain, inputs):
+    import torch
+
+    out = torch.empty_like(inputs[0])
+    if name in ("exp", "tanh", "sigmoid"):
+        into = partial(getattr(torch, name), out=out)
+    elif name == "relu":
+        into = partial(torch.clamp_min, min=0, out=out)
+    elif "softmax" in name:
+        into = partial(getattr(torch, name), dim=-1, out=out)
+    elif name in LIMITS:
+        low, high = LIMITS[name]
+        into = partial(torch.clamp, min=low, max=high, out=out)
+    else:
+        return {"plain": (plain, inputs)}
+    return {"plain": (plain, inputs), "out=": (into, inputs)}

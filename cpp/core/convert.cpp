@@ -1,6 +1,9 @@
 #include "convert.hpp"
 
+#include <algorithm>
 #include <cstring>
+
+#include "cpu.hpp"
 
 namespace fastlayer {
 namespace {
@@ -108,34 +111,48 @@ LoadRow<T> row_loader(DType dtype) {
   return &load_row<T, double>;
 }
 
-// Columns are samples: rows of the view lie an element apart. A tile of 16 rows keeps both sides'
-// cache lines in use.
-constexpr ptrdiff_t kTransposeRows = 16;
+// Rows lie one element apart: columns are samples. The kernels transpose such arrays.
+template <typename T>
+bool is_transposed(const RowsView& v) {
+  constexpr ptrdiff_t size = sizeof(T);
+  return v.dtype == dtype_of<T>() && v.leading == 1 && v.strides[0] == size && v.cols > 1 &&
+         v.col_stride % size == 0 && reinterpret_cast<uintptr_t>(v.data) % size == 0;
+}
 
 }  // namespace
 
 template <typename T>
 void load_rows(const RowsView& x, ptrdiff_t first, ptrdiff_t count, T* to, ptrdiff_t ld) {
-  if (x.dtype == dtype_of<T>() && x.leading == 1 && x.strides[0] == ptrdiff_t(sizeof(T))) {
-    for (ptrdiff_t i0 = 0; i0 < count; i0 += kTransposeRows) {
-      const ptrdiff_t rows = count - i0 < kTransposeRows ? count - i0 : kTransposeRows;
-      const char* from = x.data + (first + i0) * ptrdiff_t(sizeof(T));
-      for (ptrdiff_t j = 0; j < x.cols; ++j) {
-        T line[kTransposeRows];
-        std::memcpy(line, from + j * x.col_stride, static_cast<size_t>(rows) * sizeof(T));
-        for (ptrdiff_t i = 0; i < rows; ++i) to[(i0 + i) * ld + j] = line[i];
-      }
+  constexpr ptrdiff_t L = kLine<T>;
+  ptrdiff_t done = 0;  // columns
+  if (is_transposed<T>(x)) {
+    const ptrdiff_t stride = x.col_stride / ptrdiff_t(sizeof(T));
+    const T* from = reinterpret_cast<const T*>(x.row(first));
+    // Whole lines are written: zeros behind the last column, where a row has room for them.
+    for (; done < x.cols && done + L <= ld; done += L) {
+      kernels<T>().pack_panel(from + done * stride, stride, 1, std::min(L, x.cols - done), count,
+                              to + done, ld);
     }
-    return;
   }
+  if (done >= x.cols) return;
   const LoadRow<T> load = row_loader<T>(x.dtype);
-  for (ptrdiff_t i = 0; i < count; ++i) load(x.row(first + i), x.col_stride, x.cols, to + i * ld);
+  for (ptrdiff_t i = 0; i < count; ++i) {
+    const char* from = x.row(first + i) + done * x.col_stride;
+    load(from, x.col_stride, x.cols - done, to + i * ld + done);
+  }
 }
 
 template <typename T>
 void store_rows(const T* from, ptrdiff_t ld, const RowsView& y, ptrdiff_t first, ptrdiff_t count) {
-  constexpr ptrdiff_t size = sizeof(T);
-  for (ptrdiff_t i = 0; i < count; ++i) {
+  constexpr ptrdiff_t size = sizeof(T), L = kLine<T>;
+  ptrdiff_t i = 0;
+  if (is_transposed<T>(y)) {
+    T* to = reinterpret_cast<T*>(y.row(first));
+    for (; i + L <= count; i += L) {
+      kernels<T>().pack_panel(from + i * ld, ld, 1, L, y.cols, to + i, y.col_stride / size);
+    }
+  }
+  for (; i < count; ++i) {
     char* to = y.row(first + i);
     const T* row = from + i * ld;
     if (y.col_stride == size) {

@@ -30,7 +30,7 @@ PackedWeights<T>::PackedWeights(ptrdiff_t n, ptrdiff_t k, const T* w, ptrdiff_t 
     const ptrdiff_t cols = n - p * L < L ? n - p * L : L;
     T* panel = panels_.data() + p * panel_stride();
     for (ptrdiff_t j = 0; j < L; ++j) panel[j] = j < cols && bias != nullptr ? bias[p * L + j] : 0;
-    kern.pack_panel(w + p * L * stride_n, stride_n, stride_k, cols, k, panel + L);
+    kern.pack_panel(w + p * L * stride_n, stride_n, stride_k, cols, k, panel + L, L);
   }
 }
 

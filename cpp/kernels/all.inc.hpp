@@ -11,8 +11,12 @@
 // activations use math
 #include "activations.inc.hpp"
 // rows and gemm use activations
-#include "gemm.inc.hpp"
 #include "pack.inc.hpp"
+// lanes use pack
+#include "gemv.inc.hpp"
+#include "lanes.inc.hpp"
+// gemm uses both
+#include "gemm.inc.hpp"
 #include "rows.inc.hpp"
 
 #define FL_STRING_(s) #s
@@ -26,7 +30,10 @@ template <typename T>
 constexpr Kernels<T> kernels() {
   Kernels<T> k{};
   k.max_tile_rows = kMaxRows;
+  k.max_lane_vectors = most_lane_vectors<T>();
   k.dense = &dense<T>;
+  k.fits_lanes = &fits_lanes<T>;
+  k.lanes = &lanes<T, 1>;
   k.pack_panel = &pack_panel<T>;
   k.activation = &activation<T>;
   k.prelu = &prelu<T>;

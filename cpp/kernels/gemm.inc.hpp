@@ -2,6 +2,8 @@
 // Threads and cache blocks of whole networks are not here; see core/network.cpp.
 #pragma once
 
+#include "gemv.inc.hpp"
+#include "lanes.inc.hpp"
 #include "table.hpp"
 
 namespace fastlayer {
@@ -223,8 +225,11 @@ void fill_with_bias(const DenseArgs<T>& d) {
 // in L2: 256 KiB of x, a quarter of the 1 MiB L2 of Zen 4 and Zen 5, a half of Skylake-SP's.
 constexpr ptrdiff_t kChunkBytes = 256 * 1024;
 
+// Weights read in place lie across a row of memory for each k: a block of the sum at a time keeps
+// its pages in the TLB.
 template <typename T>
-ptrdiff_t chunk_of_k(ptrdiff_t m, ptrdiff_t k) {
+ptrdiff_t chunk_of_k(ptrdiff_t m, ptrdiff_t k, bool packed) {
+  if (!packed) return kSumBlock;
   const ptrdiff_t fits = kChunkBytes / (m * static_cast<ptrdiff_t>(sizeof(T)));
   const ptrdiff_t blocks = fits / kSumBlock < 1 ? 1 : fits / kSumBlock;
   return blocks * kSumBlock < k ? blocks * kSumBlock : k;
@@ -235,7 +240,7 @@ void dense_sums(const DenseArgs<T>& d) {
   const int widest = d.m < kMaxRows ? max_panels<T>(static_cast<int>(d.m)) : kMinPanels;
   const NearEqual rows(d.m, kMaxRows);
   const NearEqual groups((d.cols + kLine<T> - 1) / kLine<T>, widest);
-  const ptrdiff_t chunk = chunk_of_k<T>(d.m, d.k);
+  const ptrdiff_t chunk = chunk_of_k<T>(d.m, d.k, d.line_stride == kLine<T>);
   for (ptrdiff_t k_begin = 0; k_begin < d.k; k_begin += chunk) {
     const ptrdiff_t k_end = k_begin + chunk < d.k ? k_begin + chunk : d.k;
     for (ptrdiff_t g = 0; g < groups.parts; ++g) {
@@ -259,17 +264,70 @@ void dense_sums(const DenseArgs<T>& d) {
   }
 }
 
+// A last panel of at most kLaneColumns columns would leave most of its lanes idle.
 template <typename T>
-void dense(const DenseArgs<T>& d) {
-  if (d.m <= 0 || d.cols <= 0) return;
-  if (d.k == 0) fill_with_bias(d);
-  dense_sums(d);
+bool last_panel_by_lanes(const DenseArgs<T>& d) {
+  const ptrdiff_t columns = d.cols % kLine<T>;
+  return columns > 0 && columns <= lane_columns<T>() && !d.accumulate && fits_lanes<T>(d.m, d.k);
+}
+
+template <typename T>
+void last_panel(const DenseArgs<T>& d) {
+  const ptrdiff_t panel = d.cols / kLine<T>;
+  LaneArgs<T> t;
+  t.rows = d.m;
+  t.k = d.k;
+  t.vectors = d.cols % kLine<T>;
+  t.a = d.x;
+  t.lda = d.ldx;
+  t.b = d.w + panel * d.panel_stride;
+  t.b_step = d.line_stride;
+  t.bias = d.bias == nullptr ? nullptr : d.bias + panel * d.bias_stride;
+  t.bias_row = 0;
+  t.bias_vector = 1;
+  t.y = d.y + panel * kLine<T>;
+  t.y_row = d.ldy;
+  t.y_vector = 1;
+  t.activation = d.activation;
+  lanes<T>(t);
+}
+
+// A single row reads so many bytes of weights in place by rows of w; fewer are in L2 and go by
+// tiles.
+constexpr ptrdiff_t kFarWeights = 512 * 1024;
+
+template <typename T>
+bool is_row_times_matrix(const DenseArgs<T>& d) {
+  return d.m == 1 && d.panel_stride == kLine<T> && d.bias_stride == kLine<T> &&
+         d.k * d.cols * ptrdiff_t(sizeof(T)) > kFarWeights;
+}
+
+template <typename T>
+void whole_panels(const DenseArgs<T>& d) {
   const Activation kind = d.activation.kind;
-  const bool in_registers = kind == Activation::kRelu || kind == Activation::kLeakyRelu;
-  if (kind == Activation::kIdentity || (in_registers && d.k > 0)) return;
+  bool done = kind == Activation::kIdentity;
+  if (d.k == 0) {
+    fill_with_bias(d);
+  } else if (is_row_times_matrix(d)) {
+    row_times_matrix(d);
+  } else {
+    dense_sums(d);
+    done = done || kind == Activation::kRelu || kind == Activation::kLeakyRelu;
+  }
+  if (done) return;
   for (ptrdiff_t i = 0; i < d.m; ++i) {
     activation(d.activation, d.y + i * d.ldy, d.y + i * d.ldy, d.cols);
   }
+}
+
+template <typename T>
+void dense(const DenseArgs<T>& d) {
+  if (d.m <= 0 || d.cols <= 0) return;
+  if (!last_panel_by_lanes(d)) return whole_panels(d);
+  last_panel(d);
+  DenseArgs<T> rest = d;
+  rest.cols -= d.cols % kLine<T>;
+  if (rest.cols > 0) whole_panels(rest);
 }
 
 }  // namespace

@@ -80,14 +80,37 @@ struct DenseArgs {
   ActivationArgs<T> activation;  // element-wise kinds only
 };
 
+// y = activation(a @ b.T + bias) for many rows of a and few vectors b, without packing: the lanes
+// are rows of a. Element (r, kk) of a is at a[r * lda + kk], (j, kk) of b at b[kk * b_step + j], as
+// in a panel, and the result of row r and vector j at y[r * y_row + j * y_vector].
+template <typename T>
+struct LaneArgs {
+  ptrdiff_t rows, k;  // at least Kernels::lanes and a group of columns: see `fits_lanes`
+  ptrdiff_t vectors;  // 1 .. Kernels::max_lane_vectors
+  const T* a;
+  ptrdiff_t lda;
+  const T* b;
+  ptrdiff_t b_step;  // kLine; or 1, of a single vector
+  const T* bias;     // null: the sum starts at 0
+  ptrdiff_t bias_row, bias_vector;
+  T* y;
+  ptrdiff_t y_row, y_vector;
+  ActivationArgs<T> activation;  // element-wise kinds only
+};
+
 template <typename T>
 struct Kernels {
   int max_tile_rows;  // rows of the largest register tile
+  int max_lane_vectors;
 
   void (*dense)(const DenseArgs<T>& args);
+  bool (*fits_lanes)(ptrdiff_t rows, ptrdiff_t k);
+  void (*lanes)(const LaneArgs<T>& args);
   // Lines [0, count) of k of one panel from w with any strides; columns beyond `cols` become 0.
+  // The lines lie `step` elements apart: kLine in a panel, the row length where the columns of x
+  // become rows.
   void (*pack_panel)(const T* w, ptrdiff_t stride_n, ptrdiff_t stride_k, ptrdiff_t cols,
-                     ptrdiff_t count, T* panel);
+                     ptrdiff_t count, T* panel, ptrdiff_t step);
 
   // x and y may be the same array; any n >= 0.
   void (*activation)(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n);

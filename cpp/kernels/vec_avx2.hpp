@@ -33,6 +33,22 @@ struct Vec<float> {
   }
   FL_INLINE void store(float* p) const { _mm256_storeu_ps(p, r); }
   FL_INLINE void store_partial(float* p, int n) const { _mm256_maskstore_ps(p, first(n), r); }
+  static constexpr int kQuad = 4;
+  static FL_INLINE void load_transposed(const float* p, ptrdiff_t stride, Vec (&columns)[kQuad]) {
+    __m256 row[4];  // rows i and i + 4
+    for (int i = 0; i < 4; ++i) {
+      row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + i * stride)),
+                                    _mm_loadu_ps(p + (i + 4) * stride), 1);
+    }
+    const __m256 a = _mm256_unpacklo_ps(row[0], row[1]), b = _mm256_unpackhi_ps(row[0], row[1]);
+    const __m256 c = _mm256_unpacklo_ps(row[2], row[3]), d = _mm256_unpackhi_ps(row[2], row[3]);
+    // Blends have more ports than shuffles: one shuffle in the middle serves two columns.
+    const __m256 ac = _mm256_shuffle_ps(a, c, 0x4e), bd = _mm256_shuffle_ps(b, d, 0x4e);
+    columns[0] = {_mm256_blend_ps(a, ac, 0xcc)};
+    columns[1] = {_mm256_blend_ps(ac, c, 0xcc)};
+    columns[2] = {_mm256_blend_ps(b, bd, 0xcc)};
+    columns[3] = {_mm256_blend_ps(bd, d, 0xcc)};
+  }
   static FL_INLINE Vec zero() { return {_mm256_setzero_ps()}; }
   static FL_INLINE Vec set1(float s) { return {_mm256_set1_ps(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) {
@@ -58,6 +74,16 @@ struct Vec<double> {
   }
   FL_INLINE void store(double* p) const { _mm256_storeu_pd(p, r); }
   FL_INLINE void store_partial(double* p, int n) const { _mm256_maskstore_pd(p, first(n), r); }
+  static constexpr int kQuad = 2;
+  static FL_INLINE void load_transposed(const double* p, ptrdiff_t stride, Vec (&columns)[kQuad]) {
+    __m256d row[2];  // rows i and i + 2
+    for (int i = 0; i < 2; ++i) {
+      row[i] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p + i * stride)),
+                                    _mm_loadu_pd(p + (i + 2) * stride), 1);
+    }
+    columns[0] = {_mm256_unpacklo_pd(row[0], row[1])};
+    columns[1] = {_mm256_unpackhi_pd(row[0], row[1])};
+  }
   static FL_INLINE Vec zero() { return {_mm256_setzero_pd()}; }
   static FL_INLINE Vec set1(double s) { return {_mm256_set1_pd(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) {

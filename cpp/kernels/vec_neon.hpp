@@ -36,6 +36,19 @@ struct Vec<float> {
     vst1q_f32(t, r);
     for (int i = 0; i < n; ++i) p[i] = t[i];
   }
+  static constexpr int kQuad = 4;
+  static FL_INLINE void load_transposed(const float* p, ptrdiff_t stride, Vec (&columns)[kQuad]) {
+    const float32x4_t r0 = vld1q_f32(p), r1 = vld1q_f32(p + stride);
+    const float32x4_t r2 = vld1q_f32(p + 2 * stride), r3 = vld1q_f32(p + 3 * stride);
+    const float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r0, r1));
+    const float64x2_t b = vreinterpretq_f64_f32(vtrn2q_f32(r0, r1));
+    const float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r2, r3));
+    const float64x2_t d = vreinterpretq_f64_f32(vtrn2q_f32(r2, r3));
+    columns[0] = {vreinterpretq_f32_f64(vtrn1q_f64(a, c))};
+    columns[1] = {vreinterpretq_f32_f64(vtrn1q_f64(b, d))};
+    columns[2] = {vreinterpretq_f32_f64(vtrn2q_f64(a, c))};
+    columns[3] = {vreinterpretq_f32_f64(vtrn2q_f64(b, d))};
+  }
   static FL_INLINE Vec zero() { return {vdupq_n_f32(0)}; }
   static FL_INLINE Vec set1(float s) { return {vdupq_n_f32(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) { return {vreinterpretq_f32_u32(vdupq_n_u32(b))}; }
@@ -61,6 +74,12 @@ struct Vec<double> {
     double t[2];
     vst1q_f64(t, r);
     for (int i = 0; i < n; ++i) p[i] = t[i];
+  }
+  static constexpr int kQuad = 2;
+  static FL_INLINE void load_transposed(const double* p, ptrdiff_t stride, Vec (&columns)[kQuad]) {
+    const float64x2_t a = vld1q_f64(p), b = vld1q_f64(p + stride);
+    columns[0] = {vtrn1q_f64(a, b)};
+    columns[1] = {vtrn2q_f64(a, b)};
   }
   static FL_INLINE Vec zero() { return {vdupq_n_f64(0)}; }
   static FL_INLINE Vec set1(double s) { return {vdupq_n_f64(s)}; }

@@ -43,6 +43,12 @@ struct Vec {
   }
   static FL_INLINE Vec zero() { return {T(0)}; }
   static FL_INLINE Vec set1(T s) { return {s}; }
+  // Columns 0 .. kQuad-1 (16 bytes) of kLanes rows that lie `stride` elements apart: lane i of
+  // columns[c] is p[i * stride + c].
+  static constexpr int kQuad = 16 / sizeof(T);
+  static FL_INLINE void load_transposed(const T* p, ptrdiff_t, Vec (&columns)[kQuad]) {
+    for (int c = 0; c < kQuad; ++c) columns[c] = load(p + c);
+  }
   // The same bit pattern in every lane.
   static FL_INLINE Vec set1_bits(Bits b) {
     Vec v;

@@ -44,7 +44,7 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
     const ptrdiff_t cols = std::min(L, s.n - p * L);
     T* to = packed.data() + p * panel;
     for (ptrdiff_t j = 0; j < L; ++j) to[j] = j < cols ? bias[p * L + j] : T(0);
-    kern.pack_panel(gw.data() + p * L * s.k, s.k, 1, cols, s.k, to + L);
+    kern.pack_panel(gw.data() + p * L * s.k, s.k, 1, cols, s.k, to + L, L);
     for (ptrdiff_t kk = 0; kk < s.k; ++kk) {
       for (ptrdiff_t j = 0; j < L; ++j) {
         const T expected = j < cols ? w[(p * L + j) * s.k + kk] : T(0);
@@ -94,6 +94,84 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
            table.name);
 }
 
+// The lanes kernel: plain weights times few rows, and many rows times the last panel's columns.
+template <typename T>
+void check_lanes(const KernelTable& table, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t vectors,
+                 ptrdiff_t spare, bool at_end) {
+  constexpr ptrdiff_t L = kLine<T>;
+  const Kernels<T>& kern = kernels_of<T>(table);
+  if (!kern.fits_lanes(rows, k) || vectors > kern.max_lane_vectors) return;
+  Random random(static_cast<uint64_t>(rows * 1000003 + k * 1009 + vectors));
+  const ptrdiff_t lda = k + spare, step = vectors == 1 && rows % 2 == 0 ? 1 : L;
+  const std::vector<T> a = random.numbers<T>((rows - 1) * lda + k),
+                       b = random.numbers<T>((k - 1) * step + vectors),
+                       bias = random.numbers<T>(rows + vectors), y(rows * vectors);
+  Guarded<T> ga(a, at_end), gb(b, at_end);
+  for (const bool by_row : {false, true}) {
+    Guarded<T> gy(y, at_end);
+    LaneArgs<T> t{};
+    t.rows = rows;
+    t.k = k;
+    t.vectors = vectors;
+    t.a = ga.data();
+    t.lda = lda;
+    t.b = gb.data();
+    t.b_step = step;
+    t.bias = bias.data();
+    t.bias_row = by_row ? 1 : 0;
+    t.bias_vector = by_row ? 0 : 1;
+    t.y = gy.data();
+    t.y_row = by_row ? 1 : vectors;
+    t.y_vector = by_row ? rows : 1;
+    t.activation = {Activation::kIdentity, T(0), T(0)};
+    kern.lanes(t);
+    for (ptrdiff_t r = 0; r < rows; ++r) {
+      for (ptrdiff_t j = 0; j < vectors; ++j) {
+        const T start = bias[by_row ? r : j];
+        const T expected = reference_sum(start, a.data() + r * lda, 1, b.data() + j, step, k);
+        const T found = gy.data()[r * t.y_row + j * t.y_vector];
+        FL_CHECK(same_bits(found, expected), "%s %s lanes rows=%td k=%td vectors=%td: %a not %a",
+                 table.name, type_name<T>(), rows, k, vectors, double(found), double(expected));
+      }
+    }
+  }
+}
+
+// One row times (k, n) weights in place, beyond the size from which they are read by rows.
+template <typename T>
+void check_row_times_matrix(const KernelTable& table, bool accumulate) {
+  const ptrdiff_t k = 515, L = kLine<T>;
+  for (const ptrdiff_t n : {20 * L, 320 * L}) {
+    Random random(static_cast<uint64_t>(n));
+    const std::vector<T> x = random.numbers<T>(k), w = random.numbers<T>(k * n),
+                         bias = random.numbers<T>(n), before = random.numbers<T>(n);
+    for (const bool at_end : {false, true}) {
+      Guarded<T> gx(x, at_end), gw(w, at_end), gb(bias, at_end), gy(before, at_end);
+      DenseArgs<T> d{};
+      d.m = 1;
+      d.k = k;
+      d.cols = n;
+      d.x = gx.data();
+      d.ldx = k;
+      d.w = gw.data();
+      d.panel_stride = d.bias_stride = L;
+      d.line_stride = n;
+      d.bias = gb.data();
+      d.y = gy.data();
+      d.ldy = n;
+      d.accumulate = accumulate;
+      d.activation = {Activation::kIdentity, T(0), T(0)};
+      kernels_of<T>(table).dense(d);
+      for (ptrdiff_t j = 0; j < n; ++j) {
+        const T start = accumulate ? before[j] : bias[j];
+        const T expected = reference_sum(start, x.data(), 1, w.data() + j, n, k);
+        FL_CHECK(same_bits(gy.data()[j], expected), "%s %s row n=%td column %td", table.name,
+                 type_name<T>(), n, j);
+      }
+    }
+  }
+}
+
 // relu and leaky_relu in registers against the same functions over finished rows.
 template <typename T>
 void check_epilogue(const KernelTable& table, ActivationArgs<T> act) {
@@ -132,6 +210,18 @@ void check_table(const KernelTable& table) {
   for (const Shape& s : kShapes) {
     for (const bool at_end : {false, true}) {
       for (const bool accumulate : {false, true}) check_shape<T>(table, s, at_end, accumulate);
+    }
+  }
+  for (const bool accumulate : {false, true}) check_row_times_matrix<T>(table, accumulate);
+  for (const bool at_end : {false, true}) {
+    for (ptrdiff_t vectors = 1; vectors <= 16; ++vectors) {
+      for (const ptrdiff_t rows : {1, 3, 4, 7, 8, 16, 19, 33, 70}) {
+        for (const ptrdiff_t k : {2, 4, 5, 19, 256, 257, 511, 530}) {
+          check_lanes<T>(table, rows, k, vectors, 0, at_end);
+        }
+      }
+      // 2048 and 4096 bytes apart: copied side by side first.
+      for (const ptrdiff_t k : {511, 512}) check_lanes<T>(table, 37, k, vectors, 512 - k, at_end);
     }
   }
   for (int kind = 0; kind < kActivationCount; ++kind) {

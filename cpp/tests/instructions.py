@@ -1,0 +1,184 @@
+"""Counts the instructions of the tile kernels, so that a slower tile is seen without a clock.
+
+    python instructions.py loops OBJDUMP OBJECT...       inner loops, as compiled
+    python instructions.py calls VALGRIND PROGRAM        whole calls of AVX2 kernels, as executed
+
+loops: the innermost loop of each tile<T, MR, P> spills no vector, and has no more instructions than
+`bound` says. calls: what callgrind counts for a call is at most CALLS says; valgrind knows no
+AVX-512, so the core takes its AVX2 kernels there. Exits 1 where a bound is broken, and 77 where
+valgrind is missing.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+REGISTERS = {"avx2": (16, 32), "avx512": (32, 64)}  # how many, and their bytes
+LINE = 64  # bytes of a panel's line
+SKIPPED = 77  # what ctest takes for a skipped test
+
+# Batch, widths of a network, and the most instructions that a call may take: 5 % above what gcc 12
+# makes of it. The call itself; single rows; narrow layers; the tile, which needs 2.2 for an FMA.
+CALLS = (
+    (1, (3, 8, 8, 3), 2_000),
+    (1, (256, 256, 10), 18_200),
+    (32, (64, 100, 10), 99_000),
+    (84, (256, 256, 256), 3_380_000),
+)
+
+FUNCTION = re.compile(r"[0-9a-f]+ <(.+)>:")
+TILE = re.compile(r"fastlayer::(\w+)::\(anonymous namespace\)::tile<(float|double), (\d+), (\d+)")
+INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)")
+TARGET = re.compile(r"([0-9a-f]+) <")
+FMA = re.compile(r"vfn?m(add|sub)\d+p[sd]$")
+STACK = re.compile(r"\(%r[sb]p")
+VECTOR = re.compile(r"%[xyz]mm\d")
+
+Instruction = tuple[int, str, str]  # address, mnemonic, operands
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The innermost loop of a tile of `rows` rows and `panels` panels."""
+
+    isa: str
+    dtype: str
+    rows: int
+    panels: int
+    body: tuple[Instruction, ...]
+
+    @property
+    def fmas(self) -> int:
+        return sum(bool(FMA.match(mnemonic)) for _, mnemonic, _ in self.body)
+
+    @property
+    def accumulators(self) -> int:
+        """The FMAs that one step of the sum needs; the compiler may unroll several steps."""
+        return self.rows * self.panels * LINE // REGISTERS[self.isa][1]
+
+    @property
+    def bound(self) -> int:
+        """Instructions of one step.
+
+        Each weight vector is loaded once and each x is broadcast once; each panel is prefetched;
+        each row and each panel may need its address computed, as there are fewer general registers
+        than those; two to advance, a counter and a branch are left. A single row has its weights as
+        operands of the FMAs.
+        """
+        if self.rows == 1:
+            return self.accumulators + self.panels + 5
+        loads = self.panels * LINE // REGISTERS[self.isa][1]
+        return self.accumulators + loads + self.rows + self.panels + self.rows + self.panels + 4
+
+    def problems(self) -> list[str]:
+        steps, rest = divmod(self.fmas, self.accumulators)
+        if rest or not steps:
+            return [f"{self.fmas} FMAs, not a multiple of {self.accumulators}: not unrolled?"]
+        found = []
+        spills = [f"{op} {args}" for _, op, args in self.body if _touches_stack(args)]
+        if spills:
+            found.append(f"{len(spills)} vector spills, such as '{spills[0]}'")
+        if len(self.body) > steps * self.bound:
+            found.append(f"{len(self.body)} instructions, bound {steps * self.bound}")
+        return found
+
+    def __str__(self) -> str:
+        share = f"{len(self.body) / self.fmas:.2f} instructions per FMA" if self.fmas else "no FMA"
+        return f"{self.isa} tile<{self.dtype}, {self.rows}, {self.panels}>: {share}"
+
+
+def _touches_stack(operands: str) -> bool:
+    return bool(STACK.search(operands) and VECTOR.search(operands))
+
+
+def loops(disassembly: str) -> Iterator[Loop]:
+    """The innermost loop with FMAs of each tile; of several the one with the most."""
+    tile, body = None, []
+    for line in [*disassembly.splitlines(), "0 <end>:"]:
+        begins = FUNCTION.match(line)
+        if begins:
+            if tile:
+                yield Loop(tile[1], tile[2], int(tile[3]), int(tile[4]), _innermost(body))
+            tile, body = TILE.search(begins[1]), []
+        elif tile and (found := INSTRUCTION.match(line)):
+            body.append((int(found[1], 16), found[2], found[3]))
+
+
+def _innermost(body: list[Instruction]) -> tuple[Instruction, ...]:
+    index = {address: i for i, (address, _, _) in enumerate(body)}
+    spans = []
+    for i, (address, mnemonic, operands) in enumerate(body):
+        target = TARGET.search(operands) if mnemonic.startswith("j") else None
+        begin = int(target[1], 16) if target else None
+        if begin in index and begin <= address:
+            span = (index[begin], i + 1)
+            if any(FMA.match(op) for _, op, _ in body[slice(*span)]):
+                spans.append(span)
+    inner = [a for a in spans if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
+    count = {a: sum(bool(FMA.match(op)) for _, op, _ in body[slice(*a)]) for a in inner}
+    return tuple(body[slice(*max(inner, key=count.__getitem__))]) if inner else ()
+
+
+def check_loops(disassembly: str, isa: str) -> list[str]:
+    """What is wrong with the tiles of one kernel file."""
+    found = list(loops(disassembly))
+    problems = [f"{loop}: {problem}" for loop in found for problem in loop.problems()]
+    for dtype in ("float", "double"):
+        widest = max((t for t in found if t.dtype == dtype), key=lambda t: t.fmas, default=None)
+        # else the search above has missed the tiles, or they leave a quarter of the registers
+        if widest is None or widest.accumulators < 0.75 * REGISTERS[isa][0]:
+            problems.append(f"{isa}, {dtype}: no tile that fills the registers, but {widest}")
+        else:
+            print(f"{isa}, {dtype}: {sum(t.dtype == dtype for t in found)} tiles; {widest}")
+    return problems
+
+
+def check_calls(valgrind: str, program: str) -> list[str]:
+    problems = []
+    for batch, sizes, most in CALLS:
+        few, many = (_executed(valgrind, program, calls, batch, sizes) for calls in (2, 3))
+        count = many - few
+        fmas = batch * sum(k * n for k, n in pairwise(sizes)) / 8
+        name = f"{'-'.join(map(str, sizes))}, batch {batch}"
+        print(f"{name}: {count} instructions, {count / fmas:.2f} for 8 products; bound {most}")
+        if not 0 < count <= most:
+            problems.append(f"{name}: {count} instructions, bound {most}")
+    return problems
+
+
+def _executed(valgrind: str, program: str, calls: int, batch: int, sizes: tuple[int, ...]) -> int:
+    command = [valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null", program]
+    command += map(str, (calls, batch, *sizes))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode or not found:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    return int(found[1])
+
+
+def main(task: str, tool: str, *files: str) -> int:
+    if shutil.which(tool) is None:
+        print(f"skipped: {tool} is missing")
+        return SKIPPED
+    problems = []
+    if task == "calls":
+        problems = check_calls(tool, *files)
+    else:
+        for file in files:
+            command = [tool, "--disassemble", "--demangle", "--no-show-raw-insn", file]
+            text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            isa = next((name for name in REGISTERS if f"fastlayer::{name}::" in text), None)
+            problems += check_loops(text, isa) if isa else []
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""The guard of the tile kernels (cpp/tests/instructions.py, run by ctest) sees what it is there for."""
+
+import importlib.util
+import pathlib
+import sys
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parents[1] / "cpp/tests/instructions.py"
+FMAS = [f"vfmadd231ps %ymm{12 + i % 2},%ymm14,%ymm{i}" for i in range(12)]
+STEP = [
+    "vmovups (%rdx),%ymm12",
+    "vmovups 0x20(%rdx),%ymm13",
+    "prefetcht0 (%rdx,%r10,1)",
+    *(f"vbroadcastss -0x4(%rax,%r{8 + i},1),%ymm14" for i in range(6)),
+    *FMAS,
+    "add %rdi,%rdx",
+    "add $0x4,%rax",
+    "cmp %rcx,%rbx",
+]
+
+
+@pytest.fixture(scope="module")
+def guard():
+    spec = importlib.util.spec_from_file_location("instructions", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["instructions"] = module  # dataclasses look there for their annotations
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["instructions"]
+
+
+def disassembly(step, dtype="float"):
+    """A tile of 6 rows and 1 panel, as objdump prints it: `step` in a loop, stores after it."""
+    name = f"void fastlayer::avx2::(anonymous namespace)::tile<{dtype}, 6, 1>(TileArgs const&)"
+    lines = ["push %rbp", "vmovups %ymm0,0x8(%rsp)", *step, f"jne 102 <{name}+0x2>", "ret"]
+    body = [f"  {0x100 + i:x}:\t{line.replace(' ', '   ', 1)}" for i, line in enumerate(lines)]
+    return "\n".join([f"0000000000000100 <{name}>:", *body, ""])
+
+
+def both(step):
+    return disassembly(step) + "\n" + disassembly(step, "double")
+
+
+def test_a_good_tile_passes(guard, capsys):
+    assert guard.check_loops(both(STEP), "avx2") == []
+    assert "avx2 tile<float, 6, 1>: 2.08 instructions per FMA" in capsys.readouterr().out
+
+
+def test_steps_may_be_unrolled(guard):
+    assert guard.check_loops(both(STEP[:-1] * 2 + STEP[-1:]), "avx2") == []
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ([*STEP, "vmovups %ymm3,0x40(%rsp)"], "1 vector spills"),
+        ([*STEP, "vmovups 0x40(%rsp),%ymm3"], "1 vector spills"),
+        ([*STEP, *["mov %rax,%rcx"] * 12], "37 instructions, bound 32"),
+        ([*STEP, FMAS[0]], "13 FMAs, not a multiple of 12"),
+        (STEP[:9], "0 FMAs"),
+    ],
+    ids=["spill", "reload", "moves", "odd", "no FMA"],
+)
+def test_a_worse_tile_fails(guard, step, message):
+    problems = guard.check_loops(both(step), "avx2")
+    assert any("tile<float" in p and message in p for p in problems)
+    assert any("tile<double" in p and message in p for p in problems)
+
+
+def test_tiles_that_are_not_found_fail(guard):
+    renamed = both(STEP).replace("tile<", "other<")
+    assert len(guard.check_loops(renamed, "avx2")) == 2
+
+
+def test_a_missing_tool_is_a_skip(guard, capsys):
+    assert guard.main("calls", "no-such-valgrind", "program") == guard.SKIPPED
+    assert "no-such-valgrind is missing" in capsys.readouterr().out
