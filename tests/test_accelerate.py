@@ -321,6 +321,7 @@ def test_gives_what_the_original_gives(case):
         assert_alike(fast(x), original(obj)(x))
     assert fast.verification.bound_share <= 1
     assert fast.original is obj
+    assert repr(fast) == f"Accelerated({type(obj).__name__}, samples={form})"
 
 
 def test_integers_and_lists(case):
@@ -485,6 +486,17 @@ def test_a_replaced_layer_function_or_slope_is_noticed():
         change()
         assert_alike(fast(x), net.forward_pass(x))
         assert fast(x).shape != before.shape or not np.allclose(fast(x), before)
+
+
+def test_arrays_of_another_dtype_give_what_numpy_gives():
+    layers = [RowLayer(rng0, 4, 3), RowLayer(rng0, 3, 2)]
+    fast, x = fl.accelerate(layers), inputs(4, ROWS, dtype=np.float32)
+    for layer, dtype in ((layers[0], np.float32), (layers[1], np.float32), (layers[0], int)):
+        layer.W, layer.b = (layer.W * 4).astype(dtype), layer.b.astype(dtype)
+        theirs = original(layers)(x)
+        assert fast(x).dtype == theirs.dtype
+        np.testing.assert_allclose(fast(x), theirs, atol=1000 * 2.0**-23)
+    assert layers[0].W.dtype == int
 
 
 def test_a_change_to_something_unknown_raises():

@@ -9,17 +9,19 @@ import numpy as np
 
 from fastlayer.activations import Activation
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._objects import APPLY, FORWARD, Dense, Found, find, method_of, undisturbed
+from fastlayer.convert._live import Live, check_dtypes
+from fastlayer.convert._objects import APPLY, FORWARD, find, method_of, undisturbed
 from fastlayer.convert._prove import prove
 from fastlayer.convert._recognise import apply, guesses, match, probe, recognise, same
-from fastlayer.convert._watched import Watched
+from fastlayer.convert._stages import Dense, Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fastlayer._arrays import Array
+    from fastlayer.convert._live import Chosen, Step
     from fastlayer.convert._prove import Proof
-    from fastlayer.convert._watched import Chosen, Step
+    from fastlayer.network import Network
 
 WHOLE = (*FORWARD, "predict_proba", "predict")
 
@@ -28,7 +30,7 @@ class Plan(NamedTuple):
     """What `accelerate` found out."""
 
     found: Found
-    watched: Watched
+    live: Live
     form: str  # of two-dimensional input: "rows" or "columns"; or "vector", one sample alone
     vector: bool  # whether a single sample may come as (k,)
     proof: Proof
@@ -84,8 +86,7 @@ def make_plan(obj: Any) -> Plan:
     found = find(obj)
     call, name = original_of(obj)
     place = type(obj).__name__
-    identity = Activation("identity")
-    Watched([(dense, identity) for dense in found.dense], "out_in").check()
+    check_dtypes(found.dense)
     refusal = None
     with undisturbed(found.objects):
         for layout, form in _ways(call, name, place, found.dense):
@@ -93,31 +94,30 @@ def make_plan(obj: Any) -> Plan:
                 if isinstance(steps, ConversionError):
                     refusal = refusal or steps
                     continue
-                watched = Watched(steps, layout)
+                live = Live(steps, layout, form == "columns")
                 try:
-                    proof = _prove(watched, call, form, place)
+                    net = live.network()
+                    proof = _prove(net, call, form, place)
                 except ConversionError as error:
                     refusal = refusal or error
                     continue
-                vector = form == "vector" or _takes_vectors(watched, call, place)
-                return Plan(found, watched, form, vector, proof)
+                vector = form == "vector" or _takes_vectors(net, call, place)
+                return Plan(found, live, form, vector, proof)
     raise refusal or ConversionError(place, "no activations were found that give its results")
 
 
-def _prove(
-    watched: Watched, call: Callable[[Any], Any], form: str, place: str, n: int = 64
-) -> Proof:
+def _prove(net: Network, call: Callable[[Any], Any], form: str, place: str, n: int = 64) -> Proof:
     def reference(x: Array) -> Any:
         if form == "vector":
             return np.stack([call(row) for row in x])
         return call(x) if form == "rows" else np.asarray(call(np.ascontiguousarray(x.T))).T
 
-    return prove(watched.current().network, reference, source=place, rows=n)
+    return prove(net, reference, source=place, rows=n)
 
 
-def _takes_vectors(watched: Watched, call: Callable[[Any], Any], place: str) -> bool:
+def _takes_vectors(net: Network, call: Callable[[Any], Any], place: str) -> bool:
     try:
-        _prove(watched, call, "vector", place, 8)
+        _prove(net, call, "vector", place, 8)
     except ConversionError:
         return False
     return True

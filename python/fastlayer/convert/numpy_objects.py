@@ -32,16 +32,16 @@ class Accelerated:
     """The forward pass of a hand-written network, run by fastlayer; made by `accelerate`.
 
     Calling it, or its method of the original's name, gives what the original gives but for
-    rounding. Weights are compared with the original's at each call: a change in place or of an
-    attribute counts from the next call on.
+    rounding. It holds no weights: each call reads the original's arrays with `linear`, so a change
+    in place or of an attribute counts from the next call on.
 
     Attributes
     ----------
     original : object
         The network as it was written.
     network : Network
-        A copy with the weights as they are now. It compares nothing and is faster for single
-        samples. Rows are samples; call it with ``axis=0`` where columns are.
+        A copy with the weights as they are now, packed for the kernels, and so faster. Rows are
+        samples; call it with ``axis=0`` where columns are.
     verification : Proof
         How far the two were apart on the probe.
     """
@@ -59,7 +59,7 @@ class Accelerated:
     @property
     def network(self) -> Network:
         """A network of its own with the weights as they are now, for rows as samples."""
-        return self._plan.watched.copy()
+        return self._plan.live.network()
 
     @property
     def verification(self) -> Proof:
@@ -95,19 +95,14 @@ class Accelerated:
         plan = self._plan
         if plan.found.moved():
             plan = self._plan = make_plan(self._original)
-        state = plan.watched.current()
-        net = state.network
-        if a.dtype != net.dtype and np.result_type(a.dtype, net.dtype) != net.dtype:
-            net = state.wide
-        k = net.in_features
+        live = plan.live
         if a.ndim == 2:
-            if plan.form == "rows" and a.shape[1] == k:
-                return net(a)
-            if plan.form == "columns" and a.shape[0] == k:
-                # One column is one row, and lies in memory like it.
-                return net(a.T).T if a.shape[1] == 1 else net(a, axis=0)
-        elif a.ndim == 1 and plan.vector and a.shape[0] == k:
-            return net(a)
+            if plan.form == "rows" and a.shape[1] == live.in_features:
+                return live(a)
+            if plan.form == "columns" and a.shape[0] == live.in_features:
+                return live(a.T).T
+        elif a.ndim == 1 and plan.vector and a.shape[0] == live.in_features:
+            return live(a)
         return self._call(x)
 
     def __getattr__(self, name: str) -> Any:
@@ -122,8 +117,7 @@ class Accelerated:
         return accelerate, (self._original,)
 
     def __repr__(self) -> str:
-        plan = self._plan
-        return f"Accelerated({type(self._original).__name__}, {plan.form}, {self.network!r})"
+        return f"Accelerated({type(self._original).__name__}, samples={self._plan.form})"
 
 
 def accelerate(obj: Any) -> Accelerated:
