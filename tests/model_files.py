@@ -44,7 +44,10 @@ def grid(*shape):
 
 
 def first_network():
-    """The network in tests/data/version1.*, which fastlayer 0.1.0 saved; never to be changed."""
+    """The network in tests/data/version1*, which fastlayer 0.1.0 saved; never to be changed.
+
+    Before its release the document held infinite numbers bare, which is not JSON.
+    """
     return fl.Network(
         [
             fl.Flatten(),

@@ -72,11 +72,12 @@ def test_every_activation_keeps_its_parameters(either, chosen):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_files_of_every_version_are_read(suffix):
+@pytest.mark.parametrize("version", ["version1", "version1_bare_infinity"])
+def test_files_of_every_version_are_read(version, suffix):
     if suffix == ".safetensors":
         pytest.importorskip("safetensors")
     net = first_network()
-    back = fl.load(DATA / f"version1{suffix}")
+    back = fl.load(DATA / f"{version}{suffix}")
     assert repr(back) == repr(net)
     x = np.random.default_rng(1).standard_normal((7, 4)).astype(np.float32)
     assert_same_bits(back(x), net(x))
@@ -109,6 +110,26 @@ def test_empty_layers_and_networks_without_weights(either, shape):
     assert fl.load(either)[0].weight.shape == shape
     fl.Network(["relu"]).save(either)
     assert fl.load(either)([-1.0, 2.0]).tolist() == [0, 2]
+
+
+def test_the_document_is_strict_json(either):
+    def refuse(name):
+        raise AssertionError(name)
+
+    parts = [
+        fl.Activation("hardtanh", min_val=-np.inf),
+        fl.Activation("softplus", threshold=np.inf),
+    ]
+    net = fl.Network([fl.LayerNorm(3, eps=np.inf), *parts])
+    net.save(either)
+    if either.suffix == ".npz":
+        with np.load(either) as archive:
+            text = archive["fastlayer"].tobytes()
+    else:
+        text = header_of(either.read_bytes())[0]["__metadata__"]["fastlayer"]
+    document = json.loads(text, parse_constant=refuse)
+    assert document["layers"][1]["parameters"]["min_val"] == "-Infinity"
+    assert repr(fl.load(either)) == repr(net)
 
 
 def test_the_file_is_plain_numpy(path):

@@ -9,7 +9,7 @@ import pytest
 from helpers import FLOATS, assert_within, ref_network
 
 import fastlayer as fl
-from fastlayer.convert._affine import Affine, affine, fold
+from fastlayer.convert._affine import Affine, affine, fold, unfolded
 from fastlayer.convert._prove import Proof, probe, prove
 from fastlayer.convert._rounding import rounding_bound
 
@@ -300,6 +300,60 @@ def test_fold_keeps_a_subtraction_that_would_cancel(dtype):
     # differences are exact, and four terms of size 10 follow
     np.testing.assert_allclose(net(x), y, rtol=0, atol=100 * np.finfo(dtype).eps)
     assert (np.abs(net(x) - y) <= rounding_bound(net, x)).all()
+
+
+CANCELLING = {
+    # the source rounds numbers of size 1 and 100, which nothing in the folded layer tells of
+    "in front": lambda w, m: (w - np.outer(w @ m, m) / (m @ m), None, 1e-3),
+    "behind": lambda w, m: (w * 1e-3, m[: len(w)] * 100, 1.0),
+}
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("where", CANCELLING)
+def test_the_bound_sees_what_cancels_in_a_folded_layer(where, seed, dtype):
+    rng = np.random.default_rng(seed)
+    n, k = [(3, 4), (5, 8), (16, 64), (10, 300)][seed]
+    m = rng.uniform(0.5, 1.5, k)
+    w, b, size = CANCELLING[where](rng.standard_normal((n, k)) / np.sqrt(k), m)
+    layer = fl.Layer.from_arrays(w, b, dtype=dtype)
+    w, b = layer.weight, layer.bias
+
+    def parts(error=0.0):
+        if where == "in front":
+            return [Affine.of(1.0, m + error * (np.arange(k) == 0)), layer]
+        return [layer, Affine.of(1.0, error - b.astype(float))]
+
+    def reference(x):
+        return (x + m.astype(dtype)) @ w.T if where == "in front" else (x @ w.T + b) - b
+
+    plain = fl.Network(unfolded(parts(), dtype, k))
+    inputs = (rng.standard_normal((100, k)) * size).astype(dtype)
+    folded = fl.Network(fold(parts(), dtype, k))
+    assert len(folded) == 1
+    assert len(plain) == 2
+    # alone, the folded layer explains too little: that is why the plain one is there
+    with pytest.raises(fl.ConversionError, match="more than rounding"):
+        prove(folded, reference, source="numpy", inputs=inputs)
+    proof = prove(folded, reference, source="numpy", inputs=inputs, plain=plain)
+    assert 1e-4 < proof.bound_share < 0.5
+    wrong = fl.Network(fold(parts(1e5 * np.finfo(dtype).eps * np.sqrt(k)), dtype, k))
+    with pytest.raises(fl.ConversionError, match="more than rounding"):
+        prove(wrong, reference, source="numpy", inputs=inputs, plain=plain)
+
+
+@pytest.mark.parametrize("finish", [fold, unfolded])
+def test_a_number_behind_parts_that_change_the_width(finish):
+    number, tall = Affine.of(2.0, 1.0), fl.Layer(3, 5, "relu", rng=0)
+    assert finish([tall, number], np.float32, 3)[1].in_features == 5
+    assert finish([tall, "tanh", fl.Residual("relu"), number], np.float32)[3].in_features == 5
+    parts = finish([tall, "relu", fl.Network([fl.Layer(5, 2)]), number], np.float32)
+    assert parts[3].in_features == 2
+    for unknown in (fl.Flatten(), lambda a: a[:, :2], fl.Network([fl.Flatten()])):
+        with pytest.raises(ValueError, match="needs features="):
+            finish([tall, unknown, number], np.float32, 3)
+        assert finish([tall, unknown, fl.LayerNorm(15), number], np.float32)[3].in_features == 15
 
 
 def test_fold_leaves_other_parts_alone():

@@ -16,7 +16,7 @@ from fastlayer._arrays import FLOAT64, float_dtype
 from fastlayer._chain import Flatten, Part
 from fastlayer._files import Damaged, Stored
 from fastlayer._forward import Forward
-from fastlayer._schema import NORMS, VERSION
+from fastlayer._schema import INFINITIES, NORMS, VERSION
 from fastlayer.activations import Activation, resolve_rowwise
 from fastlayer.layer import Layer
 from fastlayer.modules import Residual
@@ -196,7 +196,8 @@ class _Planner:
 
     def _activation(self, spec: dict[str, Any], key: str) -> _Plan:
         name = _field(spec, "name", str, key)
-        parameters = dict(_field(spec, "parameters", dict, key))
+        given = _field(spec, "parameters", dict, key)
+        parameters = {k: INFINITIES.get(v, v) if type(v) is str else v for k, v in given.items()}
         if name != "prelu":
             activation = resolve_rowwise(Activation(name, **parameters))
             return _Plan(activation, lambda: activation)
@@ -247,6 +248,8 @@ def _field(spec: Any, name: str, kind: type[Any], key: str) -> Any:
     if not isinstance(spec, dict) or name not in spec:
         raise Damaged(key, f"the field {name!r} is missing")
     value = spec[name]
+    if kind is float and type(value) is str:
+        value = INFINITIES.get(value, value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     bad = isinstance(value, int) and kind is int and (isinstance(value, bool) or value < 0)

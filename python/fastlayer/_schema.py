@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DOCUMENT = "fastlayer"  # the name of the document in every format
 VERSION = 1
+# JSON has no infinities, but `hardtanh` may be open on one side.
+INFINITIES = {"Infinity": float("inf"), "-Infinity": float("-inf")}
 
 NORMS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
     "LayerNorm": (LayerNorm, ("weight", "bias")),
@@ -62,7 +64,8 @@ def _describe(part: Part, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
         if slopes is not None:
             arrays[f"{key}.slopes"] = slopes
             plain["weight"] = {"shape": list(slopes.shape), "dtype": slopes.dtype.name}
-        return {"type": "Activation", "name": part.name, "parameters": plain}
+        parameters = {name: _number(value) for name, value in plain.items()}
+        return {"type": "Activation", "name": part.name, "parameters": parameters}
     if isinstance(part, Flatten):
         return {"type": "Flatten"}
     if isinstance(part, _Norm):
@@ -72,7 +75,7 @@ def _describe(part: Part, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
         return {
             "type": type(part).__name__,
             "features": part.in_features,
-            "eps": part.eps,
+            "eps": _number(part.eps),
             "arrays": sorted(given),
         }
     if isinstance(part, Network | Residual):
@@ -84,6 +87,10 @@ def _describe(part: Part, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
     )
 
 
+def _number(value: Any) -> Any:
+    return next((name for name, infinity in INFINITIES.items() if value == infinity), value)
+
+
 def encode(document: dict[str, Any]) -> bytes:
     """Return the document as a file holds it."""
-    return json.dumps(document).encode()
+    return json.dumps(document, allow_nan=False).encode()

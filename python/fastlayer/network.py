@@ -50,6 +50,8 @@ class Network(Parts):
     (2, 67)
     """
 
+    _verification: Verification | None = None
+
     def __init__(self, layers: Iterable[Any]) -> None:
         self._hold(as_parts(layers, "Network"))
 
@@ -79,6 +81,15 @@ class Network(Parts):
         if isinstance(index, slice):
             return Network._of(self._parts[index], self._dtype)
         return self._parts[index]
+
+    @property
+    def verification(self) -> Verification | None:
+        """How far it was from its source, where a converter compared the two; else None.
+
+        `from_torch` and `from_keras` set it. It belongs to this object: copies, slices and files
+        have none.
+        """
+        return self._verification
 
     def predict(
         self,
@@ -243,7 +254,7 @@ class Network(Parts):
         Raises
         ------
         ValueError
-            Another suffix than .npz, or an activation that is a Python function.
+            Another suffix than .npz and .safetensors, or an activation that is a Python function.
         """
         from fastlayer.io import save
 

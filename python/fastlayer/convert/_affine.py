@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fastlayer._forward import Forward
 from fastlayer._norms import BatchNorm
 from fastlayer.activations import Activation
 from fastlayer.functional import linear
@@ -73,7 +74,6 @@ def fold(parts: Iterable[Any], dtype: DTypeLike, features: int | None = None) ->
     that finds no layer; a ValueError says so where it is missing.
     """
     result: list[Any] = []
-    width = features
     for part in parts:
         last = result[-1] if result else None
         if isinstance(part, Affine):
@@ -87,10 +87,20 @@ def fold(parts: Iterable[Any], dtype: DTypeLike, features: int | None = None) ->
             result[-1:] = _in_front(last, part)
         else:
             result.append(part)
-    for i, part in enumerate(result):
-        if isinstance(part, Affine):
-            result[i] = affine(part.scale, part.shift, dtype, width)
-        width = getattr(result[i], "out_features", None) or width
+    return unfolded(result, dtype, features)
+
+
+def unfolded(parts: Iterable[Any], dtype: DTypeLike, features: int | None = None) -> list[Any]:
+    """Return `parts` with every `Affine` in them as a part of its own; see `fold`."""
+    result: list[Any] = []
+    width = features
+    for part in parts:
+        made = affine(part.scale, part.shift, dtype, width) if isinstance(part, Affine) else part
+        result.append(made)
+        if not isinstance(made, Forward):
+            width = width if isinstance(made, Activation | str) else None
+        elif made.out_features is not None or not made._keeps_features:
+            width = made.out_features
     return result
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastlayer._chain import Flatten
 from fastlayer.activations import Activation
-from fastlayer.convert._affine import Affine, fold
+from fastlayer.convert._affine import Affine, fold, unfolded
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._prove import prove
 from fastlayer.layer import Layer
@@ -103,32 +103,71 @@ def add(a: Point, b: Point, place: str) -> Point:
     )
 
 
-def network(point: Point, dtype: DType, source: str, features: int | None = None) -> Network:
-    """Return the network of all steps from the input to `point`.
+class Draft(NamedTuple):
+    """A network that is to be made: the steps from the input to `point`."""
 
-    Raises
-    ------
-    ConversionError
-        Steps that do not fit each other.
-    """
-    steps: list[Any] = []
-    at: Point | None = point
-    while at is not None and at.parent is not None:
-        steps.append(at.step)
-        at = at.parent
-    try:
-        parts = _assemble(steps[::-1], dtype, features, source) or [IDENTITY]
-        return Network._of(tuple(parts), dtype)
-    except ConversionError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ConversionError(source, str(error)) from error
+    point: Point
+    dtype: DType
+    source: str  # what it is made from, for messages
+    features: int | None = None  # of the input, where the source tells
+
+    def network(self, folded: bool = True) -> Network:
+        """Make the network; where not `folded`, with every scaling as a part of its own.
+
+        Raises
+        ------
+        ConversionError
+            Steps that do not fit each other.
+        """
+        steps: list[Any] = []
+        at: Point | None = self.point
+        while at is not None and at.parent is not None:
+            steps.append(at.step)
+            at = at.parent
+        finish = fold if folded else unfolded
+        try:
+            parts = _assemble(steps[::-1], self.dtype, self.features, self.source, finish)
+            return Network._of(tuple(parts or [IDENTITY]), self.dtype)
+        except ConversionError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise ConversionError(self.source, str(error)) from error
+
+    def proved(self, reference: Callable[[Array], Array], computes: DType | None = None) -> Network:
+        """Make the network, and see that it does what its source does on rows of all kinds.
+
+        `computes` is the dtype that the source computes in, where that is not its weights'.
+        """
+        made, plain = self.network(), self.network(folded=False)
+        same = made
+        if computes not in (None, self.dtype):
+            same, plain = made.astype(computes), plain.astype(computes)
+        if made.in_features is not None:
+            try:
+                same(np.zeros((1, made.in_features), made.dtype))
+            except ValueError as error:
+                raise ConversionError(
+                    self.source,
+                    "works on the last of several axes before it flattens them, so there are no "
+                    "rows to try it with; convert with verify=False, and compare on your own data "
+                    "with net.verify",
+                ) from error
+        made._verification = prove(same, reference, source=self.source, plain=plain)
+        return made
 
 
 def _assemble(
-    steps: Sequence[Any], dtype: DType, width: int | None, source: str, depth: int = 0
+    steps: Sequence[Any],
+    dtype: DType,
+    width: int | None,
+    source: str,
+    finish: Callable[..., list[Any]],
+    depth: int = 0,
 ) -> list[Any]:
-    """Return the parts for some steps; `width` is the number of features that come in."""
+    """Return the parts for some steps; `width` is the number of features that come in.
+
+    `finish` is `fold` or `unfolded`.
+    """
     if depth > _DEEPEST:
         raise ConversionError(source, f"has residuals more than {_DEEPEST} deep in each other")
     parts: list[Any] = []
@@ -164,13 +203,14 @@ def _assemble(
             continue
         elif isinstance(step, Sum):
             width = _takes(step.steps) if width is None else width
-            step = Residual(_assemble(step.steps, dtype, width, source, depth + 1) or [IDENTITY])
+            inner = _assemble(step.steps, dtype, width, source, finish, depth + 1)
+            step = Residual(inner or [IDENTITY])
         parts.append(step)
         if isinstance(step, Affine):
             width = max(step.scale.size, step.shift.size)
         elif not isinstance(step, Activation):
             width = step.out_features
-    return _fused(fold(parts, dtype), dtype)
+    return _fused(finish(parts, dtype), dtype)
 
 
 def _check_flat(
@@ -227,19 +267,3 @@ def _fused(parts: list[Any], dtype: DType) -> list[Any]:
         elif part != IDENTITY:
             result.append(part)
     return result
-
-
-def proved(net: Network, reference: Callable[[Array], Array], source: str) -> Network:
-    """Return `net` when it does what its source does, on rows of all kinds; see `prove`."""
-    if net.in_features is not None:
-        try:
-            net(np.zeros((1, net.in_features), net.dtype))
-        except ValueError as error:
-            raise ConversionError(
-                source,
-                "works on the last of several axes before it flattens them, so there are no rows "
-                "to try it with; convert with verify=False, and compare on your own data with "
-                "net.verify",
-            ) from error
-    prove(net, reference, source=source)
-    return net

@@ -12,7 +12,7 @@ from fastlayer._arrays import float_dtype
 from fastlayer._files import Damaged
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._graph import Dense, Flat, Point, add, network
+from fastlayer.convert._graph import Dense, Draft, Flat, Point, add
 from fastlayer.convert._keras_calls import inputs, only, with_number
 from fastlayer.convert._keras_given import (
     Given,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastlayer.convert._keras_calls import Key
-    from fastlayer.network import Network
 
     Shape = tuple[int | None, ...] | None
 
@@ -57,8 +56,8 @@ class Model(NamedTuple):
     outputs: Any
 
 
-def from_config(spec: Any, rules: Rules, source: str) -> Network:
-    """Return the network of a model.
+def from_config(spec: Any, rules: Rules, source: str) -> Draft:
+    """Return the draft of a model's network.
 
     Parameters
     ----------
@@ -85,7 +84,7 @@ def from_config(spec: Any, rules: Rules, source: str) -> Network:
     shape = builder.shape
     features = shape[-1] if shape else None
     dtype = float_dtype(next(iter(builder.dtypes), "float32"))
-    return network(end.point, dtype, source, features)
+    return Draft(end.point, dtype, source, features)
 
 
 def _model(spec: Any, names: tuple[str, ...], slots: tuple[str, ...]) -> Model:

@@ -10,7 +10,6 @@ import numpy as np
 
 from fastlayer._files import Damaged
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._graph import proved
 from fastlayer.convert._keras_config import from_config
 from fastlayer.convert._keras_given import Rules
 
@@ -43,6 +42,7 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
     Returns
     -------
     Network
+        Its `verification` tells how far the two were apart.
 
     Raises
     ------
@@ -81,15 +81,15 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
             source, f"has no configuration ({error}); layers of one's own can't be converted"
         ) from error
     try:
-        net = from_config({"class_name": _kind(model), "config": config}, rules, source)
+        draft = from_config({"class_name": _kind(model), "config": config}, rules, source)
     except Damaged as error:
         raise ConversionError(error.key, error.why) from error
-    if verify:
-        # Keras 3 computes products of float64 in float32, but for the TensorFlow backend.
-        kept = getattr(keras.backend, "result_type", lambda *dtypes: dtypes[0])
-        same = net.astype(kept(net.dtype.name, net.dtype.name))
-        proved(same, lambda x: _run(keras, model, x), source)
-    return net
+    if not verify:
+        return draft.network()
+    # Keras 3 computes products of float64 in float32, but for the TensorFlow backend.
+    kept = getattr(keras.backend, "result_type", lambda *dtypes: dtypes[0])
+    computes = np.dtype(kept(draft.dtype.name, draft.dtype.name))
+    return draft.proved(lambda x: _run(keras, model, x), computes)
 
 
 def _keras_of(model: object) -> Any:

@@ -85,7 +85,7 @@ def _read_keras(file: BinaryIO, name: str) -> Network:
     content = memoryview(archive.read(WEIGHTS))
     stored = Hdf5(lambda at, size: content[at : at + size], len(content))
     rules = Rules(_by_slots(stored), version, 40.0, True)
-    return from_config(config, rules, os.path.basename(name))
+    return from_config(config, rules, os.path.basename(name)).network()
 
 
 def _json(archive: Archive, key: str) -> Any:
@@ -152,7 +152,7 @@ def _read_h5(file: BinaryIO, name: str) -> Network:
     config = parse_json(text[0].encode(), "model_config")
     version = _version(next(iter(stored.texts(stored.root, "keras_version") or []), None))
     rules = Rules(_by_names(stored), version, 40.0, False)
-    return from_config(config, rules, os.path.basename(name))
+    return from_config(config, rules, os.path.basename(name)).network()
 
 
 def _by_names(stored: Hdf5) -> Callable[[Where, tuple[str, ...]], list[Array]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastlayer.activations import Activation
 from fastlayer.convert._activations import SKLEARN
-from fastlayer.convert._affine import Affine, fold
+from fastlayer.convert._affine import Affine, fold, unfolded
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._prove import prove
 from fastlayer.convert._standins import Classifier, Regressor
@@ -81,11 +81,12 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
         parts, dtype = reader(final)
     except AttributeError as error:
         raise ConversionError(place, f"it is not fitted ({error}); call fit first") from None
-    flattened = [part for group in affines for part in group]
-    net = Network(fold([*flattened, *parts], dtype, parts[0].in_features))
-    standin = _standin(final, net, bool(steps))
+    steps_and_layers = [*(part for group in affines for part in group), *parts]
+    k = parts[0].in_features
+    standin = _standin(final, Network(fold(steps_and_layers, dtype, k)), bool(steps))
     if verify:
-        _verify(standin, estimator, place)
+        plain = Network(unfolded(steps_and_layers, dtype, k))
+        _verify(standin, plain, estimator, place)
     return standin
 
 
@@ -209,7 +210,7 @@ def _standin(model: Any, net: Network, floats: bool) -> Classifier | Regressor:
     return Classifier(net, floats, classes, model._label_binarizer.y_type_, False)
 
 
-def _verify(standin: Classifier | Regressor, estimator: Any, place: str) -> None:
+def _verify(standin: Classifier | Regressor, plain: Network, estimator: Any, place: str) -> None:
     """Compare the network with the estimator, and then the labels of both."""
 
     def reference(x: Array) -> Array:
@@ -223,7 +224,7 @@ def _verify(standin: Classifier | Regressor, estimator: Any, place: str) -> None
     with warnings.catch_warnings():
         # The probe has no column names; scikit-learn says so where the training data had some.
         warnings.simplefilter("ignore")
-        standin.verification = prove(standin.network, reference, source=place)
+        standin.verification = prove(standin.network, reference, source=place, plain=plain)
         if isinstance(standin, Classifier):
             _verify_labels(standin, estimator, place)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastlayer.convert import _fx
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._graph import network, proved
+from fastlayer.convert._graph import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,7 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
     Returns
     -------
     Network
+        Its `verification` tells how far the two were apart.
 
     Raises
     ------
@@ -84,8 +85,8 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
     _check_hooks(module)
     with _evaluating(module):
         traced, graph = _fx.trace(torch, module, source)
-        net = network(_fx.read(torch, traced, graph, source, dtype), dtype, source)
-        return proved(net, lambda x: _run(torch, module, x), source) if verify else net
+        draft = Draft(_fx.read(torch, traced, graph, source, dtype), dtype, source)
+        return draft.proved(lambda x: _run(torch, module, x)) if verify else draft.network()
 
 
 def _not_a_module(module: object) -> str:
