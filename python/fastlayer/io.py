@@ -53,7 +53,8 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
     path : path
         The suffix chooses the format. Of `Network.save`: .npz, a NumPy archive, and .safetensors,
         for which the safetensors package must be there; docs/model_files.md describes both.
-        Trained elsewhere: .onnx (needs the onnx package), .keras and .h5 (need h5py).
+        Trained elsewhere: .onnx, for which the onnx package must be there, and .keras, .h5 and
+        .hdf5, which need nothing.
     mmap : bool
         Map a .safetensors file instead of reading it: the weights go from the page cache, which
         all processes share, straight into the layers' panels. Those are copies of each process,

@@ -26,16 +26,8 @@ if TYPE_CHECKING:
 EPSILON = 1e-7  # keras.config.epsilon(), what Normalization divides by at least
 # Nothing of them is left in inference.
 NOTHING = {
-    "InputLayer",
-    "Identity",
-    "Dropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-    "GaussianDropout",
-    "GaussianNoise",
-    "AlphaDropout",
-    "ActivityRegularization",
+    *("InputLayer", "Identity", "Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout"),
+    *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "ActivityRegularization"),
 }
 
 
