@@ -6,9 +6,12 @@ import io
 import json
 import struct
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+from helpers import assert_same_bits
 
 import fastlayer as fl
 
@@ -63,6 +66,18 @@ def first_network():
             fl.Layer.from_arrays(grid(3, 5), grid(3), "softmax"),
         ]
     )  # fmt: skip
+
+
+def assert_round_trips(net, x):
+    """The files of a network, in every format of fastlayer's own, give the same bits."""
+    suffixes = [".npz"] + [".safetensors"] * (find_spec("safetensors") is not None)
+    with TemporaryDirectory() as folder:
+        for suffix in suffixes:
+            path = Path(folder, f"net{suffix}")
+            net.save(path)
+            back = fl.load(path)
+            assert repr(back) == repr(net)
+            assert_same_bits(back(x), net(x))
 
 
 # ----------------------------------------------------------------------------- zip and npy

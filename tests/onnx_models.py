@@ -11,6 +11,7 @@ import re
 import numpy as np
 import onnx
 from helpers import reference
+from model_files import assert_round_trips
 from onnx import helper, numpy_helper, parser
 
 from fastlayer.convert._prove import prove
@@ -94,11 +95,13 @@ def check(model, shape=None):
     """Convert and prove equal, within the bound on rounding that `prove` derives."""
     net = from_onnx(model)
     run = judge(model)
+    rng = np.random.default_rng(1)
     if shape is None:
         prove(net, run, source="onnx", rows=24)
+        assert_round_trips(net, rng.standard_normal((9, net.in_features or 5)))
         return net
-    rng = np.random.default_rng(1)
     x = rng.standard_normal((9, int(np.prod(shape)))).astype(net.dtype)
+    assert_round_trips(net, x.reshape(9, *shape))
     ours, theirs = net(x.reshape(9, *shape)).reshape(9, -1), run(x)
     assert ours.dtype == theirs.dtype
     assert ours.shape == theirs.shape

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import assert_same_bits
+from model_files import assert_round_trips
 
 import fastlayer as fl
 from fastlayer.convert._rounding import rounding_bound
@@ -230,9 +231,11 @@ def test_architecture(rng, tmp_path, dtype, name):
     live, *stored = save_and_load(model, tmp_path)
     x = rng.standard_normal((33, *model.input_shape[1:])).astype(dtype)
     assert_agree(live, model, x)
-    live.save(tmp_path / "net.npz")
-    for net in (*stored, fl.load(tmp_path / "net.npz")):
+    assert live.verification.bound_share <= 1
+    for net in stored:
         assert_same_bits(net(x), live(x))
+        assert net.verification is None
+    assert_round_trips(live, x)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -242,6 +245,7 @@ def test_activation(rng, tmp_path, dtype, name):
     assert len(live) == 2
     x = 3 * rng.standard_normal((33, 6)).astype(dtype)
     assert_agree(live, model, x)
+    assert_round_trips(live, x)
     for net in stored:
         # PyTorch's softplus is its argument above 20, and a file does not tell the backend
         same = name != "softplus" or dtype == "float32"

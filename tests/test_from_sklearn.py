@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from model_files import assert_round_trips
 
 import fastlayer as fl
 
@@ -113,6 +114,7 @@ def test_model(name, dtype):
     standin = fl.from_sklearn(model)
     assert standin.verification.bound_share <= 1
     assert standin.network.dtype == dtype
+    assert_round_trips(standin.network, x)
     assert_like(standin, model, x)
     assert_like(standin, model, x[:1])
 
@@ -150,6 +152,7 @@ def test_pipeline(name, dtype):
     if name == "two of them":
         model = make_pipeline(*model[0], model[1])  # the fitted steps in one row
     standin = fl.from_sklearn(model)
+    assert_round_trips(standin.network, x)
     assert_like(standin, model, x)
     assert_like(standin, model, 3 * x)  # outside of the range of the training data
     layers = [type(part).__name__ for part in standin.network]

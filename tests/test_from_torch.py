@@ -10,6 +10,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 from helpers import assert_same_bits
+from model_files import assert_round_trips
 
 import fastlayer as fl
 from fastlayer.convert._rounding import rounding_bound
@@ -45,13 +46,6 @@ def assert_agree(net, module, x):
     assert ours.dtype == theirs.dtype == net.dtype == x.dtype
     assert ours.shape == theirs.shape
     assert (np.abs(ours - theirs) <= rounding_bound(net, x)).all()
-
-
-def assert_round_trip(net, x, folder):
-    """The file of a network gives the same bits."""
-    path = folder / "net.npz"
-    net.save(path)
-    assert_same_bits(fl.load(path)(x), net(x))
 
 
 class Forward(nn.Module):
@@ -249,16 +243,18 @@ def dtype(request):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_architecture(rng, tmp_path, name, dtype):
+def test_architecture(rng, name, dtype):
     module = randomized(ARCHITECTURES[name](), DTYPES[dtype])
     net = fl.from_torch(module)
+    assert net.verification.bound_share <= 1
+    assert fl.from_torch(module, verify=False).verification is None
     x = rng.standard_normal((33, net.in_features)).astype(dtype)
     assert_agree(net, module, x)
-    assert_round_trip(net, x, tmp_path)
+    assert_round_trips(net, x)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activation(rng, tmp_path, name, dtype):
+def test_activation(rng, name, dtype):
     activation = getattr(nn, CLASSES.get(name, name))(**ACTIVATIONS[name])
     module = randomized(
         nn.Sequential(nn.Linear(9, 17), activation, nn.Linear(17, 3)), DTYPES[dtype]
@@ -267,7 +263,7 @@ def test_activation(rng, tmp_path, name, dtype):
     assert len(net) == 2  # the activation is part of its layer
     x = 3 * rng.standard_normal((33, 9)).astype(dtype)
     assert_agree(net, module, x)
-    assert_round_trip(net, x, tmp_path)
+    assert_round_trips(net, x)
 
 
 def test_module_in_training_mode(rng):
