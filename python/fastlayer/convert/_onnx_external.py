@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fastlayer.convert._onnx_wire import Damaged
+from fastlayer._files import Damaged
 
 if TYPE_CHECKING:
     from io import FileIO

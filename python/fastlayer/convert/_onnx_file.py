@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer._files import Damaged
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._onnx_external import External
-from fastlayer.convert._onnx_wire import MODEL, Damaged, Message, Span, Walk
+from fastlayer.convert._onnx_wire import MODEL, Message, Span, Walk
 
 if TYPE_CHECKING:
     from types import ModuleType

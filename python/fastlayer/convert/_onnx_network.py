@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer._files import Damaged
 from fastlayer._norms import LayerNorm, RMSNorm
 from fastlayer.activations import Activation
 from fastlayer.convert._affine import Affine, fold
@@ -26,7 +27,6 @@ from fastlayer.convert._onnx_values import (
     running,
     wide,
 )
-from fastlayer.convert._onnx_wire import Damaged
 from fastlayer.layer import Layer
 from fastlayer.modules import Residual
 from fastlayer.network import Network

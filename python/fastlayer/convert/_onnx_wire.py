@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastlayer._files import Damaged
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,15 +24,6 @@ _MOST_FIELDS = 100_000
 _MOST_BYTES = 8 << 20
 # Packed integers grow eightfold: they are axes and shapes.
 _MOST_INTEGERS = 100_000
-
-
-class Damaged(ValueError):
-    """What is wrong with a file and where; becomes a `ModelFileError` with the file's name."""
-
-    def __init__(self, key: str, why: str) -> None:
-        super().__init__(f"{key}: {why}")
-        self.key = key
-        self.why = why
 
 
 class Span(NamedTuple):

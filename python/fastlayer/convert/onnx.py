@@ -8,12 +8,12 @@ parts of this package; anything else is refused by the name of its node. How a f
 from __future__ import annotations
 
 import os
-import stat
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer._files import Damaged, reading
 from fastlayer.io import ModelFileError
 
 if TYPE_CHECKING:
@@ -75,23 +75,20 @@ def from_onnx(model: str | PathLike[str] | Any) -> Network:
             "the model is too large for one protobuf message; save it with "
             "onnx.save(model, path, save_as_external_data=True), and give the path"
         ) from error
-    return _convert("ONNX model", data, None)
+    try:
+        return _convert(data, None)
+    except Damaged as error:
+        raise ModelFileError("ONNX model", error.key, error.why) from error
 
 
 def load_onnx(path: str | PathLike[str]) -> Network:
     """Read a network from an ONNX file; see `from_onnx`."""
     name = os.fspath(path)
-    flags = os.O_RDONLY
-    for flag in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):  # a pipe must not keep us waiting
-        flags |= getattr(os, flag, 0)
-    with open(os.open(name, flags), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ModelFileError(name, "file", "is not a regular file")
-        data = file.read()
-    return _convert(name, data, os.path.dirname(os.path.abspath(name)))
+    with reading(name) as file:
+        return _convert(file.read(), os.path.dirname(os.path.abspath(name)))
 
 
-def _convert(name: str, data: bytes, folder: str | None) -> Network:
+def _convert(data: bytes, folder: str | None) -> Network:
     try:
         onnx = import_module("onnx")
     except ImportError as error:
@@ -100,14 +97,11 @@ def _convert(name: str, data: bytes, folder: str | None) -> Network:
         ) from error
     from fastlayer.convert._onnx_file import Source
     from fastlayer.convert._onnx_network import to_network
-    from fastlayer.convert._onnx_wire import Damaged
 
     source = Source(onnx, data, folder)
     try:
         model = source.model()
         with np.errstate(all="ignore"):  # weights may be infinite or NaN, and stay so
             return to_network(model, source)
-    except Damaged as error:
-        raise ModelFileError(name, error.key, error.why) from error
     except UnicodeDecodeError as error:
-        raise ModelFileError(name, "model", f"has a name that is not UTF-8: {error}") from error
+        raise Damaged("model", f"has a name that is not UTF-8: {error}") from error
