@@ -528,6 +528,38 @@ def test_other_inputs_go_to_the_original():
     np.testing.assert_array_equal(fast(complex_x), layer.forward(complex_x))
 
 
+class Optional(RowLayer):
+    def forward(self, X, scale=1.0):
+        return super().forward(X) * scale
+
+
+def test_further_arguments_go_to_the_original():
+    layer, x = Optional(rng0, 4, 3), inputs(4, ROWS)
+    fast = fl.accelerate(layer)
+    for given in (((2.0,), {}), ((), {"scale": 2.0})):
+        np.testing.assert_array_equal(fast(x, *given[0], **given[1]), layer.forward(x, 2.0))
+        np.testing.assert_array_equal(fast.forward(x, *given[0], **given[1]), layer.forward(x, 2.0))
+    with pytest.raises(TypeError, match="momentum"):
+        fast(x, momentum=1)
+
+
+def test_arrays_that_are_no_longer_real_go_to_the_original():
+    layer, x = RowLayer(rng0, 4, 3, None), inputs(4, ROWS)
+    fast = fl.accelerate(layer)
+    layer.W = layer.W * 1j
+    np.testing.assert_array_equal(fast(x), layer.forward(x))
+    layer.W, layer.b = layer.W.real, np.ones((2, 1, 3))
+    np.testing.assert_array_equal(fast(x), layer.forward(x))
+    del layer.W
+    with pytest.raises(AttributeError, match="W"):
+        fast(x)
+
+
+def test_accelerating_twice_is_accelerating_once():
+    fast = fl.accelerate(RowLayer(rng0, 4, 3))
+    assert fl.accelerate(fast) is fast
+
+
 def test_vectors_in_a_network_for_columns_broadcast_as_in_numpy():
     layer = ColumnLayer(4, 3)
     fast, x = fl.accelerate(layer), np.ones(4)
@@ -608,6 +640,12 @@ class Mixed(Numbered):
         self.b2 = self.b2.astype(np.float32)
 
 
+def inside_itself():
+    layers = [RowLayer(rng0, 4, 4)]
+    layers.append(layers)
+    return layers
+
+
 def integers():
     layer = RowLayer(rng0, 4, 3)
     layer.W = np.ones((3, 4), int)
@@ -629,6 +667,7 @@ REFUSALS = {
     "function": (lambda: relu, ["relu", "hides its arrays", "fl.linear"]),
     "class": (lambda: RowLayer, ["RowLayer(...)"]),
     "network": (lambda: fl.Network([fl.Layer(4, 2)]), ["fastlayer's own"]),
+    "circle": (inside_itself, ["list", "inside each other"]),
     "nothing": (list, ["no dense layer"]),
     "number": (lambda: 3.0, ["float"]),
     "array": (lambda: np.eye(3), ["ndarray"]),

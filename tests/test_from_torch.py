@@ -266,6 +266,18 @@ def test_activation(rng, name, dtype):
     assert_round_trips(net, x)
 
 
+# Not elementwise or along the features alone, or no activation of fastlayer's computes them.
+WITHOUT_COUNTERPART = {
+    "GLU", "Hardshrink", "MultiheadAttention", "Softmax2d", "Softshrink", "Tanhshrink",
+}  # fmt: skip
+
+
+def test_every_activation_of_torch_is_tried():
+    there = set(nn.modules.activation.__all__)
+    tried = {CLASSES.get(name, name) for name in ACTIVATIONS} | {"PReLU", "Softmin"}
+    assert there - tried == WITHOUT_COUNTERPART & there
+
+
 def test_module_in_training_mode(rng):
     module = randomized(
         nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))

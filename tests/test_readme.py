@@ -55,9 +55,8 @@ def test_converting(heading, tmp_path, monkeypatch) -> None:
     text = sections()[heading]
     code = "".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     needed = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
-    needed |= {
-        n for suffix, n in ((".keras", "h5py"), (".safetensors", "safetensors")) if suffix in code
-    }
+    if ".safetensors" in code:
+        needed.add("safetensors")
     if "keras" in needed and "KERAS_BACKEND" not in os.environ:
         monkeypatch.setenv("KERAS_BACKEND", "torch")
     for module in sorted(needed):

@@ -49,7 +49,10 @@ def find(obj: Any) -> Found:
         A part that is not understood, or nothing with weights.
     """
     found = Found()
-    _visit(obj, type(obj).__name__, found)
+    try:
+        _visit(obj, type(obj).__name__, found)
+    except RecursionError:
+        raise ConversionError(type(obj).__name__, "its layers are inside each other") from None
     if not found.dense:
         raise ConversionError(
             type(obj).__name__,

@@ -35,6 +35,19 @@ class Plan(NamedTuple):
     vector: bool  # whether a single sample may come as (k,)
     proof: Proof
 
+    def run(self, x: Array) -> Array | None:
+        """Run the forward pass of a plain array, None where its shape is not among the proven."""
+        live = self.live
+        if x.ndim == 2:
+            if self.form == "rows" and x.shape[1] == live.in_features:
+                return live(x)
+            if self.form == "columns" and x.shape[0] == live.in_features:
+                columns: Array = live(x.T).T
+                return columns
+        elif x.ndim == 1 and self.vector and x.shape[0] == live.in_features:
+            return live(x)
+        return None
+
 
 class Oriented:
     """A function of the user's, given arrays the way round that it expects."""
@@ -53,7 +66,7 @@ class Oriented:
         return self.function(a)
 
 
-def original_of(obj: Any) -> tuple[Callable[[Any], Any], str]:
+def original_of(obj: Any) -> tuple[Callable[..., Any], str]:
     """Return the forward pass of an object as it is, and its name."""
     if isinstance(obj, list | tuple):
         return lambda x: _through(obj, x), "calling one layer after the other"
@@ -62,7 +75,7 @@ def original_of(obj: Any) -> tuple[Callable[[Any], Any], str]:
         raise ConversionError(
             type(obj).__name__, f"it has no method {', '.join(FORWARD[:4])}, and can't be called"
         )
-    return lambda x: getattr(obj, name)(x), name
+    return lambda *args, **kwargs: getattr(obj, name)(*args, **kwargs), name
 
 
 def _through(items: Any, x: Any) -> Any:

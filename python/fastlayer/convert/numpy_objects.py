@@ -66,7 +66,7 @@ class Accelerated:
         """How far the two were apart on the probe."""
         return self._plan.proof
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the forward pass.
 
         Parameters
@@ -74,6 +74,8 @@ class Accelerated:
         x : array_like
             As the original takes it: rows, columns or a vector. What accelerate has not proven,
             such as arrays of three dimensions, goes to the original.
+        *args, **kwargs
+            Further arguments of the original, which then runs itself.
 
         Returns
         -------
@@ -85,25 +87,19 @@ class Accelerated:
         ConversionError
             The original was changed, beyond its weights, to something that is not understood.
         """
-        a = x
-        if type(x) is not np.ndarray:
-            if not isinstance(x, list | tuple):
-                return self._call(x)
-            a = np.asarray(x)
-        if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
+        if args or kwargs:
+            return self._call(x, *args, **kwargs)
+        a = np.asarray(x) if isinstance(x, list | tuple) else x
+        if type(a) is not np.ndarray or a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
             return self._call(x)
         plan = self._plan
         if plan.found.moved():
             plan = self._plan = make_plan(self._original)
-        live = plan.live
-        if a.ndim == 2:
-            if plan.form == "rows" and a.shape[1] == live.in_features:
-                return live(a)
-            if plan.form == "columns" and a.shape[0] == live.in_features:
-                return live(a.T).T
-        elif a.ndim == 1 and plan.vector and a.shape[0] == live.in_features:
-            return live(a)
-        return self._call(x)
+        try:
+            y = plan.run(a)
+        except (LookupError, TypeError, ValueError):
+            y = None  # arrays of another kind than they were: the original knows, or says why not
+        return self._call(x) if y is None else y
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name == self._method:
@@ -180,6 +176,8 @@ def accelerate(obj: Any) -> Accelerated:
         converter = next((_FRAMEWORKS[r] for r in roots if r in _FRAMEWORKS), None)
     if converter is not None:
         raise ConversionError(kind.__name__, f"for this there is {converter}")
+    if isinstance(obj, Accelerated):
+        return obj
     if isinstance(obj, Forward):
         raise ConversionError(kind.__name__, "it is fastlayer's own, and as fast as it gets")
     if isinstance(obj, type):
