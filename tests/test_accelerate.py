@@ -434,7 +434,7 @@ def test_float32(name):
     ],
 )  # fmt: skip
 def test_activations_are_recognised_by_what_they_return(function, expected):
-    from fastlayer.convert._recognise import recognise
+    from fastlayer.convert._numpy.recognise import recognise
 
     assert recognise(function, "rows") == expected
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from fastlayer._files import Damaged
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._keras_config import from_config
-from fastlayer.convert._keras_given import Rules
+from fastlayer.convert._keras.config import from_config
+from fastlayer.convert._keras.given import Rules
 
 if TYPE_CHECKING:
     from fastlayer._arrays import Array
-    from fastlayer.convert._keras_given import Where
+    from fastlayer.convert._keras.given import Where
     from fastlayer.network import Network
 
 

@@ -1,7 +1,7 @@
 """Networks from the files of Keras: .keras and .h5, read as JSON and arrays.
 
 Keras is not needed and nothing in a file is instantiated or executed: layers outside the tables of
-`_keras_layers`, Lambda among them, are refused.
+`_keras.layers`, Lambda among them, are refused.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from fastlayer._files import LARGEST_JSON, Damaged, parse_json, read_bytes, reading, size_of
 from fastlayer._zip import Archive
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._hdf5 import MAGIC, Hdf5
-from fastlayer.convert._keras_config import from_config
-from fastlayer.convert._keras_given import Rules
+from fastlayer.convert._keras.config import from_config
+from fastlayer.convert._keras.given import Rules
+from fastlayer.convert._keras.hdf5 import MAGIC, Hdf5
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from fastlayer._arrays import Array
-    from fastlayer.convert._keras_given import Where
+    from fastlayer.convert._keras.given import Where
     from fastlayer.network import Network
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"

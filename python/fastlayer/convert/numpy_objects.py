@@ -1,7 +1,7 @@
 """Networks written by hand in NumPy: `accelerate`.
 
-What an object computes is guessed from the names and shapes of its arrays (`_objects`) and from
-what its functions return (`_recognise`), and then proven (`_plans`): a guess counts when object
+What an object computes is guessed from the names and shapes of its arrays (`_numpy.objects`) and from
+what its functions return (`_numpy.recognise`), and then proven (`_numpy.plans`): a guess counts when object
 and network agree on the probe but for rounding.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from fastlayer._forward import Forward
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._plans import make_plan, original_of
+from fastlayer.convert._numpy.plans import make_plan, original_of
 
 if TYPE_CHECKING:
     from fastlayer.convert._prove import Proof

@@ -2,7 +2,7 @@
 
 A graph that is a row of dense layers, norms and activations, with residual sums, is rebuilt from the
 parts of this package; anything else is refused by the name of its node. How a file is read is in
-`_onnx_wire` and `_onnx_file`; how a graph is followed is in `_onnx_network`.
+`_onnx.wire` and `_onnx.file`; how a graph is followed is in `_onnx.network`.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def _convert(data: bytes, folder: str | None) -> Network:
         raise ImportError(
             "reading ONNX models needs the onnx package: pip install 'fastlayer[onnx]'"
         ) from error
-    from fastlayer.convert._onnx_file import Source
-    from fastlayer.convert._onnx_network import to_network
+    from fastlayer.convert._onnx.file import Source
+    from fastlayer.convert._onnx.network import to_network
 
     source = Source(onnx, data, folder)
     try:

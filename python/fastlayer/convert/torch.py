@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert import _fx
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Draft
+from fastlayer.convert._torch import fx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,8 +84,8 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
     dtype = _dtype(torch, module)
     _check_hooks(module)
     with _evaluating(module):
-        traced, graph = _fx.trace(torch, module, source)
-        draft = Draft(_fx.read(torch, traced, graph, source, dtype), dtype, source)
+        traced, graph = fx.trace(torch, module, source)
+        draft = Draft(fx.read(torch, traced, graph, source, dtype), dtype, source)
         return draft.proved(lambda x: _run(torch, module, x)) if verify else draft.network()
 
 

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlayer.convert import _onnx_terms as terms
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._onnx_constants import UNKNOWN, aligned, axes_of
-from fastlayer.convert._onnx_functions import FUNCTIONS
-from fastlayer.convert._onnx_graph import common_shape
-from fastlayer.convert._onnx_values import Value, describe, wide
+from fastlayer.convert._onnx import terms
+from fastlayer.convert._onnx.constants import UNKNOWN, aligned, axes_of
+from fastlayer.convert._onnx.functions import FUNCTIONS
+from fastlayer.convert._onnx.graph import common_shape
+from fastlayer.convert._onnx.values import Value, describe, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer.convert._onnx_file import Node
-    from fastlayer.convert._onnx_graph import Given, Graph
-    from fastlayer.convert._onnx_terms import Poly
-    from fastlayer.convert._onnx_values import Data
+    from fastlayer.convert._onnx.file import Node
+    from fastlayer.convert._onnx.graph import Given, Graph
+    from fastlayer.convert._onnx.terms import Poly
+    from fastlayer.convert._onnx.values import Data
 
     Operation = Callable[[Graph, Node, list[Given]], Value]
 

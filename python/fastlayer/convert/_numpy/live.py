@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fastlayer._arrays import Array, DType
     from fastlayer.activations import Activation
-    from fastlayer.convert._stages import Dense
+    from fastlayer.convert._numpy.stages import Dense
 
     Chosen = Activation | Callable[..., Any]
     Step = tuple[Dense | None, Chosen]

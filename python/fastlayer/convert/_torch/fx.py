@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fastlayer.convert import _torch_functions as functions
-from fastlayer.convert import _torch_layers as layers
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Point
+from fastlayer.convert._torch import functions, layers
 
 if TYPE_CHECKING:
     from fastlayer._arrays import DType

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from fastlayer._chain import Flatten
 from fastlayer.activations import Activation
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._onnx_constants import BATCH, UNKNOWN
-from fastlayer.convert._onnx_terms import X
+from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
+from fastlayer.convert._onnx.terms import X
 
 if TYPE_CHECKING:
     from fastlayer._arrays import Array
-    from fastlayer.convert._onnx_file import Node
-    from fastlayer.convert._onnx_terms import Poly
+    from fastlayer.convert._onnx.file import Node
+    from fastlayer.convert._onnx.terms import Poly
 
 
 class Dense(NamedTuple):

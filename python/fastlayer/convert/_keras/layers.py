@@ -15,13 +15,13 @@ from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Dense, Flat, OneRow
-from fastlayer.convert._keras_given import arrays, is_custom, policy, snake_case
+from fastlayer.convert._keras.given import arrays, is_custom, policy, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer._arrays import Array
-    from fastlayer.convert._keras_given import Given, Rules
+    from fastlayer.convert._keras.given import Given, Rules
 
 EPSILON = 1e-7  # keras.config.epsilon(), what Normalization divides by at least
 # Nothing of them is left in inference.

@@ -1,7 +1,7 @@
 """A model's configuration, as Keras writes it for Sequential and functional models, as a graph.
 
 The configuration is plain data: from a live model, or from the JSON in a file, where it is not to be
-trusted. No name in it chooses what code runs beyond the tables of `_keras_layers`.
+trusted. No name in it chooses what code runs beyond the tables of `layers`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from fastlayer._files import Damaged
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Dense, Draft, Flat, Point, add
-from fastlayer.convert._keras_calls import inputs, only, with_number
-from fastlayer.convert._keras_given import (
+from fastlayer.convert._keras.calls import inputs, only, with_number
+from fastlayer.convert._keras.given import (
     Given,
     Rules,
     Where,
@@ -23,12 +23,12 @@ from fastlayer.convert._keras_given import (
     policy,
     snake_case,
 )
-from fastlayer.convert._keras_layers import steps
+from fastlayer.convert._keras.layers import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastlayer.convert._keras_calls import Key
+    from fastlayer.convert._keras.calls import Key
 
     Shape = tuple[int | None, ...] | None
 

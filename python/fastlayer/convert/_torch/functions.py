@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.activations import Activation
-from fastlayer.convert import _torch_layers as layers
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Dense, Flat, Point, add
+from fastlayer.convert._torch import layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._hdf5_messages import Message, damaged, dtype_of, shape_of
+from fastlayer.convert._keras.hdf5_messages import Message, damaged, dtype_of, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

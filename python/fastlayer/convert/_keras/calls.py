@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from fastlayer._files import Damaged
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._keras_given import as_dict
+from fastlayer.convert._keras.given import as_dict
 
 if TYPE_CHECKING:
-    from fastlayer.convert._keras_given import Given
+    from fastlayer.convert._keras.given import Given
 
     Key = tuple[str, int]  # a layer's name, and the number of a call of it
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._onnx_file import DTYPES, Tensor
+from fastlayer.convert._onnx.file import DTYPES, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer._arrays import Array
-    from fastlayer.convert._onnx_file import Node
+    from fastlayer.convert._onnx.file import Node
 
 # Dimensions that aren't numbers yet; no arithmetic is done on them. They fit 32 bits, in which
 # some exporters compute shapes.

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlayer.activations import Activation
-from fastlayer.convert._onnx_constants import BATCH, UNKNOWN
-from fastlayer.convert._onnx_elementwise import add
-from fastlayer.convert._onnx_values import Dense, Normalize, Value, describe, size, with_features
+from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
+from fastlayer.convert._onnx.elementwise import add
+from fastlayer.convert._onnx.values import Dense, Normalize, Value, describe, size, with_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer._arrays import Array
-    from fastlayer.convert._onnx_file import Node
-    from fastlayer.convert._onnx_graph import Given, Graph
+    from fastlayer.convert._onnx.file import Node
+    from fastlayer.convert._onnx.graph import Given, Graph
 
 
 def _dense(graph: Graph, node: Node, value: Value, weight: Array) -> Value:

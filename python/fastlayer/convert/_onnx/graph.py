@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from fastlayer.convert import _onnx_terms as terms
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._onnx_constants import BATCH, UNKNOWN, Room
-from fastlayer.convert._onnx_file import DTYPES
-from fastlayer.convert._onnx_values import (
+from fastlayer.convert._onnx import terms
+from fastlayer.convert._onnx.constants import BATCH, UNKNOWN, Room
+from fastlayer.convert._onnx.file import DTYPES
+from fastlayer.convert._onnx.values import (
     Branch,
     Data,
     Normalize,
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer._arrays import Array, DType
-    from fastlayer.convert._onnx_file import Model, Node
-    from fastlayer.convert._onnx_file import Value as Declared
-    from fastlayer.convert._onnx_terms import Poly
+    from fastlayer.convert._onnx.file import Model, Node
+    from fastlayer.convert._onnx.file import Value as Declared
+    from fastlayer.convert._onnx.terms import Poly
 
 Given: TypeAlias = "Value | Array | None"
 

@@ -11,13 +11,13 @@ from fastlayer._norms import LayerNorm, RMSNorm
 from fastlayer.activations import Activation
 from fastlayer.convert._affine import Affine, fold
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._onnx_constants import constant
-from fastlayer.convert._onnx_constants import fold as fold_constants
-from fastlayer.convert._onnx_dense import DENSE
-from fastlayer.convert._onnx_elementwise import ELEMENTWISE
-from fastlayer.convert._onnx_graph import Graph
-from fastlayer.convert._onnx_shapes import SHAPES, shape_of
-from fastlayer.convert._onnx_values import (
+from fastlayer.convert._onnx.constants import constant
+from fastlayer.convert._onnx.constants import fold as fold_constants
+from fastlayer.convert._onnx.dense import DENSE
+from fastlayer.convert._onnx.elementwise import ELEMENTWISE
+from fastlayer.convert._onnx.graph import Graph
+from fastlayer.convert._onnx.shapes import SHAPES, shape_of
+from fastlayer.convert._onnx.values import (
     Branch,
     Dense,
     Normalize,
@@ -33,9 +33,9 @@ from fastlayer.network import Network
 
 if TYPE_CHECKING:
     from fastlayer._arrays import DType
-    from fastlayer.convert._onnx_file import Model, Node, Source
-    from fastlayer.convert._onnx_graph import Given
-    from fastlayer.convert._onnx_values import Data
+    from fastlayer.convert._onnx.file import Model, Node, Source
+    from fastlayer.convert._onnx.graph import Given
+    from fastlayer.convert._onnx.values import Data
 
 _OPERATIONS = {**ELEMENTWISE, **DENSE, **SHAPES}
 _DENSE_ONLY = "fastlayer runs dense networks: rows through Gemm, MatMul, norms and activations"

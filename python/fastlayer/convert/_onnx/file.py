@@ -1,6 +1,6 @@
 """ONNX models as plain data: nodes, tensors, the input and the output.
 
-The `onnx` package parses the pieces that the walk in `_onnx_wire` hands it; the numbers of a
+The `onnx` package parses the pieces that the walk in `wire` hands it; the numbers of a
 tensor stay where they are until `Tensor.array` looks at them.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from fastlayer._files import Damaged
 from fastlayer.convert._errors import ConversionError
-from fastlayer.convert._onnx_external import External
-from fastlayer.convert._onnx_wire import MODEL, Message, Span, Walk
+from fastlayer.convert._onnx.external import External
+from fastlayer.convert._onnx.wire import MODEL, Message, Span, Walk
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlayer.convert._onnx_constants import (
+from fastlayer.convert._onnx.constants import (
     BATCH,
     UNKNOWN,
     axes_of,
@@ -15,15 +15,15 @@ from fastlayer.convert._onnx_constants import (
     squeezed,
     unsqueezed,
 )
-from fastlayer.convert._onnx_file import DTYPES
-from fastlayer.convert._onnx_values import Value, describe, size, wide
+from fastlayer.convert._onnx.file import DTYPES
+from fastlayer.convert._onnx.values import Value, describe, size, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer._arrays import Array
-    from fastlayer.convert._onnx_file import Node
-    from fastlayer.convert._onnx_graph import Given, Graph
+    from fastlayer.convert._onnx.file import Node
+    from fastlayer.convert._onnx.graph import Given, Graph
 
 
 def relabelled(graph: Graph, node: Node, value: Value, shape: tuple[int, ...]) -> Value:

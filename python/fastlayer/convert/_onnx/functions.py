@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlayer.activations import Activation
-from fastlayer.convert import _onnx_terms as terms
 from fastlayer.convert._activations import ONNX
-from fastlayer.convert._onnx_values import Value, describe, running
+from fastlayer.convert._onnx import terms
+from fastlayer.convert._onnx.values import Value, describe, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer.convert._onnx_file import Node
-    from fastlayer.convert._onnx_graph import Given, Graph
-    from fastlayer.convert._onnx_terms import Poly
+    from fastlayer.convert._onnx.file import Node
+    from fastlayer.convert._onnx.graph import Given, Graph
+    from fastlayer.convert._onnx.terms import Poly
 
     Operation = Callable[[Graph, Node, list[Given]], Value]
 
-# Functions that activations are made of, by the name that `_onnx_terms` has for them.
+# Functions that activations are made of, by the name that `terms` has for them.
 _ATOMS = {
     "Abs": "abs",
     "Erf": "erf",

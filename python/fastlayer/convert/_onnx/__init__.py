@@ -1,0 +1,7 @@
+"""How ONNX files are read.
+
+`wire` cuts a file into its pieces, `file` makes plain data of them. `network` then runs through the
+nodes: each operation, in `dense`, `elementwise`, `functions` and `shapes`, makes a `values.Value` of its
+inputs, and the steps back from the output are the network. `terms` knows activations that an exporter
+took apart; `constants` computes what does not depend on the input.
+"""

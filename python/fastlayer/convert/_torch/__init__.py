@@ -1,0 +1,1 @@
+"""How `from_torch` reads a module: `fx` follows its forward; `layers` and `functions` know torch's."""
