@@ -112,6 +112,7 @@ def test_model(name, dtype):
     make, kind = MODELS[name]
     model, x = fit(make(), kind, dtype)
     standin = fl.from_sklearn(model)
+    assert standin.verification is standin.network.verification
     assert standin.verification.bound_share <= 1
     assert standin.network.dtype == dtype
     assert_round_trips(standin.network, x)

@@ -303,6 +303,14 @@ def test_weights_are_copied(rng):
     assert_same_bits(net(x), before)
 
 
+def test_the_proof_belongs_to_the_converted_network():
+    net = fl.from_torch(randomized(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))))
+    assert "share of the rounding bound" in str(net.verification)
+    assert net.verification.samples >= 64
+    others = net.copy(), copy.copy(net), pickle.loads(pickle.dumps(net)), net[:], net.astype("f8")
+    assert [other.verification for other in others] == [None] * len(others)
+
+
 def test_parametrized_weight(rng):
     module = nn.Sequential(nn.Linear(6, 3), nn.ReLU())
     nn.utils.parametrizations.weight_norm(module[0])

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fastlayer._arrays import Array, DType
     from fastlayer._compile import Op
+    from fastlayer.convert._prove import Proof
     from fastlayer.report import Profile, Summary, Verification
 
 
@@ -50,7 +51,7 @@ class Network(Parts):
     (2, 67)
     """
 
-    _verification: Verification | None = None
+    _verification: Proof | None = None
 
     def __init__(self, layers: Iterable[Any]) -> None:
         self._hold(as_parts(layers, "Network"))
@@ -83,11 +84,10 @@ class Network(Parts):
         return self._parts[index]
 
     @property
-    def verification(self) -> Verification | None:
-        """How far it was from its source, where a converter compared the two; else None.
+    def verification(self) -> Proof | None:
+        """How far it was from its source when it was converted, None where nothing was compared.
 
-        `from_torch` and `from_keras` set it. It belongs to this object: copies, slices and files
-        have none.
+        It belongs to this object: copies, slices, pickles and files have none.
         """
         return self._verification
 

@@ -32,10 +32,14 @@ class Regressor:
 
     def __init__(self, network: Network, flat: bool, floats: bool) -> None:
         self.network = network
-        self.verification: Proof | None = None
         self._wide: Network | None = None
         self._flat = flat  # one output, and no axis for it
         self._floats = floats  # a scaler makes integers float64
+
+    @property
+    def verification(self) -> Proof | None:
+        """How far `network` was from the estimator on the probe, where it was verified."""
+        return self.network.verification
 
     @property
     def n_features_in_(self) -> int:

@@ -1,8 +1,8 @@
 """Networks written by hand in NumPy: `accelerate`.
 
-What an object computes is guessed from the names and shapes of its arrays (`_numpy.objects`) and from
-what its functions return (`_numpy.recognise`), and then proven (`_numpy.plans`): a guess counts when object
-and network agree on the probe but for rounding.
+What an object computes is guessed from the names and shapes of its arrays (`_numpy.objects`) and
+from what its functions return (`_numpy.recognise`), and then proven (`_numpy.plans`): a guess
+counts when object and network agree on the probe but for rounding.
 """
 
 from __future__ import annotations

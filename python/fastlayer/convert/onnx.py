@@ -1,8 +1,8 @@
 """ONNX models as networks: `from_onnx` and `load_onnx`.
 
-A graph that is a row of dense layers, norms and activations, with residual sums, is rebuilt from the
-parts of this package; anything else is refused by the name of its node. How a file is read is in
-`_onnx.wire` and `_onnx.file`; how a graph is followed is in `_onnx.network`.
+A graph that is a row of dense layers, norms and activations, with residual sums, is rebuilt from
+the parts of this package; anything else is refused by the name of its node. How a file is read is
+in `_onnx.wire` and `_onnx.file`; how a graph is followed is in `_onnx.network`.
 """
 
 from __future__ import annotations

@@ -224,7 +224,8 @@ def _verify(standin: Classifier | Regressor, plain: Network, estimator: Any, pla
     with warnings.catch_warnings():
         # The probe has no column names; scikit-learn says so where the training data had some.
         warnings.simplefilter("ignore")
-        standin.verification = prove(standin.network, reference, source=place, plain=plain)
+        net = standin.network
+        net._verification = prove(net, reference, source=place, plain=plain)
         if isinstance(standin, Classifier):
             _verify_labels(standin, estimator, place)
 

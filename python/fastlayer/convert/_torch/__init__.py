@@ -1,1 +1,4 @@
-"""How `from_torch` reads a module: `fx` follows its forward; `layers` and `functions` know torch's."""
+"""How modules of PyTorch are read.
+
+`fx` follows a forward; `layers` and `functions` say what the modules and functions in it are.
+"""
