@@ -488,6 +488,69 @@ def test_a_replaced_layer_function_or_slope_is_noticed():
         assert fast(x).shape != before.shape or not np.allclose(fast(x), before)
 
 
+class Switched(RowLayer):
+    """What it does depends on settings that are no arrays."""
+
+    training = False
+
+    def __init__(self, rng, k, n):
+        super().__init__(rng, k, n, None)
+        self.b, self.activation, self.kind, self.slope = None, None, "relu", 0.1
+        self.training = False
+
+    def forward(self, X):
+        Z = X @ self.W.T
+        Z = Z if self.b is None else Z + self.b
+        if self.activation == "leaky":
+            return np.maximum(Z, self.slope * Z)
+        Z = Z if self.activation is None else self.activation(Z)
+        return Z * 0.5 if self.training else Z
+
+
+class Rows3(RowLayer):
+    """Lists of arrays with a list of activations."""
+
+    def __init__(self, rng):
+        self.weights = [rng.standard_normal((4, 4)) for _ in range(2)]
+        self.biases = [rng.standard_normal(4) for _ in range(2)]
+        self.activations = [relu, np.tanh]
+
+    def forward(self, X):
+        for w, b, f in zip(self.weights, self.biases, self.activations, strict=True):
+            X = f(X @ w.T + b)
+        return X
+
+
+def test_a_setting_that_changes_is_noticed():
+    layer, x = Switched(rng0, 4, 3), inputs(4, ROWS)
+    net = RowNetwork([layer])
+    fast = fl.accelerate(net)
+    for name, value in [
+        ("b", np.ones(3)),
+        ("activation", np.tanh),
+        ("activation", "leaky"),
+        ("slope", 0.7),
+        ("activation", None),
+        ("b", None),
+    ]:
+        before = fast(x)
+        setattr(layer, name, value)
+        assert_alike(fast(x), net(x))
+        assert not np.allclose(fast(x), before)
+    layer.training = True
+    with pytest.raises(fl.ConversionError, match="none of fastlayer's activations"):
+        fast(x)
+
+
+def test_an_activation_of_a_list_that_changes_is_noticed():
+    net, x = Rows3(rng0), inputs(4, ROWS)
+    fast = fl.accelerate(net)
+    net.activations[0] = sigmoid
+    assert_alike(fast(x), net.forward(x))
+    net.activations = [np.tanh, relu]
+    assert_alike(fast(x), net.forward(x))
+
+
 def test_arrays_of_another_dtype_give_what_numpy_gives():
     layers = [RowLayer(rng0, 4, 3), RowLayer(rng0, 3, 2)]
     fast, x = fl.accelerate(layers), inputs(4, ROWS, dtype=np.float32)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Chosen = Activation | Callable[..., Any]
     Step = tuple[Dense | None, Chosen]
+    Arrays = tuple[str, Array, Array | None]  # of a layer: its name, weight and bias
 
 
 class Live:
@@ -59,7 +60,13 @@ class Live:
         return int(np.shape(owner[key])[0 if self._turned else -1])
 
     def __call__(self, a: Array) -> Array:
-        """Run the forward pass of rows (m, k), or of one sample (k,)."""
+        """Run the forward pass of rows (m, k), or of one sample (k,).
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            An array is gone, or is nothing that `linear` takes.
+        """
         for weight, bias, activation in self._places:
             if weight is None:
                 a = activation(a)
@@ -67,7 +74,13 @@ class Live:
             w = weight[0][weight[1]]
             if self._turned:
                 w = w.T if type(w) is np.ndarray else np.transpose(w)
-            b = None if bias is None else self._beside_rows(bias[0][bias[1]])
+            b = None
+            if bias is not None:
+                b = bias[0][bias[1]]
+                if b is None:
+                    raise LookupError(bias[1])
+                if a.ndim == 2:
+                    b = self._beside_rows(b)
             a = linear(a, w, b, activation)
         return a
 
@@ -79,9 +92,7 @@ class Live:
         if type(bias) is np.ndarray and bias.ndim == 2:
             b = bias.T if self._columns else bias
             return b[0] if len(b) == 1 else b
-        if bias is None or is_weak(bias) or not self._columns:
-            return bias
-        return np.atleast_2d(bias).T
+        return bias if is_weak(bias) or not self._columns else np.atleast_2d(bias).T
 
     def network(self) -> Network:
         """Return a network of its own with the weights as they are now.
@@ -105,9 +116,6 @@ class Live:
                 b = np.broadcast_to(b.reshape(()), w.shape[1:] if self._turned else w.shape[:1])
             parts.append(Layer.from_arrays(w, b, activation, layout=layout, dtype=dtype))
         return Network(parts)
-
-
-Arrays = tuple[str, "Array", "Array | None"]
 
 
 def _read(dense: Dense) -> Arrays:

@@ -75,6 +75,7 @@ def _visit(obj: Any, name: str, found: Found) -> None:
         found.stages.append(Function(name, obj, None))
         return
     if _arrays(obj, name, found) or _container(obj, name, found):
+        _link_settings(obj, found)
         return
     apply = method_of(obj, APPLY)
     if apply is None:
@@ -83,7 +84,7 @@ def _visit(obj: Any, name: str, found: Found) -> None:
             f"it has neither weights called {', '.join(WEIGHTS[:4])} nor a method "
             f"{', '.join(APPLY[:4])}",
         )
-    _link_numbers(obj, found)
+    _link_settings(obj, found, float, int)
     found.stages.append(Function(name, getattr(obj, apply), obj))
 
 
@@ -103,10 +104,15 @@ def attributes(obj: Any) -> dict[str, Any]:
     return {**own, **getattr(obj, "__dict__", {})}
 
 
-def _link_numbers(obj: Any, found: Found) -> None:
-    """A slope of an activation object may be changed; see that it is noticed."""
+def _link_settings(obj: Any, found: Found, *numbers: type[Any]) -> None:
+    """See that a change of what a forward pass may depend on is noticed.
+
+    That is a flag, an activation or bias that is not there or is a name, and `numbers` of these
+    types, which may be slopes.
+    """
     for name, value in attributes(obj).items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        known = name in ACTIVATIONS or name in BIASES
+        if type(value) in (bool, *numbers) or (known and isinstance(value, str | None)):
             found.link(obj, name)
 
 
@@ -119,6 +125,7 @@ def _arrays(obj: Any, name: str, found: Found) -> bool:
             bias = next((b for b in BIASES if named.get(b) is not None), None)
             slot = None if bias is None else Slot(obj, bias)
             function = _activation(obj, named, found)
+            _link_settings(obj, found, float)
             own = method_of(obj, FORWARD)
             forward = None if own is None else getattr(obj, own)
             found.stages.append(Dense(name, Slot(obj, key), slot, function, forward))
@@ -150,11 +157,13 @@ def _lists(obj: Any, name: str, named: dict[str, Any], key: str, found: Found) -
     biases = None if bias is None else found.link(obj, bias)
     if biases is not None and len(biases) != len(weights):
         raise ConversionError(name, f"{len(weights)} {key} and {len(biases)} {bias}")
-    functions = named.get("activations", ())
+    functions = named.get("activations")
+    alone = isinstance(functions, list | tuple) and len(functions) == len(weights)
+    if alone:
+        functions = found.link(obj, "activations")
     for i in range(len(weights)):
         slot = None if biases is None else Slot(biases, i)
-        alone = isinstance(functions, list | tuple) and len(functions) == len(weights)
-        function = function_of(functions[i]) if alone else None
+        function = function_of(found.link(functions, i)) if alone else None
         found.stages.append(Dense(f"{name}.{key}[{i}]", Slot(weights, i), slot, function, None))
 
 
@@ -180,7 +189,7 @@ def _activation(obj: Any, named: dict[str, Any], found: Found) -> Callable[..., 
         if value is not None and (function := function_of(value)) is not None:
             found.link(obj, key)
             if not _is_function(value):
-                _link_numbers(value, found)
+                _link_settings(value, found, float, int)
             return function
     return None
 
