@@ -13,6 +13,7 @@ from helpers import assert_same_bits
 from model_files import assert_round_trips
 
 import fastlayer as fl
+from fastlayer.convert._prove import prove
 from fastlayer.convert._rounding import rounding_bound
 
 torch = pytest.importorskip("torch")
@@ -301,6 +302,18 @@ def test_weights_are_copied(rng):
         for t in module.parameters():
             t.zero_()
     assert_same_bits(net(x), before)
+
+
+def test_what_cancels_in_a_folded_layer_is_rounding(dtype):
+    """PyTorch rounds ``x + 1``; of the 1 nothing is left in the weights that have it folded in."""
+    module = Forward(lambda m, x: m.fc[0](x + m.gain), count=1).to(DTYPES[dtype])
+    with torch.no_grad():
+        module.fc[0].weight -= module.fc[0].weight.mean(dim=1, keepdim=True)
+        module.fc[0].bias.zero_()
+    net = fl.from_torch(module)
+    assert len(net) == 1
+    with pytest.raises(fl.ConversionError, match="more than rounding"):
+        prove(net, lambda x: run(module, x), source="torch")
 
 
 def test_the_proof_belongs_to_the_converted_network():

@@ -119,29 +119,29 @@ class Draft(NamedTuple):
         ConversionError
             Steps that do not fit each other.
         """
-        steps: list[Any] = []
-        at: Point | None = self.point
-        while at is not None and at.parent is not None:
-            steps.append(at.step)
-            at = at.parent
         finish = fold if folded else unfolded
         try:
-            parts = _assemble(steps[::-1], self.dtype, self.features, self.source, finish)
+            parts = _assemble(self._steps(), self.dtype, self.features, self.source, finish)
             return Network._of(tuple(parts or [IDENTITY]), self.dtype)
         except ConversionError:
             raise
         except (TypeError, ValueError) as error:
             raise ConversionError(self.source, str(error)) from error
 
+    def _steps(self) -> tuple[Any, ...]:
+        return (self.point.since(None) or ())[1:]  # the input has no step
+
     def proved(self, reference: Callable[[Array], Array], computes: DType | None = None) -> Network:
         """Make the network, and see that it does what its source does on rows of all kinds.
 
         `computes` is the dtype that the source computes in, where that is not its weights'.
         """
-        made, plain = self.network(), self.network(folded=False)
+        made = self.network()
+        plain = self.network(folded=False) if _scales(self._steps()) else None
         same = made
-        if computes not in (None, self.dtype):
-            same, plain = made.astype(computes), plain.astype(computes)
+        if computes is not None and computes != self.dtype:
+            same = made.astype(computes)
+            plain = None if plain is None else plain.astype(computes)
         if made.in_features is not None:
             try:
                 same(np.zeros((1, made.in_features), made.dtype))
@@ -154,6 +154,11 @@ class Draft(NamedTuple):
                 ) from error
         made._verification = prove(same, reference, source=self.source, plain=plain)
         return made
+
+
+def _scales(steps: Iterable[Any]) -> bool:
+    """Whether there is anything to fold."""
+    return any(isinstance(s, Affine) or (isinstance(s, Sum) and _scales(s.steps)) for s in steps)
 
 
 def _assemble(

@@ -85,7 +85,7 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
     k = parts[0].in_features
     standin = _standin(final, Network(fold(steps_and_layers, dtype, k)), bool(steps))
     if verify:
-        plain = Network(unfolded(steps_and_layers, dtype, k))
+        plain = Network(unfolded(steps_and_layers, dtype, k)) if steps else None
         _verify(standin, plain, estimator, place)
     return standin
 
@@ -210,7 +210,9 @@ def _standin(model: Any, net: Network, floats: bool) -> Classifier | Regressor:
     return Classifier(net, floats, classes, model._label_binarizer.y_type_, False)
 
 
-def _verify(standin: Classifier | Regressor, plain: Network, estimator: Any, place: str) -> None:
+def _verify(
+    standin: Classifier | Regressor, plain: Network | None, estimator: Any, place: str
+) -> None:
     """Compare the network with the estimator, and then the labels of both."""
 
     def reference(x: Array) -> Array:
