@@ -316,6 +316,16 @@ def test_what_cancels_in_a_folded_layer_is_rounding(dtype):
         prove(net, lambda x: run(module, x), source="torch")
 
 
+def test_features_far_from_zero_lose_no_accuracy(dtype):
+    """Years: folded, 400 times the weights would go into the bias, and cancel there."""
+    module = Forward(lambda m, x: m.fc[0]((x - 2010) / 5).tanh()).to(DTYPES[dtype])
+    net = fl.from_torch(module)
+    x = np.arange(1980, 2040).reshape(10, 6).astype(dtype)
+    exact = run(module.double(), x.astype(np.float64))
+    # differences are exact; six terms of size 6 and a tanh follow
+    assert np.abs(net(x) - exact).max() <= 100 * np.finfo(dtype).eps
+
+
 def test_the_proof_belongs_to_the_converted_network():
     net = fl.from_torch(randomized(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))))
     assert "share of the rounding bound" in str(net.verification)

@@ -104,6 +104,19 @@ def unfolded(parts: Iterable[Any], dtype: DTypeLike, features: int | None = None
     return result
 
 
+def fused(parts: Iterable[Any]) -> list[Any]:
+    """Return `parts` with each activation in the layer before it, where that has none."""
+    result: list[Any] = []
+    for part in parts:
+        last = result[-1] if result else None
+        plain = isinstance(last, Layer) and last.activation == Activation("identity")
+        if plain and isinstance(part, Activation):
+            last.activation = part
+        else:
+            result.append(part)
+    return result
+
+
 def _in_front(a: Affine, layer: Layer) -> list[Part]:
     if not np.abs(a.shift).max() > CANCELS or not a.scale.all():
         return [_before(a, layer)]

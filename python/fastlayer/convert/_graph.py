@@ -12,7 +12,7 @@ import numpy as np
 
 from fastlayer._chain import Flatten
 from fastlayer.activations import Activation
-from fastlayer.convert._affine import Affine, fold, unfolded
+from fastlayer.convert._affine import Affine, fold, fused, unfolded
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._prove import prove
 from fastlayer.layer import Layer
@@ -215,7 +215,7 @@ def _assemble(
             width = max(step.scale.size, step.shift.size)
         elif not isinstance(step, Activation):
             width = step.out_features
-    return _fused(finish(parts, dtype), dtype)
+    return fused(finish(parts, dtype))
 
 
 def _check_flat(
@@ -260,15 +260,3 @@ def _takes(steps: Iterable[Any]) -> int | None:
         if n is not None:
             return n
     return None
-
-
-def _fused(parts: list[Any], dtype: DType) -> list[Any]:
-    """Give activations that follow a folded layer to that layer."""
-    result: list[Any] = []
-    for part in parts:
-        last = result[-1] if result else None
-        if isinstance(part, Activation) and isinstance(last, Layer) and last.activation == IDENTITY:
-            result[-1] = Layer.from_arrays(last.weight, last.bias, part, dtype=dtype)
-        elif part != IDENTITY:
-            result.append(part)
-    return result

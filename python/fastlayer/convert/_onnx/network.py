@@ -9,7 +9,7 @@ import numpy as np
 from fastlayer._files import Damaged
 from fastlayer._norms import LayerNorm, RMSNorm
 from fastlayer.activations import Activation
-from fastlayer.convert._affine import Affine, fold
+from fastlayer.convert._affine import Affine, fold, fused
 from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._onnx.constants import constant
 from fastlayer.convert._onnx.constants import fold as fold_constants
@@ -215,7 +215,7 @@ def _parts(steps: tuple[Taken, ...], dtype: DType) -> list[Any]:
             parts.append(Affine(*(np.broadcast_to(v, (features,)) for v in step)))
         else:
             parts.append(step)
-    return _fused(fold(parts, dtype))
+    return fused(fold(parts, dtype))
 
 
 def _merged(steps: tuple[Taken, ...]) -> list[Taken]:
@@ -247,19 +247,3 @@ def _norm(step: Normalize, dtype: DType) -> LayerNorm | RMSNorm:
     if step.name == "layer_norm":
         return LayerNorm(step.features, step.eps, step.weight, step.bias, dtype)
     return RMSNorm(step.features, step.eps, step.weight, dtype)
-
-
-def _fused(parts: list[Any]) -> list[Any]:
-    """Return the parts with each activation in the layer before it."""
-    result: list[Any] = []
-    for part in parts:
-        last = result[-1] if result else None
-        if (
-            isinstance(part, Activation)
-            and isinstance(last, Layer)
-            and last.activation == Activation("identity")
-        ):
-            last.activation = part
-        else:
-            result.append(part)
-    return result
