@@ -507,7 +507,7 @@ class Switched(RowLayer):
         return Z * 0.5 if self.training else Z
 
 
-class Rows3(RowLayer):
+class ListsOfRows(RowLayer):
     """Lists of arrays with a list of activations."""
 
     def __init__(self, rng):
@@ -543,7 +543,7 @@ def test_a_setting_that_changes_is_noticed():
 
 
 def test_an_activation_of_a_list_that_changes_is_noticed():
-    net, x = Rows3(rng0), inputs(4, ROWS)
+    net, x = ListsOfRows(rng0), inputs(4, ROWS)
     fast = fl.accelerate(net)
     net.activations[0] = sigmoid
     assert_alike(fast(x), net.forward(x))
