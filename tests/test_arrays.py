@@ -1,6 +1,7 @@
 """Arrays as users have them: any layout and dtype in, any legal out=, clear refusals."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -40,6 +41,38 @@ def net(rng, layer, dtype):
 
 
 # --- inputs
+
+
+@pytest.mark.parametrize("order", ["<" if sys.byteorder == "little" else ">", "="])
+def test_marks_of_byte_order_change_nothing(rng, dtype, order):
+    """newbyteorder leaves a mark on a dtype that is native; NumPy calls the two equal."""
+
+    def marked(a):
+        return a.astype(a.dtype.newbyteorder(order))
+
+    x, w, b = normal(rng, (9, K), dtype), normal(rng, (13, K), dtype), normal(rng, 13, dtype)
+    layer = fl.Layer.from_arrays(marked(w), marked(b), "relu")
+    assert_same_bits(layer.weight, w)
+    norm = fl.LayerNorm(13, weight=marked(b), dtype=dtype)
+    net = fl.Network([layer, norm])
+    plain = fl.Network(
+        [fl.Layer.from_arrays(w, b, "relu"), fl.LayerNorm(13, weight=b, dtype=dtype)]
+    )
+    out = marked(np.zeros((9, 13), dtype))
+    assert net(marked(x), out=out) is out
+    assert_same_bits(np.asarray(out, dtype), plain(x))
+    assert_same_bits(net(marked(x)), plain(x))
+    assert_same_bits(net(marked(x.T), axis=0), plain(x).T)
+    assert_same_bits(net.predict(marked(x), batch_size=4), plain(x))
+    assert_same_bits(fl.linear(marked(x), marked(w), marked(b), "relu"), layer(x))
+    assert_same_bits(fl.matmul(marked(x), marked(w).T), fl.matmul(x, w.T))
+    assert_same_bits(fl.dot(marked(x), marked(w[0])), fl.dot(x, w[0]))
+    assert_same_bits(fl.bias_add(marked(x), marked(x[0])), fl.bias_add(x, x[0]))
+    assert_same_bits(fl.dense_forward(marked(x[0]), marked(w), marked(b), "relu")[0], layer(x[0]))
+    for f in (fl.relu, fl.softmax, lambda a: fl.prelu(a, marked(x[0]))):
+        assert_same_bits(f(marked(x)), f(x))
+    layer.update(weight=marked(w * 2))
+    assert_same_bits(layer.weight, w * 2)
 
 
 @pytest.mark.parametrize("input_dtype", DTYPES)

@@ -1,4 +1,4 @@
-"""Saving and loading .npz: round trips, damage, and what is left behind."""
+"""Saving and loading: round trips, every version of the formats, damage, and what is left behind."""
 
 import io
 import json
@@ -10,29 +10,18 @@ import zipfile
 import numpy as np
 import pytest
 from helpers import assert_same_bits
+from model_files import (
+    DATA,
+    edit_document,
+    every_part,
+    first_network,
+    header_of,
+    members,
+    npy,
+    zipped,
+)
 
 import fastlayer as fl
-
-
-def every_part(dtype=np.float64):
-    def vector(n, seed):
-        return np.random.default_rng(seed).uniform(0.5, 2, n).astype(dtype)
-
-    leaky = fl.Activation("leaky_relu", negative_slope=0.1)
-    return fl.Network(
-        [
-            fl.Flatten(),
-            fl.Layer(12, 8, "relu", rng=0, dtype=dtype),
-            fl.BatchNorm(8, 1e-3, vector(8, 1), running_var=vector(8, 2), dtype=dtype),
-            fl.Layer(
-                8, 8, fl.Activation("prelu", weight=vector(8, 3)), rng=1, bias=False, dtype=dtype
-            ),
-            fl.Residual(fl.LayerNorm(8, weight=vector(8, 4), dtype=dtype), leaky, "gelu"),
-            fl.Network([fl.Activation("prelu", weight=vector(8, 5)), fl.RMSNorm(8, dtype=dtype)]),
-            fl.Activation("prelu", weight=0.25),
-            fl.Layer(8, 3, "softmax", rng=2, dtype=dtype),
-        ]
-    )
 
 
 @pytest.fixture
@@ -40,11 +29,18 @@ def path(tmp_path):
     return tmp_path / "model.npz"
 
 
+@pytest.fixture(params=[".npz", ".safetensors"])
+def either(request, tmp_path):
+    if request.param == ".safetensors":
+        pytest.importorskip("safetensors")
+    return tmp_path / f"model{request.param}"
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_round_trip(rng, path, dtype):
+def test_round_trip(rng, either, dtype):
     net = every_part(dtype)
-    net.save(path)
-    back = fl.load(str(path))
+    net.save(either)
+    back = fl.load(str(either))
     x = rng.standard_normal((5, 3, 4)).astype(dtype)
     assert repr(back) == repr(net)
     assert_same_bits(back(x), net(x))
@@ -55,18 +51,85 @@ def test_round_trip(rng, path, dtype):
         back[1].weight[0] = 1
 
 
+ACTIVATIONS = [
+    "identity", "relu", ("leaky_relu", {"negative_slope": -0.5}), "relu6", "elu", "celu", "selu",
+    ("hardtanh", {"min_val": -np.inf, "max_val": 3.0}), "gelu", ("gelu", {"approximate": "tanh"}),
+    "silu", "mish", "sigmoid", "log_sigmoid", "hardsigmoid", "hardswish", "tanh", "softsign",
+    ("softplus", {"beta": 2.0, "threshold": 1e9}), "exp", "softmax", "log_softmax",
+    ("prelu", {"weight": 0.1}), ("prelu", {"weight": [0.1, 0.2, -0.3]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("chosen", ACTIVATIONS, ids=str)
+def test_every_activation_keeps_its_parameters(either, chosen):
+    name, parameters = (chosen, {}) if isinstance(chosen, str) else chosen
+    activation = fl.Activation(name, **parameters)
+    net = fl.Network([fl.Layer(2, 3, activation, rng=0), activation])
+    net.save(either)
+    back = fl.load(either)
+    assert back[0].activation == back[1] == activation
+    assert_same_bits(back([0.5, -2.0]), net([0.5, -2.0]))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("version", ["version1", "version1_bare_infinity"])
+def test_files_of_every_version_are_read(version, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    net = first_network()
+    back = fl.load(DATA / f"{version}{suffix}")
+    assert repr(back) == repr(net)
+    x = np.random.default_rng(1).standard_normal((7, 4)).astype(np.float32)
+    assert_same_bits(back(x), net(x))
+    assert [type(part) for part in back] == [type(part) for part in net]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_the_format_of_files_does_not_change_by_accident(tmp_path, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path = tmp_path / f"model{suffix}"
+    first_network().save(path)
+    if suffix == ".npz":
+        assert members(path) == members(DATA / "version1.npz")
+    else:
+        assert header_of(path.read_bytes()) == header_of(
+            (DATA / "version1.safetensors").read_bytes()
+        )
+
+
 @pytest.mark.parametrize("special", [np.nan, np.inf, -0.0, 5e-324])
-def test_special_weights_keep_their_bits(path, special):
-    fl.Network([fl.Layer.from_arrays([[special, 1.0]], [special])]).save(path)
-    assert_same_bits(fl.load(path)[0].weight, np.array([[special, 1.0]]))
+def test_special_weights_keep_their_bits(either, special):
+    fl.Network([fl.Layer.from_arrays([[special, 1.0]], [special])]).save(either)
+    assert_same_bits(fl.load(either)[0].weight, np.array([[special, 1.0]]))
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
-def test_empty_layers_and_networks_without_weights(path, shape):
-    fl.Network([fl.Layer.from_arrays(np.ones(shape))]).save(path)
-    assert fl.load(path)[0].weight.shape == shape
-    fl.Network(["relu"]).save(path)
-    assert fl.load(path)([-1.0, 2.0]).tolist() == [0, 2]
+def test_empty_layers_and_networks_without_weights(either, shape):
+    fl.Network([fl.Layer.from_arrays(np.ones(shape))]).save(either)
+    assert fl.load(either)[0].weight.shape == shape
+    fl.Network(["relu"]).save(either)
+    assert fl.load(either)([-1.0, 2.0]).tolist() == [0, 2]
+
+
+def test_the_document_is_strict_json(either):
+    def refuse(name):
+        raise AssertionError(name)
+
+    parts = [
+        fl.Activation("hardtanh", min_val=-np.inf),
+        fl.Activation("softplus", threshold=np.inf),
+    ]
+    net = fl.Network([fl.LayerNorm(3, eps=np.inf), *parts])
+    net.save(either)
+    if either.suffix == ".npz":
+        with np.load(either) as archive:
+            text = archive["fastlayer"].tobytes()
+    else:
+        text = header_of(either.read_bytes())[0]["__metadata__"]["fastlayer"]
+    document = json.loads(text, parse_constant=refuse)
+    assert document["layers"][1]["parameters"]["min_val"] == "-Infinity"
+    assert repr(fl.load(either)) == repr(net)
 
 
 def test_the_file_is_plain_numpy(path):
@@ -82,13 +145,32 @@ def test_the_file_is_plain_numpy(path):
     assert path.read_bytes() == first
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model", "model.npz.bak", "model.pkl"])
+@pytest.mark.parametrize("name", ["model", "model.npz.bak", "model.pkl", "model.json", ".npz"])
 def test_other_suffixes(tmp_path, name):
-    with pytest.raises(ValueError, match=r"unknown suffix.*\.npz"):
+    with pytest.raises(ValueError, match=r"unknown suffix.*\.npz or \.safetensors"):
         fl.Network(["relu"]).save(tmp_path / name)
-    with pytest.raises(ValueError, match=r"unknown suffix.*\.npz"):
+    with pytest.raises(ValueError, match=r"unknown suffix.*\.npz, \.safetensors, \.onnx"):
         fl.load(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".keras", ".h5", ".pt"])
+def test_formats_of_others_are_not_written(tmp_path, suffix):
+    with pytest.raises(ValueError, match=r"saved as \.npz or \.safetensors"):
+        fl.Network(["relu"]).save(tmp_path / f"model{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin"])
+def test_weights_without_architecture_are_for_from_state_dict(suffix):
+    with pytest.raises(ValueError, match=r"from_state_dict\(path, activation=\.\.\.\)"):
+        fl.load(f"weights{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".onnx", ".keras", ".h5"])
+def test_only_safetensors_can_be_mapped(tmp_path, suffix):
+    with pytest.raises(ValueError, match=r"only \.safetensors can be mapped"):
+        fl.load(tmp_path / f"model{suffix}", mmap=True)
 
 
 def test_other_refusals(path):
@@ -96,9 +178,6 @@ def test_other_refusals(path):
         fl.load(path)
     with pytest.raises(TypeError, match="path"):
         fl.load(b"model.npz")
-    fl.Network(["relu"]).save(path)
-    with pytest.raises(ValueError, match="without mmap"):
-        fl.load(path, mmap=True)
 
 
 @pytest.mark.parametrize("make", [lambda: [fl.Layer(2, 2, np.cos)], lambda: ["relu", np.cos], lambda: [fl.Residual(np.cos)]])  # fmt: skip
@@ -139,28 +218,8 @@ def test_permissions_follow_the_umask(path):
 # --- reading what is damaged or hostile
 
 
-def npy(array):
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.asarray(array))
-    return file.getvalue()
-
-
-def members(path):
-    with zipfile.ZipFile(path) as archive:
-        return {i.filename: archive.read(i) for i in archive.infolist()}
-
-
-def write(path, content, compression=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, data in content.items():
-            archive.writestr(name, data)
-
-
-def edit_document(content, change):
-    document = json.loads(np.load(io.BytesIO(content["fastlayer.npy"])).tobytes())
-    change(document)
-    text = np.frombuffer(json.dumps(document).encode(), np.uint8)
-    return {**content, "fastlayer.npy": npy(text)}
+def write(path, content):
+    path.write_bytes(zipped(content))
 
 
 def refuse(path, key=None):
@@ -209,6 +268,13 @@ DOCUMENTS = {
     "eps": lambda d: d["layers"][2].update(eps=-1),
     "eps text": lambda d: d["layers"][2].update(eps="small"),
     "norm": lambda d: d["layers"][2].update(features=9),
+    "prelu's slopes": lambda d: d["layers"][3]["activation"]["parameters"].update(weight=0.5),
+    "prelu's other parameter": lambda d: d["layers"][3]["activation"]["parameters"].update(a=1),
+    "too many slopes": lambda d: d["layers"][3].update(out_features=7),
+    "long name": lambda d: d["layers"][1]["activation"].update(name="relu" * 99),
+    "eps not a number": lambda d: d["layers"][2].update(eps=float("nan")),
+    "no features": lambda d: d["layers"][2].update(features=0),
+    "norms without arrays": lambda d: d.update(layers=[dict(d["layers"][2], features=2**19, arrays=[])] * 3),
     "neighbours": lambda d: d["layers"].reverse(),
     "residual": lambda d: d["layers"][4].update(layers=[]),
 }  # fmt: skip
@@ -280,12 +346,12 @@ def test_a_header_that_claims_more_than_memory_holds(path):
 def test_compressed_and_repeated_members(path):
     every_part().save(path)
     content = members(path)
-    write(path, content, zipfile.ZIP_DEFLATED)
+    path.write_bytes(zipped(content, zipfile.ZIP_DEFLATED))
     refuse(path)
     write(path, content)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("1.weight.npy", content["1.weight.npy"])
-    refuse(path, "1.weight")
+    refuse(path, "1.weight.npy")
 
 
 def test_fortran_order_is_read_too(path):
@@ -295,22 +361,3 @@ def test_fortran_order_is_read_too(path):
     content["1.weight.npy"] = npy(np.asfortranarray(net[1].weight))
     write(path, content)
     assert_same_bits(fl.load(path)[1].weight, net[1].weight)
-
-
-def test_every_truncation_and_many_flipped_bytes_are_refused_or_harmless(path, rng):
-    net = fl.Network([fl.Layer(3, 2, "relu", rng=0)])
-    net.save(path)
-    whole = path.read_bytes()
-    for size in range(0, len(whole), 7):
-        path.write_bytes(whole[:size])
-        refuse(path)
-    for _ in range(600):
-        damaged = bytearray(whole)
-        damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
-        path.write_bytes(damaged)
-        try:
-            back = fl.load(path)
-        except fl.ModelFileError:
-            continue
-        # what zip doesn't check, such as dates and permissions
-        assert_same_bits(back[0].weight, net[0].weight)

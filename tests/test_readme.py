@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 from pathlib import Path
@@ -31,9 +32,67 @@ def run(page: Path, folder: Path) -> None:
         names = runpy.run_path(str(file), names)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks_run(page, tmp_path) -> None:
+CONVERTING = ROOT / "docs" / "converting.md"
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != CONVERTING], ids=lambda page: page.name
+)
+def test_python_blocks_run(page, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     run(page, tmp_path)
+
+
+def sections() -> dict[str, str]:
+    """The sections of docs/converting.md that have examples, by heading."""
+    parts = re.split(r"^## (.*)\n", CONVERTING.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    return {h: text for h, text in zip(parts[::2], parts[1::2], strict=True) if "```python" in text}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
+@pytest.mark.parametrize("heading", sections())
+def test_converting(heading, tmp_path, monkeypatch) -> None:
+    text = sections()[heading]
+    code = "".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    needed = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
+    if ".safetensors" in code:
+        needed.add("safetensors")
+    if "keras" in needed and "KERAS_BACKEND" not in os.environ:
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
+    for module in sorted(needed):
+        pytest.importorskip(module)
+    monkeypatch.chdir(tmp_path)
+    if ".onnx" in text:
+        write_onnx_model()
+    page = tmp_path / "converting.md"
+    page.write_text(text, "utf-8")
+    run(page, tmp_path)
+
+
+def write_onnx_model() -> None:
+    onnx = pytest.importorskip("onnx")
+    rng = np.random.default_rng(0)
+    arrays = {
+        "w1": rng.normal(size=(4, 8)),
+        "b1": rng.normal(size=8),
+        "w2": rng.normal(size=(8, 3)),
+    }
+    graph = onnx.parser.parse_graph(
+        "model (float[N, 4] x) => (float[N, 3] y) "
+        "{ h = Gemm(x, w1, b1) r = Relu(h) z = MatMul(r, w2) y = Softmax(z) }"
+    )
+    for name, array in arrays.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=10
+    )
+    onnx.save(model, "model.onnx")
+
+
+def test_converting_shows_the_three_lines() -> None:
+    examples = "".join(blocks(CONVERTING, "python"))
+    for line in ('fl.load("model.onnx")(x)', "fl.from_torch(m)(x)", "fl.from_sklearn(est)(x)"):
+        assert line in examples
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

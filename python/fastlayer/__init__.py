@@ -12,6 +12,10 @@ Examples
 (3,)
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from fastlayer import _core, config
 from fastlayer._chain import Flatten
 from fastlayer._norms import BatchNorm, LayerNorm, RMSNorm
@@ -38,17 +42,27 @@ from fastlayer._sigmoids import (
 from fastlayer._smooth import celu, elu, gelu, mish, selu, silu, softplus, swish
 from fastlayer.activations import Activation
 from fastlayer.config import get_num_threads, num_threads, set_num_threads, show_config
+from fastlayer.convert._errors import ConversionError
 from fastlayer.functional import bias_add, dense_forward, dot, linear, matmul
 from fastlayer.io import ModelFileError, load
 from fastlayer.layer import Layer
 from fastlayer.modules import Residual
 from fastlayer.network import Network
 
+if TYPE_CHECKING:
+    from fastlayer.convert.keras import from_keras
+    from fastlayer.convert.numpy_objects import accelerate
+    from fastlayer.convert.onnx import from_onnx
+    from fastlayer.convert.sklearn import from_sklearn
+    from fastlayer.convert.state_dict import from_state_dict
+    from fastlayer.convert.torch import from_torch
+
 __version__: str = _core.config()["version"]
 
 __all__ = [
     "Activation",
     "BatchNorm",
+    "ConversionError",
     "Flatten",
     "Layer",
     "LayerNorm",
@@ -57,12 +71,18 @@ __all__ = [
     "RMSNorm",
     "Residual",
     "__version__",
+    "accelerate",
     "bias_add",
     "celu",
     "dense_forward",
     "dot",
     "elu",
     "exp",
+    "from_keras",
+    "from_onnx",
+    "from_sklearn",
+    "from_state_dict",
+    "from_torch",
     "gelu",
     "get_num_threads",
     "hardsigmoid",
@@ -92,5 +112,30 @@ __all__ = [
     "swish",
     "tanh",
 ]
+
+# Whoever converts nothing does not pay for the converters; they are imported when asked for.
+_CONVERTERS = {
+    "accelerate": "numpy_objects",
+    "from_keras": "keras",
+    "from_onnx": "onnx",
+    "from_sklearn": "sklearn",
+    "from_state_dict": "state_dict",
+    "from_torch": "torch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CONVERTERS:
+        raise AttributeError(f"module 'fastlayer' has no attribute {name!r}")
+    from importlib import import_module
+
+    found = getattr(import_module(f"fastlayer.convert.{_CONVERTERS[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_CONVERTERS})
+
 
 config.start()

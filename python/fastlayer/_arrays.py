@@ -67,8 +67,9 @@ def as_real(x: object, what: str = "x") -> Array:
             f"{what} has dtype {a.dtype}; expected bool, integer, float16, float32 or float64 "
             f"({hint})"
         )
-    if not a.dtype.isnative:
-        return a.astype(a.dtype.newbyteorder("="))
+    if a.dtype.byteorder in "<>":  # newbyteorder leaves a mark on native dtypes too
+        native = a.dtype.newbyteorder("=")
+        a = a.view(native) if a.dtype.isnative else a.astype(native)
     return a if a.flags.aligned else a.copy()
 
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from fastlayer.network import Network
 
 
+_OWN = (".npz", ".safetensors")
+_FOREIGN = (".onnx", ".keras", ".h5", ".hdf5")
+_WEIGHTS = (".pt", ".pth", ".bin")
+
+
 class ModelFileError(ValueError):
     """A model file that is damaged, of an unknown version, or not a model.
 
@@ -41,15 +46,20 @@ class ModelFileError(ValueError):
 
 
 def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
-    """Read a network that `Network.save` wrote. Nothing in the file is executed.
+    """Read a network from a file. Nothing in the file is executed.
 
     Parameters
     ----------
     path : path
-        The suffix chooses the format: .npz, a NumPy archive with the weights as members and the
-        layers as a JSON document.
+        The suffix chooses the format. Of `Network.save`: .npz, a NumPy archive, and .safetensors,
+        for which the safetensors package must be there; docs/model_files.md describes both.
+        Trained elsewhere: .onnx, for which the onnx package must be there, and .keras, .h5 and
+        .hdf5, which need nothing.
     mmap : bool
-        Map the weights instead of reading them; not possible with .npz.
+        Map a .safetensors file instead of reading it: the weights go from the page cache, which
+        all processes share, straight into the layers' panels. Those are copies of each process,
+        or of the process that others were forked from; nothing else is copied, and nothing
+        stays mapped. Not possible with the other formats.
 
     Returns
     -------
@@ -58,11 +68,19 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
     Raises
     ------
     ModelFileError
-        The file is damaged or not a network; the message names the file and the place.
+        The file is damaged or not a model; the message names the file and the place.
+    ConversionError
+        A model trained elsewhere that can't be converted exactly.
     ValueError
         Another suffix, or `mmap` with a format that can't be mapped.
+    ImportError
+        The package that reads the format is not there.
     OSError
         The file can't be read.
+
+    See Also
+    --------
+    from_state_dict : weights without an architecture, .pt and .safetensors of PyTorch.
 
     Examples
     --------
@@ -76,32 +94,61 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
         Layer(4, 2, activation='relu', dtype=float32),
     ])
     """
-    from fastlayer import _npz
+    name, suffix = _split(path)
+    if suffix in _WEIGHTS:
+        raise ValueError(
+            f"{name}: {suffix} holds weights without an architecture; "
+            "fl.from_state_dict(path, activation=...) makes a network of dense layers from them"
+        )
+    if suffix not in (*_OWN, *_FOREIGN):
+        known = ", ".join((*_OWN, *_FOREIGN))
+        raise ValueError(f"{name}: unknown suffix {suffix!r}; model files end in {known}")
+    if mmap and suffix != ".safetensors":
+        raise ValueError(
+            f"{name}: only .safetensors can be mapped; load without mmap, or save the network as "
+            ".safetensors"
+        )
+    if suffix == ".npz":
+        from fastlayer import _npz
 
-    name = _checked(path)
-    if mmap:
-        raise ValueError(f"{name}: members of an .npz file can't be mapped; load without mmap")
-    return _npz.read(name)
+        return _npz.read(name)
+    if suffix == ".safetensors":
+        from fastlayer import _safetensors
+
+        return _safetensors.read(name, mmap)
+    if suffix == ".onnx":
+        from fastlayer.convert.onnx import load_onnx
+
+        return load_onnx(name)
+    from fastlayer.convert.keras_files import load_keras
+
+    return load_keras(name)
 
 
 def save(net: Network, path: str | PathLike[str]) -> None:
     """Write a network; see `Network.save`."""
-    from fastlayer import _npz
+    from fastlayer._plan import check
     from fastlayer._schema import to_plain
 
-    name = _checked(path)
+    name, suffix = _split(path)
+    if suffix not in _OWN:
+        raise ValueError(
+            f"{name}: unknown suffix {suffix!r}; networks are saved as {' or '.join(_OWN)}"
+        )
     document, arrays = to_plain(net)
-    write_atomically(name, lambda file: _npz.write(file, document, arrays))
+    check(document, arrays)
+    if suffix == ".npz":
+        from fastlayer._npz import write
+    else:
+        from fastlayer._safetensors import write
+    write_atomically(name, lambda file: write(file, document, arrays))
 
 
-def _checked(path: str | PathLike[str]) -> str:
+def _split(path: str | PathLike[str]) -> tuple[str, str]:
     name = os.fspath(path)
     if not isinstance(name, str):
         raise TypeError(f"path must be a string or a path of strings, got {path!r}")
-    suffix = os.path.splitext(name)[1]
-    if suffix.lower() != ".npz":
-        raise ValueError(f"{name}: unknown suffix {suffix!r}; model files end in .npz")
-    return name
+    return name, os.path.splitext(name)[1].lower()
 
 
 def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:

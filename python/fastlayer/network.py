@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fastlayer._arrays import Array, DType
     from fastlayer._compile import Op
+    from fastlayer.convert._prove import Proof
     from fastlayer.report import Profile, Summary, Verification
 
 
@@ -50,6 +51,8 @@ class Network(Parts):
     (2, 67)
     """
 
+    _verification: Proof | None = None
+
     def __init__(self, layers: Iterable[Any]) -> None:
         self._hold(as_parts(layers, "Network"))
 
@@ -79,6 +82,14 @@ class Network(Parts):
         if isinstance(index, slice):
             return Network._of(self._parts[index], self._dtype)
         return self._parts[index]
+
+    @property
+    def verification(self) -> Proof | None:
+        """How far it was from its source when it was converted, None where nothing was compared.
+
+        It belongs to this object: copies, slices, pickles and files have none.
+        """
+        return self._verification
 
     def predict(
         self,
@@ -243,7 +254,7 @@ class Network(Parts):
         Raises
         ------
         ValueError
-            Another suffix than .npz, or an activation that is a Python function.
+            Another suffix than .npz and .safetensors, or an activation that is a Python function.
         """
         from fastlayer.io import save
 

@@ -19,7 +19,7 @@ from fastlayer.layer import Layer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array
+    from fastlayer._arrays import Array, DType
     from fastlayer._chain import Part
     from fastlayer.network import Network
 
@@ -212,13 +212,14 @@ class Verification:
     """
 
     def __init__(self, net: Network, reference: Callable[[Any], Any], x: Any) -> None:
-        ours = net(x)
-        theirs = as_real(reference(x), "the reference's result")
+        self._compare(net(x), as_real(reference(x), "the reference's result"), net.dtype)
+
+    def _compare(self, ours: Array, theirs: Array, dtype: DType) -> None:
         if ours.shape != theirs.shape:
             raise ValueError(
                 f"the reference gives shape {theirs.shape} where the network gives {ours.shape}"
             )
-        self.dtype = net.dtype
+        self.dtype = dtype
         self.samples = _samples(ours)
         a, b = ours.astype(np.float64), theirs.astype(np.float64)
         with np.errstate(all="ignore"):
@@ -238,13 +239,15 @@ class Verification:
         same = np.argmax(a, axis=-1) == np.argmax(b, axis=-1) if a.size else np.ones(1, bool)
         self.argmax_agreement = float(np.mean(same))
 
-    def __str__(self) -> str:
-        rows = [
+    def _rows(self) -> list[list[str]]:
+        return [
             ["Largest absolute error", f"{self.max_abs:.3g}"],
             ["Largest relative error", f"{self.max_rel:.3g}"],
             [f"Largest error in ULP of {self.dtype}", f"{self.max_ulp:.3g}"],
             ["Rows with the same argmax", f"{self.argmax_agreement:.2%}"],
         ]
-        return table([f"{self.samples} samples", ""], rows, 1)
+
+    def __str__(self) -> str:
+        return table([f"{self.samples} samples", ""], self._rows(), 1)
 
     __repr__ = __str__

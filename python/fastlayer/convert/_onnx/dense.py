@@ -1,0 +1,218 @@
+"""ONNX operations with weights: products and norms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastlayer.activations import Activation
+from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
+from fastlayer.convert._onnx.elementwise import add
+from fastlayer.convert._onnx.values import Dense, Normalize, Value, describe, size, with_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastlayer._arrays import Array
+    from fastlayer.convert._onnx.file import Node
+    from fastlayer.convert._onnx.graph import Given, Graph
+
+
+def _dense(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
+    """Return the product with a weight (n, k) along the last axis."""
+    graph.floats(node, weight)
+    n, k = weight.shape
+    if not n or not k:
+        raise node.refuse(f"its weights have shape {weight.shape}; a layer has at least one neuron")
+    if not value.rank or value.shape[-1] not in (k, UNKNOWN):
+        raise node.damaged(f"multiplies {describe(value.shape)} by weights for {k} features")
+    value = with_features(value, value.rank - 1, node)
+    data = value.data.then(Dense(weight), (*value.data.held[:-1], n))
+    return Value((*value.shape[:-1], n), data, node)
+
+
+def _turned(value: Value) -> Value:
+    return value._replace(shape=value.shape[::-1])
+
+
+def _one_constant(node: Node, a: Given, b: Given) -> bool:
+    """Whether the first factor is the weight; exactly one of both must be."""
+    if isinstance(a, Value) == isinstance(b, Value) or a is None or b is None:
+        raise node.refuse(
+            "it multiplies two arrays that both depend on the input, as attention does; fastlayer "
+            "runs dense networks"
+        )
+    return not isinstance(a, Value)
+
+
+def _matmul(graph: Graph, node: Node, given: list[Given]) -> Value:
+    a, b = given[:2]
+    if _one_constant(node, a, b):
+        assert isinstance(b, Value)
+        assert isinstance(a, np.ndarray)
+        return _from_left(graph, node, a, b)
+    assert isinstance(a, Value)
+    assert isinstance(b, np.ndarray)
+    lead = b.shape[:-2]
+    if b.ndim == 0 or any(d != 1 for d in lead):
+        raise node.refuse(f"its weights have shape {b.shape}, which is one product for each batch")
+    if b.ndim == 1:
+        result = _dense(graph, node, a, b.reshape(1, -1))
+        return result._replace(shape=result.shape[:-1])
+    if a.rank == 1 and lead:
+        raise node.refuse(f"it spreads a single sample over weights of shape {b.shape}")
+    result = _dense(graph, node, a, b.reshape(b.shape[-2:]).T)
+    return result._replace(shape=(1,) * (b.ndim - a.rank) + result.shape)
+
+
+def _from_left(graph: Graph, node: Node, weight: Array, value: Value) -> Value:
+    """Return the product with a weight in front: samples are columns, or there is one, 1-D."""
+    if weight.ndim == 1:
+        weight = weight.reshape(1, -1)
+        result = _from_left(graph, node, weight, value)
+        return result._replace(shape=result.shape[1:] if value.rank == 2 else result.shape[:-1])
+    if weight.ndim != 2 or value.rank not in (1, 2):
+        raise node.refuse(f"it multiplies weights of shape {weight.shape} from the left")
+    if value.rank == 1 and BATCH not in value.shape:
+        return _dense(graph, node, value, weight)
+    _columns(node, value)
+    return _turned(_dense(graph, node, _turned(value), weight))
+
+
+def _columns(node: Node, value: Value) -> None:
+    if BATCH in value.shape and not value.columns:
+        raise node.refuse(
+            f"its weights multiply {describe(value.shape)} from the left, so that samples are "
+            "columns; transpose the input in the model, or build the network with "
+            "fl.Layer.from_arrays and call it with axis=0"
+        )
+
+
+def _gemm(graph: Graph, node: Node, given: list[Given]) -> Value:
+    a, b, *rest = given
+    turn_a, turn_b = node.integer("transA", 0), node.integer("transB", 0)
+    left = _one_constant(node, a, b)
+    weight, value = (a, b) if left else (b, a)
+    assert isinstance(value, Value)
+    assert isinstance(weight, np.ndarray)
+    if weight.ndim != 2 or value.rank != 2:
+        raise node.damaged(
+            f"multiplies shapes {describe(value.shape)} and {weight.shape}; Gemm takes two "
+            "dimensions"
+        )
+    value = _turned(value) if (turn_b if left else turn_a) else value
+    weight = weight.T if (turn_a if left else not turn_b) else weight
+    if left:
+        _columns(node, value)
+        result = _turned(_dense(graph, node, _turned(value), weight))
+    else:
+        result = _dense(graph, node, value, weight)
+    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
+    if alpha != 1:
+        result = graph.affine(node, result, np.float64(alpha))
+    c = rest[0] if rest else None
+    if isinstance(c, Value):
+        return add(graph, node, result, c if beta == 1 else graph.affine(node, c, np.float64(beta)))
+    if c is None or beta == 0:
+        return result
+    graph.floats(node, c)
+    if c.ndim > 2:
+        raise node.damaged(f"adds a constant of shape {c.shape} to {describe(result.shape)}")
+    return graph.affine(node, result, None, c.astype(np.float64) * beta)
+
+
+def _vectors(graph: Graph, node: Node, given: list[Given], count: int) -> list[Array]:
+    arrays = [g for g in given if isinstance(g, np.ndarray)]
+    if len(arrays) != count:
+        raise node.refuse("its parameters must be constants")
+    graph.floats(node, *arrays)
+    return arrays
+
+
+def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
+    value = given[0]
+    assert isinstance(value, Value)
+    if node.integer("training_mode", 0) or (graph.opset < 7 and not node.integer("is_test", 0)):
+        raise node.refuse("it is in training mode; export the model for inference")
+    if graph.opset < 9 and not node.integer("spatial", 1) and value.rank > 2:
+        raise node.refuse(
+            "it has statistics for each position; only those for each channel are done"
+        )
+    arrays = _vectors(graph, node, given[1:5], 4)
+    sizes = {a.shape for a in arrays}
+    if value.rank < 2 or len(sizes) != 1 or arrays[0].ndim != 1:
+        raise node.damaged(f"has parameters of shapes {sizes} beside {describe(value.shape)}")
+    weight, bias, mean, var = (a.astype(np.float64) for a in arrays)
+    var = var + node.number("epsilon", 1e-5)
+    if (var <= 0).any():
+        raise node.damaged("has a variance that is not positive")
+    scale = weight / np.sqrt(var)
+    shape = (-1,) + (1,) * (value.rank - 2)
+    shift = bias - mean * scale
+    return graph.affine(node, value, scale.reshape(shape), shift.reshape(shape))
+
+
+def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
+    def norm(graph: Graph, node: Node, given: list[Given]) -> Value:
+        value = given[0]
+        assert isinstance(value, Value)
+        start = _axis(node, value, -1)
+        constants = _vectors(graph, node, given[1:], sum(g is not None for g in given[1:]))
+        shape = value.shape[start:]
+        if UNKNOWN in shape:
+            shape = constants[0].shape if constants else shape
+        n = size(shape)
+        try:
+            graph.room.take(node, 8 * n * len(constants))
+            rows = [np.broadcast_to(c, shape).ravel() for c in constants]
+        except ValueError:
+            shapes = [c.shape for c in constants]
+            raise node.damaged(f"has weights of shapes {shapes} for {describe(shape)}") from None
+        if n < 1:
+            raise node.refuse("the shape of its input is not known; declare it in the model")
+        value = with_features(value, start, node)
+        eps = node.number("epsilon", 1e-5)
+        if not eps >= 0:
+            raise node.damaged(f"has epsilon {eps}")
+        step = Normalize(name, n, eps, *rows)
+        held = (*value.data.held[:-1], n)
+        return Value((*value.shape[:start], *shape), value.data.then(step, held), node)
+
+    return norm
+
+
+def _softmax(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
+    def softmax(graph: Graph, node: Node, given: list[Given]) -> Value:
+        value = given[0]
+        assert isinstance(value, Value)
+        graph.floats(node)
+        # Before opset 13 all axes from this one on are taken together.
+        start = _axis(node, value, 1 if graph.opset < 13 else -1)
+        if graph.opset >= 13 and any(d != 1 for d in value.shape[start + 1 :]):
+            raise node.refuse(
+                f"it runs along axis {start} of {describe(value.shape)}; in fastlayer it runs over "
+                "the features, the last axis"
+            )
+        value = with_features(value, start, node)
+        return value._replace(data=value.data.then(Activation(name)), node=node)
+
+    return softmax
+
+
+def _axis(node: Node, value: Value, default: int) -> int:
+    axis = node.integer("axis", default)
+    if not -value.rank <= axis < value.rank:
+        raise node.damaged(f"works on axis {axis} of {describe(value.shape)}")
+    return axis % value.rank
+
+
+DENSE: dict[str, Callable[[Graph, Node, list[Given]], Value]] = {
+    "BatchNormalization": _batch_norm,
+    "Gemm": _gemm,
+    "LayerNormalization": _row_norm("layer_norm"),
+    "LogSoftmax": _softmax("log_softmax"),
+    "MatMul": _matmul,
+    "RMSNormalization": _row_norm("rms_norm"),
+    "Softmax": _softmax("softmax"),
+}

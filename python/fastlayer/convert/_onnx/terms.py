@@ -1,0 +1,217 @@
+"""Activations that exporters take apart: a little algebra that puts them together again.
+
+What elementwise operations make of `x` is kept as a polynomial over `x` and over functions of such
+polynomials, multiplied out, so that it doesn't matter in which order an exporter wrote the factors.
+A polynomial that is in the table, its numbers equal to rounding, is that activation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from fastlayer.activations import Activation
+from fastlayer.convert._affine import Affine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Row: TypeAlias = tuple["Poly", Callable[[float], "Recognised"]]
+
+
+class Atom(NamedTuple):
+    """`x`, or a function of a polynomial; `form` is its text without numbers."""
+
+    form: str
+    name: str
+    numbers: tuple[float, ...] = ()
+    inside: Poly = ()
+
+
+class Term(NamedTuple):
+    """A number times atoms."""
+
+    atoms: tuple[Atom, ...]
+    factor: float
+
+
+class Norm(NamedTuple):
+    """A norm of rows without weights."""
+
+    name: str
+    eps: float
+
+
+Poly: TypeAlias = tuple[Term, ...]
+Recognised: TypeAlias = "list[Affine | Activation | Norm]"
+
+X: Poly = (Term((Atom("x", "x"),), 1.0),)
+# Twice what the longest entry of the table needs: (x - mean(x))^2 and what leads up to it.
+_MOST_TERMS = 8
+_LONGEST_FORM = 400
+# Constants of a graph have been rounded, folded and multiplied: a few roundings each.
+_ROUNDINGS = 8
+
+
+def form(p: Poly) -> str:
+    """Return the text of a polynomial without its numbers."""
+    return "+".join("*".join(a.form for a in t.atoms) or "1" for t in p)
+
+
+def number(value: float) -> Poly:
+    """Return a constant."""
+    return (Term((), value),) if value else ()
+
+
+def add(p: Poly, q: Poly, sign: float = 1.0) -> Poly:
+    """Return ``p + sign * q``."""
+    return _collect([*p, *(Term(t.atoms, sign * t.factor) for t in q)])
+
+
+def times(p: Poly, q: Poly) -> Poly:
+    """Return ``p * q``."""
+    return _collect([Term(_sorted(s.atoms + t.atoms), s.factor * t.factor) for s in p for t in q])
+
+
+def power(p: Poly, exponent: float) -> Poly:
+    """Return ``p ** exponent``."""
+    if exponent in (1.0, 2.0, 3.0):
+        result = p
+        for _ in range(int(exponent) - 1):
+            result = times(result, p)
+        return result
+    if len(p) == 1 and p[0].factor == 1.0 and len(p[0].atoms) == 1:
+        atom = p[0].atoms[0]
+        if atom.name == "power" and exponent == -1.0:
+            return power(atom.inside, -atom.numbers[0])
+    return apply("power", p, exponent)
+
+
+def apply(name: str, p: Poly, *numbers: float) -> Poly:
+    """Return the function `name` of a polynomial."""
+    return (Term((Atom(f"{name}({form(p)})", name, numbers, p),), 1.0),)
+
+
+def small(p: Poly) -> bool:
+    """Whether anything in the table could still come of it; and what bounds the work."""
+    finite = all(math.isfinite(t.factor) for t in p)
+    return 0 < len(p) <= _MOST_TERMS and finite and len(form(p)) <= _LONGEST_FORM
+
+
+def _sorted(atoms: tuple[Atom, ...]) -> tuple[Atom, ...]:
+    return tuple(sorted(atoms, key=lambda a: a.form))
+
+
+def _collect(terms: list[Term]) -> Poly:
+    sums: dict[tuple[Atom, ...], float] = {}
+    for atoms, factor in terms:
+        sums[atoms] = sums.get(atoms, 0.0) + factor
+    kept = [Term(atoms, factor) for atoms, factor in sums.items() if factor != 0]
+    return tuple(sorted(kept, key=lambda t: (len(t.atoms), "*".join(a.form for a in t.atoms))))
+
+
+def _match(p: Poly, q: Poly, eps: float, free: list[float]) -> bool:
+    """Whether `p` is the pattern `q`, to rounding; a NaN in `q` puts the number into `free`."""
+    if len(p) != len(q):
+        return False
+    return all(
+        _close(s.factor, t.factor, eps, free)
+        and len(s.atoms) == len(t.atoms)
+        and all(
+            a.name == b.name
+            and len(a.numbers) == len(b.numbers)
+            and all(_close(m, n, eps, free) for m, n in zip(a.numbers, b.numbers, strict=True))
+            and _match(a.inside, b.inside, eps, free)
+            for a, b in zip(s.atoms, t.atoms, strict=True)
+        )
+        for s, t in zip(p, q, strict=True)
+    )
+
+
+def _close(a: float, b: float, eps: float, free: list[float]) -> bool:
+    if math.isnan(b):
+        free.append(a)
+        return all(v == free[0] for v in free)
+    return a == b or abs(a - b) <= _ROUNDINGS * eps * abs(b)
+
+
+def recognise(p: Poly, eps: float) -> Recognised | None:
+    """Return what computes a polynomial of `x`, None where there is nothing that does.
+
+    `eps` is the machine epsilon of the constants.
+    """
+    if all(len(t.atoms) == 0 or t.atoms == X[0].atoms for t in p):
+        factors = {len(t.atoms): t.factor for t in p}
+        if 1 not in factors:
+            return None  # a constant
+        if factors == {1: 1.0}:
+            return []
+        return [Affine.of(factors[1], factors.get(0, 0.0))]
+    for pattern, make in _TABLE.get(form(p), ()):
+        free: list[float] = []
+        if _match(p, pattern, eps, free) and all(math.isfinite(v) for v in free):
+            return make(free[0] if free else 0.0)
+    return None
+
+
+def _table() -> dict[str, list[Row]]:
+    one, any_number = number(1.0), math.nan
+    c = math.sqrt(2 / math.pi)
+    cubic = add(times(number(c), X), times(number(0.044715 * c), power(X, 3)))
+    half_x = times(number(0.5), X)
+    softplus = apply("log", add(one, apply("exp", X)))
+    logistic = power(add(one, apply("exp", times(number(-1.0), X))), -1)
+    mean = apply("mean", X)
+    centred = add(X, mean, -1)
+    spread = apply("mean", times(centred, centred))
+    difference = add(apply("mean", times(X, X)), times(mean, mean), -1)
+
+    def inverse_root(variance: Poly) -> Poly:
+        return apply("power", add(variance, (Term((), any_number),)), -0.5)
+
+    def plain(name: str, **parameters: float | str) -> Callable[[float], Recognised]:
+        return lambda _: [Activation(name, **parameters)]
+
+    def norm(name: str) -> Callable[[float], Recognised]:
+        return lambda eps: [Norm(name, eps)]
+
+    def swish(alpha: float) -> Recognised:
+        inner: Recognised = [Activation("silu")]
+        return inner if alpha == 1 else [Affine.of(alpha), *inner, Affine.of(1 / alpha)]
+
+    gelu, gelu_tanh = plain("gelu"), plain("gelu", approximate="tanh")
+    rows: list[Row] = [
+        (add(half_x, times(half_x, apply("erf", times(number(math.sqrt(0.5)), X)))), gelu),
+        (add(half_x, times(half_x, apply("tanh", cubic))), gelu_tanh),
+        (times(X, apply("sigmoid", times(number(2.0), cubic))), gelu_tanh),
+        (times(X, apply("sigmoid", ((Term(X[0].atoms, any_number)),))), swish),
+        (times(X, logistic), plain("silu")),
+        (times(X, apply("tanh", apply("softplus", X))), plain("mish")),
+        (times(X, apply("tanh", softplus)), plain("mish")),
+        (softplus, plain("softplus", threshold=math.inf)),
+        (apply("log", apply("sigmoid", X)), plain("log_sigmoid")),
+        (apply("log", logistic), plain("log_sigmoid")),
+        (
+            times(number(-1.0), apply("softplus", times(number(-1.0), X))),
+            plain("log_sigmoid"),
+        ),
+        (logistic, plain("sigmoid")),
+        (times(X, power(add(one, apply("abs", X)), -1)), plain("softsign")),
+        *(
+            (times(number(1 / high), times(front, apply("clip", inner, 0.0, high))), plain(name))
+            for name, front in (("hardswish", X), ("hardsigmoid", one))
+            for high, inner in (
+                (6.0, add(X, number(3.0))),
+                (1.0, add(times(number(1 / 6), X), number(0.5))),
+            )
+        ),
+        *((times(centred, inverse_root(v)), norm("layer_norm")) for v in (spread, difference)),
+        (times(X, inverse_root(apply("mean", times(X, X)))), norm("rms_norm")),
+    ]
+    table: dict[str, list[Row]] = {}
+    for pattern, make in rows:
+        table.setdefault(form(pattern), []).append((pattern, make))
+    return table
+
+
+_TABLE = _table()

@@ -1,0 +1,167 @@
+"""The proof that a converted network does what its source does: both run on the same rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer._arrays import as_real, cast
+from fastlayer.convert._errors import ConversionError
+from fastlayer.convert._rounding import rounding_bound
+from fastlayer.report import Verification
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from fastlayer._arrays import Array, DType
+    from fastlayer.network import Network
+
+ANY_WIDTH = 16  # features of the probe where the network takes any number
+LARGE = 2.0**20
+
+
+class Proof(Verification):
+    """Comparison of a converted network with its source, which it passed.
+
+    Attributes
+    ----------
+    bound_share : float
+        Largest error as a share of what rounding may explain; at most 1.
+    """
+
+    def __init__(self, ours: Array, theirs: Array, bound: Array, dtype: DType) -> None:
+        self._compare(ours, theirs, dtype)
+        with np.errstate(all="ignore"):
+            share = np.abs(ours.astype(np.float64) - theirs) / bound
+        alike = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs)) | np.isinf(bound)
+        share = np.where(alike, 0.0, share)
+        share[np.isnan(share)] = np.inf
+        self._shares = share
+        self.bound_share = float(share.max(initial=0.0))
+
+    def _rows(self) -> list[list[str]]:
+        share = f"{self.bound_share:.2g}"
+        return [*super()._rows(), ["Largest error, share of the rounding bound", share]]
+
+
+def probe(features: int, dtype: DType, rows: int, rng: Any) -> tuple[Array, Array]:
+    """Return rows of many kinds, and which of them are so large that formulas may overflow."""
+    generator = np.random.default_rng(rng)
+    k, some = features, max(1, -(-rows // 4))
+    normal = generator.standard_normal((3, some, k))
+    signs = generator.choice([-1.0, 1.0], (2, k))
+    hot = np.zeros((min(k, 3), k))
+    hot[np.arange(len(hot)), [0, k - 1, k // 2][: len(hot)]] = 1
+    modest = [
+        normal[0],
+        generator.uniform(size=(some, k)),
+        normal[1] * 1e-3,
+        np.zeros((1, k)),
+        np.ones((1, k)),
+        -np.ones((1, k)),
+        signs[:1],
+        hot,
+    ]
+    large = [normal[2] * 1e3, LARGE * signs[1:]]
+    x = np.concatenate(modest + large)
+    stress = np.zeros(len(x), bool)
+    stress[len(x) - sum(map(len, large)) :] = True
+    return cast(x, dtype), stress
+
+
+def prove(
+    net: Network,
+    reference: Callable[[Array], Any],
+    *,
+    source: str,
+    plain: Network | None = None,
+    inputs: ArrayLike | None = None,
+    rows: int = 64,
+    rng: int | np.random.Generator = 0,
+) -> Proof:
+    """Run `net` and `reference` on the same rows; they may differ by rounding alone.
+
+    The rows are random (normal, also times 1e-3 and 1e3, and uniform in [0, 1]), edge cases
+    (zeros, ones, signs, one-hot, large), and those of `inputs`. What rounding may explain is derived
+    for each element; see `_rounding`. On rows of large numbers the reference may overflow where
+    the network does not: a formula such as ``exp(x) / sum(exp(x))`` does.
+
+    Parameters
+    ----------
+    net : Network
+        The result of a conversion.
+    reference : callable
+        The source: takes rows (m, k) of the network's dtype and returns (m, n).
+    source : str
+        What is converted, for messages: "torch Sequential".
+    plain : Network, optional
+        The same with nothing folded, as the source computes it: numbers that cancel inside of a
+        folded layer do not show in its weights, but the source rounds them.
+    inputs : array_like, optional
+        Rows of the source's own data; (m, ...) is reshaped to (m, k).
+    rows : int
+        Number of random rows.
+    rng : int or numpy.random.Generator
+        Seed.
+
+    Returns
+    -------
+    Proof
+
+    Raises
+    ------
+    ConversionError
+        They differ by more than rounding, the message shows the worst row; or the reference
+        fails, or returns another shape.
+    """
+    given = None if inputs is None else as_real(inputs, "inputs")
+    if given is not None:
+        given = given.reshape(len(given), -1) if given.size else None
+    k = net.in_features or (ANY_WIDTH if given is None else given.shape[1])
+    x, stress = probe(k, net.dtype, rows, rng)
+    if given is not None:
+        x = np.concatenate([cast(given, net.dtype), x])
+        stress = np.concatenate([np.zeros(len(given), bool), stress])
+    ours, theirs = net(x), _run(reference, x, source)
+    if theirs.shape != ours.shape:
+        raise ConversionError(
+            source,
+            f"the original gives shape {theirs.shape} for {x.shape}, the converted network "
+            f"{ours.shape}",
+        )
+    bound = rounding_bound(net if plain is None else plain, x)
+    bound[stress[:, None] & ~np.isfinite(theirs)] = np.inf
+    proof = Proof(ours, theirs, bound, net.dtype)
+    if not proof.bound_share <= 1:
+        raise ConversionError(source, _refusal(proof._shares, x, ours, theirs, bound))
+    return proof
+
+
+def _run(reference: Callable[[Array], Any], x: Array, source: str) -> Array:
+    try:
+        with np.errstate(all="ignore"):
+            return as_real(reference(x.copy()), "the original's result")
+    except Exception as error:
+        raise ConversionError(
+            source, f"the original fails on a probe of shape {x.shape}: {error}"
+        ) from error
+
+
+def _refusal(share: Array, x: Array, ours: Array, theirs: Array, bound: Array) -> str:
+    row, column = (int(i) for i in np.unravel_index(int(np.argmax(share)), share.shape))
+    a, b = ours[row, column], theirs[row, column]
+    return (
+        "the converted network differs from the original by more than rounding. Worst row, "
+        f"{_short(x[row])}: output {column} is {a:.8g} here and {b:.8g} there; rounding explains "
+        f"{bound[row, column]:.2g}. {int((share > 1).any(axis=1).sum())} of {len(share)} rows "
+        "differ. The original does something that the conversion did not see; verify=False, where "
+        "the converter has it, hands out the network as it is"
+    )
+
+
+def _short(row: Array) -> str:
+    values = ", ".join(f"{v:.4g}" for v in row[:6])
+    return f"x = [{values}{', ...' if len(row) > 6 else ''}]"

@@ -1,0 +1,199 @@
+"""How far two right implementations of a network may be apart: a bound on rounding, per element.
+
+The bound is carried forward beside the values, part by part, in float64. ``u`` is half the
+machine epsilon of the dtype. A sum of k terms makes about k roundings, each ``u`` times the
+partial sum that is rounded. Signs of roundings are as good as independent (Higham & Mary, "A new
+approach to probabilistic rounding error analysis", 2019): their sum stays below
+``SPREAD * sqrt(k) * u`` times the largest partial sum with probability
+``1 - 2 exp(-SPREAD**2 / 2)``, and errors of the inputs go through the weights as
+``sqrt(sum(w**2 * e**2))``. Worst-case bounds, k in the place of ``sqrt(k)`` and ``sum(|w| e)``,
+grow so fast with depth that after three wide layers they would let anything pass.
+
+Partial sums are looked at in a few places, in the order of the features; ``norm(w * x)`` stands
+for what happens between those. An activation that is computed as its definition reads goes through
+numbers of size ``1 + |f(z)|``, each rounded `STEPS` times at most.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastlayer._norms import BatchNorm, LayerNorm, RMSNorm
+from fastlayer.activations import Activation
+from fastlayer.layer import Layer
+from fastlayer.modules import Flatten, Residual
+from fastlayer.network import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastlayer._arrays import Array, DType
+    from fastlayer._chain import Part
+
+SPREAD = 8.0  # deviations: 1 - 2e-14 for each element
+STEPS = 8.0
+PLACES = 8  # where partial sums are looked at
+CHUNK = 1 << 20  # weights in float64 at a time
+
+_SELECTIONS = {"identity", "relu", "relu6", "hardtanh", "leaky_relu", "prelu"}
+
+
+class State(NamedTuple):
+    """Values, the bound of their error, and what the next sum has to know."""
+
+    value: Array
+    error: Array
+    size: Array | None  # of what a folded affine adds up to the values, where it is larger
+    terms: int  # of the sum that an affine would be folded into
+
+
+class Rounding(NamedTuple):
+    """The dtype's numbers; both implementations err, hence the 2."""
+
+    unit: float
+    tiny: float
+    top: float
+
+    @classmethod
+    def of(cls, dtype: DType) -> Rounding:
+        """Return those of float32 or float64."""
+        info = np.finfo(dtype)
+        return cls(2 * SPREAD * float(info.eps) / 2, float(info.tiny), float(info.max) / 16)
+
+
+def rounding_bound(net: Network, x: Array) -> Array:
+    """Bound the difference between two implementations of `net` at the rows `x`.
+
+    Parameters
+    ----------
+    net : Network
+    x : ndarray
+        Shape (m, k).
+
+    Returns
+    -------
+    ndarray
+        float64, of the shape of ``net(x)``; inf where an intermediate result may overflow.
+    """
+    start = State(x.astype(np.float64), np.zeros(x.shape), None, 0)
+    with np.errstate(all="ignore"):
+        end = _parts(net.layers, start, Rounding.of(net.dtype))
+    return np.where(np.isfinite(end.error), end.error, np.inf)
+
+
+def _parts(parts: tuple[Part, ...], s: State, r: Rounding) -> State:
+    for part in parts:
+        s = _part(part, s, r)
+        # Beyond the dtype's range the order of a sum decides between inf and NaN.
+        over = (np.abs(s.value) + s.error > r.top).any(axis=-1, keepdims=True)
+        s = s._replace(error=np.where(over, np.inf, s.error))
+    return s
+
+
+def _part(part: Part, s: State, r: Rounding) -> State:
+    if isinstance(part, Layer):
+        return _layer(part, s, r)
+    if isinstance(part, Flatten):
+        return s
+    if isinstance(part, BatchNorm):
+        return _affine(part, s, r)
+    if isinstance(part, LayerNorm | RMSNorm):
+        return _norm(part, s, r)
+    if isinstance(part, Residual):
+        inner = _parts(part.layers, s._replace(size=None, terms=0), r)
+        value = inner.value + s.value
+        return State(value, inner.error + s.error + r.unit * np.abs(value), None, 0)
+    if isinstance(part, Network):
+        return _parts(part.layers, s, r)
+    return _function(part, s, r)
+
+
+def _layer(layer: Layer, s: State, r: Rounding) -> State:
+    weight, bias = layer.weight, layer.bias
+    n, k = weight.shape
+    value, error = np.empty((len(s.value), n)), np.empty((len(s.value), n))
+    step = max(1, CHUNK // k)
+    for low in range(0, n, step):
+        at = slice(low, low + step)
+        b = np.zeros(1) if bias is None else bias[at].astype(np.float64)
+        value[:, at], error[:, at] = _sum(weight[at].astype(np.float64), b, s, r)
+    return _function(layer.activation, State(value, error, None, k), r)
+
+
+def _sum(w: Array, b: Array, s: State, r: Rounding) -> tuple[Array, Array]:
+    k = w.shape[1]
+    total = b + np.zeros((len(s.value), len(w)))
+    largest = np.abs(total)
+    for low in range(0, k, max(1, -(-k // PLACES))):
+        at = slice(low, low + max(1, -(-k // PLACES)))
+        total = total + s.value[:, at] @ w[:, at].T
+        largest = np.maximum(largest, np.abs(total))
+    size = np.abs(s.value)
+    if s.size is not None:
+        size = s.size
+        largest = largest + size @ np.abs(w).T
+    unit = r.unit * np.sqrt(k + 2)
+    spread = (s.error**2 + (unit * size) ** 2) @ (w * w).T
+    return total, np.sqrt(spread) + unit * largest + k * r.tiny
+
+
+def _affine(norm: BatchNorm, s: State, r: Rounding) -> State:
+    # The size is that before the sum: folded into a layer, both summands get into its sums.
+    scaled = np.abs(s.value * norm._scale)
+    size = scaled + np.abs(norm._shift)
+    error = np.abs(norm._scale) * s.error + r.unit * np.sqrt(s.terms + 4) * size
+    return State(s.value * norm._scale + norm._shift, error + r.tiny, size, 0)
+
+
+def _norm(norm: LayerNorm | RMSNorm, s: State, r: Rounding) -> State:
+    weight = norm.weight
+    w = 1.0 if weight is None else weight.astype(np.float64)
+    x, n = s.value, s.value.shape[-1]
+    centre = x.mean(axis=-1, keepdims=True) if isinstance(norm, LayerNorm) else 0.0
+    root = 1 / np.sqrt(((x - centre) ** 2).mean(axis=-1, keepdims=True) + norm.eps)
+    y = (x - centre) * root
+    inherited = (s.error**2).mean(axis=-1, keepdims=True)
+    mean = np.abs(x).mean(axis=-1, keepdims=True)
+    square = (x * x).mean(axis=-1, keepdims=True) * root**2  # the variance as E(x^2) - E(x)^2
+    own = root * (2 * np.abs(x) + np.sqrt(n) * mean) + np.abs(y) * (4 + np.sqrt(n) * square)
+    error = np.sqrt(s.error**2 + inherited + y * y * inherited) * root + r.unit * own
+    value, error = y * w, error * np.abs(w)
+    bias = norm.bias if isinstance(norm, LayerNorm) else None
+    if bias is not None:
+        value = value + bias
+        error = error + r.unit * np.abs(bias)
+    return State(value, error + r.tiny, None, 0)
+
+
+def _function(f: Activation | Callable[..., Any], s: State, r: Rounding) -> State:
+    z, e = s.value, s.error
+    if not isinstance(f, Activation):
+        return _unknown(f, s, r)
+    if f.name == "identity":
+        return s._replace(size=None)
+    y = f(z)
+    if f.name in ("softmax", "log_softmax"):
+        spread = 2 * e.max(axis=-1, keepdims=True, initial=0.0)
+        if f.name == "softmax":
+            moved = np.minimum(y * np.expm1(spread), 1.0)
+        else:
+            moved = spread + r.unit * np.abs(z).max(axis=-1, keepdims=True, initial=0.0)
+    else:
+        moved = np.maximum(np.abs(f(z + e) - y), np.abs(f(z - e) - y))
+    own = np.abs(y) if f.name in _SELECTIONS else STEPS * (1 + np.abs(y))
+    return State(y, np.where(np.isfinite(e), moved, np.inf) + r.unit * own + r.tiny, None, 0)
+
+
+def _unknown(f: Callable[..., Any], s: State, r: Rounding) -> State:
+    """Move all arguments of a user's function up, down and apart; it may mix the features."""
+    z, e = s.value, np.where(np.isfinite(s.error), s.error, 0.0)
+    y = np.asarray(f(z.copy()), np.float64)
+    apart = np.where(np.arange(z.shape[-1]) % 2, e, -e)
+    moved = np.zeros(y.shape)
+    for d in (e, -e, apart, -apart):
+        moved = np.maximum(moved, np.abs(np.asarray(f(z + d), np.float64) - y))
+    error = 2 * moved + r.unit * STEPS * (1 + np.abs(y)) + r.tiny
+    lost = ~np.isfinite(s.error).all(axis=-1, keepdims=True)
+    return State(y, np.where(lost, np.inf, error), None, 0)

@@ -1,0 +1,4 @@
+"""How modules of PyTorch are read.
+
+`fx` follows a forward; `layers` and `functions` say what the modules and functions in it are.
+"""

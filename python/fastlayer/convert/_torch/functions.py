@@ -1,0 +1,241 @@
+"""The functions and methods of PyTorch that a forward may call, as steps of a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer.activations import Activation
+from fastlayer.convert._activations import TORCH
+from fastlayer.convert._advice import advice
+from fastlayer.convert._affine import Affine
+from fastlayer.convert._errors import ConversionError
+from fastlayer.convert._graph import Dense, Flat, Point, add
+from fastlayer.convert._torch import layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastlayer._arrays import Array, DType
+
+ROWS = object()  # the number of samples, where a forward asks for it
+_SHORT = {
+    "add": "add",
+    "sub": "sub",
+    "subtract": "sub",
+    "rsub": "rsub",
+    "mul": "mul",
+    "multiply": "mul",
+    "div": "div",
+    "divide": "div",
+    "truediv": "div",
+}
+_DROPOUTS = ("dropout", "alpha_dropout", "feature_alpha_dropout")
+
+
+def is_activation(name: str) -> bool:
+    """Whether the table has a function or method of this name."""
+    return layers.key(name) in TORCH
+
+
+def is_arithmetic(name: str) -> bool:
+    """Whether this is a sum, difference, product or quotient of two operands."""
+    return name in _SHORT
+
+
+def apply(call: Call, x: Point) -> Point:
+    """Return the point that a call leads to from `x`.
+
+    Raises
+    ------
+    ConversionError
+        A function that has no exact counterpart.
+    """
+    if is_activation(call.name):
+        return x.then(call.activation())
+    if call.name in _FUNCTIONS:
+        return x.then(_FUNCTIONS[call.name](call))
+    raise call.refusal()
+
+
+class Call:
+    """One call of a function or method; `args` come after the input."""
+
+    def __init__(
+        self, place: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dtype: DType
+    ) -> None:
+        self.place, self.name, self.args, self.kwargs, self.dtype = place, name, args, kwargs, dtype
+
+    def value(self, at: int, name: str, default: Any) -> Any:
+        """Return an argument by place or name."""
+        return self.args[at] if at < len(self.args) else self.kwargs.get(name, default)
+
+    def refusal(self) -> ConversionError:
+        """Return the error for a call that has no counterpart."""
+        return ConversionError(self.place, advice(self.name))
+
+    def activation(self) -> list[Any]:
+        """Return the steps of an activation, with the parameters of the call."""
+        names = [p.theirs for p in TORCH[layers.key(self.name)].parameters]
+        extra = [v for v in self.args[len(names) :] if not isinstance(v, int | type(None))]
+        unknown = [
+            name
+            for name, v in self.kwargs.items()
+            if name not in (*names, "inplace", "_stacklevel") and v is not None
+        ]
+        if extra or unknown:
+            raise ConversionError(self.place, f"has arguments that change it: {extra or unknown}")
+
+        def get(name: str, default: Any) -> Any:
+            return self.value(names.index(name), name, default)
+
+        return layers.activation(self.name, get, self.place)
+
+
+def _constant(value: Any, place: str) -> Array:
+    """Return a constant beside a row: a number, or one for each feature."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return np.asarray(value, np.float64)
+    if not hasattr(value, "detach"):
+        raise ConversionError(place, f"combines its input with {value!r:.60}")
+    layers.check_dtype(value, place)
+    a: Array = value.detach().cpu().numpy()
+    if a.size != 1 and a.shape[-1] != a.size:
+        raise ConversionError(
+            place, f"has a constant of shape {a.shape}; fastlayer takes one number for each feature"
+        )
+    return a
+
+
+def arithmetic(call: Call, x: Any) -> Point:
+    """Return the point of a sum, difference, product or quotient; one operand may be a constant.
+
+    Raises
+    ------
+    ConversionError
+        Two operands that no residual joins, or a constant of another shape than a row.
+    """
+    name = _SHORT[call.name]
+    y = call.value(0, "other", None)
+    if set(call.kwargs) - {"other"} or len(call.args) > 1:
+        raise ConversionError(call.place, "has arguments beside the two operands")
+    if name == "rsub":
+        x, y, name = y, x, "sub"
+    if isinstance(x, Point) and isinstance(y, Point):
+        if name == "add":
+            return add(x, y, call.place)
+        if name == "sub":
+            return add(x, y.then([Affine.of(-1.0)]), call.place)
+        raise ConversionError(
+            call.place,
+            "combines two arrays that both come from the input; fastlayer adds them, as Residual, "
+            "and nothing else",
+        )
+    if isinstance(x, Point):
+        point, c = x, _constant(y, call.place).astype(np.float64)
+        with np.errstate(all="ignore"):
+            step = {
+                "add": lambda: Affine.of(1.0, c),
+                "sub": lambda: Affine.of(1.0, -c),
+                "mul": lambda: Affine.of(c),
+                "div": lambda: Affine.of(1 / c),
+            }[name]()
+        return point.then([step])
+    if not isinstance(y, Point):
+        raise call.refusal()
+    c = _constant(x, call.place).astype(np.float64)
+    steps = {"add": Affine.of(1.0, c), "sub": Affine.of(-1.0, c), "mul": Affine.of(c)}
+    if name not in steps:
+        raise ConversionError(call.place, "divides a constant by its input")
+    return y.then([steps[name]])
+
+
+def _reshape(call: Call) -> list[Any]:
+    shape = call.value(0, "shape", None)
+    shape = tuple(shape) if isinstance(shape, tuple | list) else call.args
+    if len(shape) == 2 and (shape[0] is ROWS or shape[0] == -1):
+        n = shape[1]
+        if isinstance(n, int) and (n > 0 or (n == -1 and shape[0] is ROWS)):
+            return [Flat(call.place, n if n > 0 else None)]
+    raise ConversionError(
+        call.place,
+        f"reshapes to {tuple('rows' if d is ROWS else d for d in shape)!r}; a network keeps one row "
+        "a sample: x.flatten(1), or x.view(x.size(0), -1)",
+    )
+
+
+def _dropout(call: Call) -> list[Any]:
+    # The functions default to training, unlike the modules.
+    if call.value(1, "training", call.name == "dropout"):
+        raise ConversionError(
+            call.place,
+            "drops at random in eval mode too; write F.dropout(x, p, self.training), or nn.Dropout",
+        )
+    return []
+
+
+def _clamp(call: Call) -> list[Any]:
+    low, high = {
+        "clamp_min": (call.value(0, "min", None), None),
+        "clamp_max": (None, call.value(0, "max", None)),
+    }.get(call.name, (call.value(0, "min", None), call.value(1, "max", None)))
+    bounds = [-np.inf if low is None else low, np.inf if high is None else high]
+    if not all(isinstance(v, int | float) for v in bounds):
+        raise ConversionError(
+            call.place, "clamps to arrays; fastlayer's hardtanh takes two numbers"
+        )
+    return [Activation("hardtanh", min_val=bounds[0], max_val=bounds[1])]
+
+
+def _matrix(call: Call, transposed: bool) -> list[Any]:
+    weight, bias = call.value(0, "weight", None), call.value(1, "bias", None)
+    if not hasattr(weight, "detach") or weight.ndim != 2:
+        raise call.refusal()
+    w = layers.array(weight, call.place)
+    return [
+        Dense(w if transposed else w.T, None if bias is None else layers.array(bias, call.place))
+    ]
+
+
+def _to(call: Call) -> list[Any]:
+    wanted = {"float": "float32", "double": "float64"}.get(call.name)
+    given = [wanted] if wanted else [*call.args, *call.kwargs.values()]
+    if any(str(v).removeprefix("torch.") != call.dtype.name for v in given):
+        raise ConversionError(call.place, f"changes the dtype; a network computes in {call.dtype}")
+    return []
+
+
+_FUNCTIONS: dict[str, Callable[[Call], list[Any]]] = {
+    **dict.fromkeys(("contiguous", "clone", "detach"), lambda call: []),
+    **dict.fromkeys(_DROPOUTS, _dropout),
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _clamp),
+    **dict.fromkeys(("view", "reshape"), _reshape),
+    **dict.fromkeys(("float", "double", "to"), _to),
+    "flatten": lambda c: layers.flatten(
+        c.value(0, "start_dim", 0), c.value(1, "end_dim", -1), c.place
+    ),
+    "linear": lambda c: _matrix(c, True),
+    "matmul": lambda c: _matrix(c, False),
+    "mm": lambda c: _matrix(c, False),
+    "neg": lambda c: [Affine.of(-1.0)],
+    "prelu": lambda c: layers.prelu(c.value(0, "weight", None), c.place),
+    "threshold": lambda c: layers.threshold(
+        c.value(0, "threshold", None), c.value(1, "value", None), c.place
+    ),
+    "layer_norm": lambda c: layers.layer_norm(
+        c.value(0, "normalized_shape", None),
+        c.value(1, "weight", None),
+        c.value(2, "bias", None),
+        c.value(3, "eps", 1e-5),
+        c.place,
+        c.dtype,
+    ),
+    "rms_norm": lambda c: layers.rms_norm(
+        c.value(0, "normalized_shape", None),
+        c.value(1, "weight", None),
+        c.value(2, "eps", None),
+        c.place,
+        c.dtype,
+    ),
+}

@@ -1,0 +1,144 @@
+"""Networks from live Keras models: `from_keras`. Keras itself is never imported here."""
+
+from __future__ import annotations
+
+import sys
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer._files import Damaged
+from fastlayer.convert._errors import ConversionError
+from fastlayer.convert._keras.config import from_config
+from fastlayer.convert._keras.given import Rules
+
+if TYPE_CHECKING:
+    from fastlayer._arrays import Array
+    from fastlayer.convert._keras.given import Where
+    from fastlayer.network import Network
+
+
+def from_keras(model: Any, *, verify: bool = True) -> Network:
+    """Make a network from a Keras model.
+
+    The network does what the model does in inference: dropout and noise are left out and batch
+    normalisations use their moving statistics. Weights are copied; call this again after more
+    training.
+
+    Parameters
+    ----------
+    model : keras.Sequential or keras.Model
+        Sequential, or functional with one input, one output and residual sums; models may be
+        inside each other. Layers: Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax,
+        BatchNormalization, LayerNormalization, RMSNormalization, Normalization, Rescaling,
+        Flatten, Dropout and its relatives. All of them compute in float32 or all in float64,
+        and so does the network.
+    verify : bool
+        Run both on random and edge inputs, and refuse where they differ by more than rounding.
+        Keras 3 rounds the products of a float64 model to float32, except with the TensorFlow
+        backend; the network does not, so the proof of one is to float32's rounding.
+
+    Returns
+    -------
+    Network
+        Its `verification` tells how far the two were apart.
+
+    Raises
+    ------
+    ConversionError
+        A layer without an exact counterpart; the message names it.
+    TypeError
+        Not a Keras model.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> import keras                                                  # doctest: +SKIP
+    >>> layers = [keras.Input((4,)), keras.layers.Dense(3, "relu")]  # doctest: +SKIP
+    >>> fl.from_keras(keras.Sequential(layers))                       # doctest: +SKIP
+    Network([
+        Layer(4, 3, activation='relu', dtype=float32),
+    ])
+    """
+    keras = _keras_of(model)
+    if keras is None:
+        hint = ""
+        if isinstance(model, str) or hasattr(model, "__fspath__"):
+            hint = "; files go to fl.load"
+        raise TypeError(f"from_keras takes a Keras model, got {type(model).__name__}{hint}")
+    source = f"keras {type(model).__name__} {model.name!r}"
+    if not model.built:
+        raise ConversionError(source, "has no weights yet; call it on some rows first")
+    version = int(keras.__version__.split(".")[0])
+    backend = keras.backend.backend()
+    # torch's softplus is its input above 20; elsewhere it is the definition, see the table.
+    rules = Rules(_Weights(keras, model), version, 20.0 if backend == "torch" else 40.0, True)
+    try:
+        config = model.get_config()
+    except Exception as error:  # of a custom layer or model
+        raise ConversionError(
+            source, f"has no configuration ({error}); layers of one's own can't be converted"
+        ) from error
+    try:
+        draft = from_config({"class_name": _kind(model), "config": config}, rules, source)
+    except Damaged as error:
+        raise ConversionError(error.key, error.why) from error
+    if not verify:
+        return draft.network()
+    # Keras 3 computes products of float64 in float32, but for the TensorFlow backend.
+    kept = getattr(keras.backend, "result_type", lambda *dtypes: dtypes[0])
+    computes = np.dtype(kept(draft.dtype.name, draft.dtype.name))
+    return draft.proved(lambda x: _run(keras, model, x), computes)
+
+
+def _keras_of(model: object) -> Any:
+    """Return the Keras that made a model, None for anything else."""
+    for name in ("keras", "tf_keras"):
+        keras = sys.modules.get(name)
+        kind = getattr(keras, "Model", None)
+        if kind is not None and isinstance(model, kind):
+            return keras
+    return None
+
+
+def _kind(model: Any) -> str:
+    """Return the kind of model; a class of the user's is what it inherits from, if that runs it."""
+    classes: tuple[Any, ...] = type(model).__mro__
+    for cls in classes:
+        if cls.__name__ in ("Sequential", "Functional") and _is_keras(cls):
+            return str(cls.__name__) if classes[0].call is cls.call else type(model).__name__
+    return type(model).__name__
+
+
+def _is_keras(cls: type[Any]) -> bool:
+    return cls.__module__.split(".")[0] in ("keras", "tf_keras")
+
+
+class _Weights:
+    """The weights of a live model by the names of its layers."""
+
+    def __init__(self, keras: Any, model: Any) -> None:
+        self._keras, self._model = keras, model
+
+    def __call__(self, where: Where, names: tuple[str, ...]) -> list[Array]:
+        layer = self._model
+        for name in where.names:
+            layer = layer.get_layer(name)
+        return [_numpy(self._keras, getattr(layer, name)) for name in names]
+
+
+def _numpy(keras: Any, value: Any) -> Array:
+    ops = getattr(keras, "ops", None)
+    a: Array = value.numpy() if ops is None else ops.convert_to_numpy(value)
+    return np.asarray(a)
+
+
+def _run(keras: Any, model: Any, x: Array) -> Array:
+    """Run a model on rows, whatever the shape of its samples."""
+    shape = [d or 1 for d in model.input_shape[1:]]
+    # A model that works on the last of several axes takes more than a row for one sample.
+    rows = -(-x.size // prod(shape))
+    samples = np.resize(x, (rows, *shape))
+    y = _numpy(keras, model(samples, training=False))
+    return y.reshape(-1, y.shape[-1])[: len(x)]

@@ -1,0 +1,193 @@
+"""Networks written by hand in NumPy: `accelerate`.
+
+What an object computes is guessed from the names and shapes of its arrays (`_numpy.objects`) and
+from what its functions return (`_numpy.recognise`), and then proven (`_numpy.plans`): a guess
+counts when object and network agree on the probe but for rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer._forward import Forward
+from fastlayer.convert._errors import ConversionError
+from fastlayer.convert._numpy.plans import make_plan, original_of
+
+if TYPE_CHECKING:
+    from fastlayer.convert._prove import Proof
+    from fastlayer.network import Network
+
+_FRAMEWORKS = {
+    "torch": "fl.from_torch",
+    "keras": "fl.from_keras",
+    "tensorflow": "fl.from_keras",
+    "sklearn": "fl.from_sklearn",
+    "onnx": "fl.from_onnx",
+}
+
+
+class Accelerated:
+    """The forward pass of a hand-written network, run by fastlayer; made by `accelerate`.
+
+    Calling it, or its method of the original's name, gives what the original gives but for
+    rounding. It holds no weights: each call reads the original's arrays with `linear`, so a change
+    in place or of an attribute counts from the next call on.
+
+    Attributes
+    ----------
+    original : object
+        The network as it was written.
+    network : Network
+        A copy with the weights as they are now, packed for the kernels, and so faster. Rows are
+        samples; call it with ``axis=0`` where columns are.
+    verification : Proof
+        How far the two were apart on the probe.
+    """
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+        self._call, self._method = original_of(original)
+        self._plan = make_plan(original)
+
+    @property
+    def original(self) -> Any:
+        """The network as it was written."""
+        return self._original
+
+    @property
+    def network(self) -> Network:
+        """A network of its own with the weights as they are now, for rows as samples."""
+        return self._plan.live.network()
+
+    @property
+    def verification(self) -> Proof:
+        """How far the two were apart on the probe."""
+        return self._plan.proof
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the forward pass.
+
+        Parameters
+        ----------
+        x : array_like
+            As the original takes it: rows, columns or a vector. What accelerate has not proven,
+            such as arrays of three dimensions, goes to the original.
+        *args, **kwargs
+            Further arguments of the original, which then runs itself.
+
+        Returns
+        -------
+        ndarray
+            As the original returns it.
+
+        Raises
+        ------
+        ConversionError
+            The original was changed, beyond its weights, to something that is not understood.
+        """
+        if args or kwargs:
+            return self._call(x, *args, **kwargs)
+        a = np.asarray(x) if isinstance(x, list | tuple) else x
+        if type(a) is not np.ndarray or a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
+            return self._call(x)
+        plan = self._plan
+        if plan.found.moved():
+            plan = self._plan = make_plan(self._original)
+        try:
+            y = plan.run(a)
+        except (LookupError, TypeError, ValueError):
+            y = None  # arrays of another kind than they were: the original knows, or says why not
+        return self._call(x) if y is None else y
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and name == self._method:
+            return self.__call__
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}; the network that was "
+            "accelerated is its .original"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return accelerate, (self._original,)
+
+    def __repr__(self) -> str:
+        return f"Accelerated({type(self._original).__name__}, samples={self._plan.form})"
+
+
+def accelerate(obj: Any) -> Accelerated:
+    """Make a fast forward pass of a network that was written by hand in NumPy.
+
+    The object stays as it is, and goes on being trained: the next call sees its new weights.
+    Understood are objects with a method `forward_pass`, `forward`, `feedforward` or a call, that
+    are
+
+    - a layer: a 2-D array `_W`, `W`, `weights` or `weight`, a bias `_b`, `b`, `bias` or
+      `biases`, and mostly an activation: a function or object in an attribute such as
+      `act_function` or `activation`, or part of the layer's own forward pass;
+    - a network: a list of layers and activations, in `layers`, `_layers` or alone; attributes
+      that are layers and activations, in their order; or lists `weights` and `biases`, arrays
+      `W1`, `b1`, `W2`, `b2`, also in a dict.
+
+    Weights may be (n, k) or (k, n); samples rows, columns or single vectors. What is what is
+    proven by running both. Activations may be any functions; those that fastlayer has are
+    recognised by what they return, when `accelerate` is called.
+
+    Parameters
+    ----------
+    obj : object
+        The network, or a list of layers.
+
+    Returns
+    -------
+    Accelerated
+        A callable that takes and returns what the object's forward pass does. It does not store
+        inputs for a backward pass, as the original may do.
+
+    Raises
+    ------
+    ConversionError
+        Something that is not understood, by name; or results that differ, with the worst row.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> import numpy as np
+    >>> class Dense:
+    ...     def __init__(self, rng, k, n):
+    ...         self.W, self.b = rng.standard_normal((n, k)), np.zeros(n)
+    ...     def forward(self, x):
+    ...         return np.maximum(0, x @ self.W.T + self.b)
+    >>> rng = np.random.default_rng(0)
+    >>> layers = [Dense(rng, 4, 8), Dense(rng, 8, 2)]
+    >>> fast = fl.accelerate(layers)
+    >>> x = np.ones((5, 4))
+    >>> np.allclose(fast(x), layers[1].forward(layers[0].forward(x)))
+    True
+    >>> layers[1].W *= 0
+    >>> float(fast(x).max())
+    0.0
+    """
+    kind = type(obj)
+    converter = _FRAMEWORKS.get(kind.__module__.split(".")[0])
+    if converter is None:  # a class of the user's, derived from a framework's
+        roots = (base.__module__.split(".")[0] for base in kind.__mro__)
+        converter = next((_FRAMEWORKS[r] for r in roots if r in _FRAMEWORKS), None)
+    if converter is not None:
+        raise ConversionError(kind.__name__, f"for this there is {converter}")
+    if isinstance(obj, Accelerated):
+        return obj
+    if isinstance(obj, Forward):
+        raise ConversionError(kind.__name__, "it is fastlayer's own, and as fast as it gets")
+    if isinstance(obj, type):
+        raise ConversionError(
+            obj.__name__, f"this is the class; give an object, {obj.__name__}(...)"
+        )
+    if hasattr(obj, "__name__"):
+        raise ConversionError(
+            obj.__name__,
+            "a function hides its arrays; give the object that holds them, or write the layers "
+            "with fl.linear or fl.dense_forward, which read their arrays at each call",
+        )
+    return Accelerated(obj)

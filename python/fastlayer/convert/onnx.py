@@ -1,0 +1,107 @@
+"""ONNX models as networks: `from_onnx` and `load_onnx`.
+
+A graph that is a row of dense layers, norms and activations, with residual sums, is rebuilt from
+the parts of this package; anything else is refused by the name of its node. How a file is read is
+in `_onnx.wire` and `_onnx.file`; how a graph is followed is in `_onnx.network`.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer._files import Damaged, reading
+from fastlayer.io import ModelFileError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from fastlayer.network import Network
+
+
+def from_onnx(model: str | PathLike[str] | Any) -> Network:
+    """Convert an ONNX model to a network; needs the `onnx` package, which reads it.
+
+    Rows are samples: the first axis of an input of two or more dimensions is the batch, and a batch
+    size that the model fixes is opened. Products, norms and activations of opset 6 and later are
+    known, also activations that exporters take apart, residual sums, constants that scale or shift
+    features, which are folded into the layers in float64, and reshaping that keeps rows together.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+        A file, or a model in memory. Weights in files of their own must lie in the folder of the
+        model's file, without links.
+
+    Returns
+    -------
+    Network
+        In the float32 or float64 of the model. Dimensions of length 1 behind the features are
+        left out: where the model gives (m, 1, 1) or (m,), the network gives (m, 1).
+
+    Raises
+    ------
+    ConversionError
+        A node that no network can do exactly; the message names it and says what to do.
+    ModelFileError
+        The file is damaged or no ONNX model.
+    ImportError
+        There is no `onnx` package.
+    OSError
+        The file can't be read.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> import onnx  # doctest: +SKIP
+    >>> model = onnx.parser.parse_model('''
+    ...     <ir_version: 8, opset_import: ["": 17]>
+    ...     graph (float[N, 2] x) => (float[N, 1] y) <float[2, 1] w = {1, -1}>
+    ...     { h = MatMul(x, w) y = Relu(h) }''')  # doctest: +SKIP
+    >>> fl.from_onnx(model)([[3.0, 1.0]])  # doctest: +SKIP
+    array([[2.]], dtype=float32)
+    """
+    if isinstance(model, str | os.PathLike):
+        return load_onnx(model)
+    if not hasattr(model, "SerializeToString"):
+        raise TypeError(f"from_onnx takes a path or an onnx.ModelProto, got {type(model).__name__}")
+    try:
+        data = model.SerializeToString()
+    except ValueError as error:
+        raise ValueError(
+            "the model is too large for one protobuf message; save it with "
+            "onnx.save(model, path, save_as_external_data=True), and give the path"
+        ) from error
+    try:
+        return _convert(data, None)
+    except Damaged as error:
+        raise ModelFileError("ONNX model", error.key, error.why) from error
+
+
+def load_onnx(path: str | PathLike[str]) -> Network:
+    """Read a network from an ONNX file; see `from_onnx`."""
+    name = os.fspath(path)
+    with reading(name) as file:
+        return _convert(file.read(), os.path.dirname(os.path.abspath(name)))
+
+
+def _convert(data: bytes, folder: str | None) -> Network:
+    try:
+        onnx = import_module("onnx")
+    except ImportError as error:
+        raise ImportError(
+            "reading ONNX models needs the onnx package: pip install 'fastlayer[onnx]'"
+        ) from error
+    from fastlayer.convert._onnx.file import Source
+    from fastlayer.convert._onnx.network import to_network
+
+    source = Source(onnx, data, folder)
+    try:
+        model = source.model()
+        with np.errstate(all="ignore"):  # weights may be infinite or NaN, and stay so
+            return to_network(model, source)
+    except UnicodeDecodeError as error:
+        raise Damaged("model", f"has a name that is not UTF-8: {error}") from error

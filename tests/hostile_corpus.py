@@ -1,0 +1,297 @@
+"""Hostile model files: what each format lets somebody write who means harm, by name.
+
+Each corpus is a dictionary of functions that return bytes, or write to the path that they are given
+where a file is too large for that. None of these may be read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from typing import Any
+
+import numpy as np
+from hostile_zips import sparse, zips
+from model_files import (
+    edit_document,
+    header_of,
+    members,
+    npy,
+    pickled,
+    pt,
+    storage,
+    tensor,
+    with_header,
+    word,
+    zipped,
+)
+
+import fastlayer as fl
+
+MANY = 190_000  # values, a little less than what is refused for their number alone
+
+
+def read_state_dict(path: str) -> fl.Network:
+    """The reader of .pt files."""
+    return fl.from_state_dict(path, activation="relu")
+
+
+def sweep(path: str) -> int:
+    """Read a file cut at every length, and with every byte changed in two ways.
+
+    Run in a jail. The result may be another network where a byte of a weight or a name was
+    changed, but the readers say no in one way only.
+    """
+    read = read_state_dict if path.endswith(".pt") else fl.load
+    with open(path, "rb") as file:
+        whole = file.read()
+    cut = [whole[:n] for n in range(len(whole))]
+    flipped = [
+        whole[:i] + bytes([whole[i] ^ bits]) + whole[i + 1 :]
+        for i in range(len(whole))
+        for bits in (1, 0xFF)
+    ]
+    accepted = 0
+    for data in [*cut, *flipped]:
+        with open(path, "wb") as file:
+            file.write(data)
+        try:
+            read(path)
+        except fl.ModelFileError:
+            continue
+        except fl.ConversionError:
+            # The description of a state dict can be changed into a sound one of something else.
+            if not path.endswith(".pt"):
+                raise
+            continue
+        assert len(data) == len(whole), f"cut to {len(data)} of {len(whole)} bytes, and yet read"
+        accepted += 1
+    return accepted
+
+
+# Readers that the jail must not let through.
+
+
+def wastes_memory(path: str) -> int:
+    return len(bytes(70 << 20))
+
+
+def wastes_time(path: str) -> int:
+    return sum(i for i in range(10**12))
+
+
+def opens_another_file(path: str) -> str:
+    with open(path + ".txt") as file:
+        return file.read()
+
+
+def runs_code(path: str) -> object:
+    return eval("1 + 1")
+
+
+# ----------------------------------------------------------------------------- documents
+
+
+def _layers(change: Any) -> Any:
+    return lambda document: document.update(layers=change(document["layers"]))
+
+
+WIDE = 10**9
+
+
+def _wide(document: Any) -> None:
+    """A last layer of so many neurons and no inputs, whose weight takes no bytes."""
+    last = document["layers"][-1]
+    last.update(in_features=0, out_features=WIDE, bias=False)
+
+
+def _bare(layers: list[Any], many: int) -> list[Any]:
+    return [dict(layers[2], features=10**9 // many, arrays=[])] * many
+
+
+DOCUMENTS = {
+    "layers without end": _layers(lambda layers: [{"type": "Flatten"}] * (2 * MANY)),
+    "many layers that are none": _layers(lambda layers: [{}] * (MANY // 3)),
+    "networks in networks": _layers(lambda layers: _nested(layers, 80)),
+    "a norm of 10^9 features": _layers(lambda layers: _bare(layers, 1)),
+    "many wide norms": _layers(lambda layers: _bare(layers, 1000)),
+    "negative sizes": _layers(lambda p: [p[0], dict(p[1], in_features=-4, out_features=-6)]),
+    "overflowing sizes": _layers(lambda p: [p[0], dict(p[1], in_features=2**63, out_features=2**63)]),
+    "sizes of 4000 digits": _layers(lambda p: [p[0], dict(p[1], in_features=10**4000)]),
+    "sizes that are NaN": _layers(lambda p: [p[0], dict(p[1], in_features=float("nan"))]),
+    "another version": lambda d: d.update(version=2),
+    "a long name": _layers(lambda p: [p[0], dict(p[1], activation={"type": "Activation", "name": "relu" * 10**6, "parameters": {}})]),
+    "code as a type": _layers(lambda p: [{"type": "os.system", "layers": []}]),
+}  # fmt: skip
+
+
+def _nested(layers: list[Any], depth: int) -> list[Any]:
+    for _ in range(depth):
+        layers = [{"type": "Network", "layers": layers}]
+    return layers
+
+
+def npz(path: Any) -> dict[str, Any]:
+    """Hostile .npz files made from the one at `path`."""
+    good = members(path)
+
+    def header(text: str, version: bytes = b"\1\0") -> bytes:
+        code = "<H" if version == b"\1\0" else "<L"
+        size = struct.pack(code, len(text))
+        data = b"\x93NUMPY" + version + size + text.encode("latin-1") + bytes(96)
+        return zipped({**good, "1.weight.npy": data})
+
+    def shape(text: str, descr: str = "'<f4'") -> Any:
+        return lambda: header(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {text}, }}\n")
+
+    def text(data: bytes) -> Any:
+        return lambda: zipped({**good, "fastlayer.npy": npy(np.frombuffer(data, np.uint8))})
+
+    pickle_bomb = io.BytesIO()
+    np.save(pickle_bomb, np.array([print], dtype=object), allow_pickle=True)
+    return {
+        **zips(good),
+        **{name: (lambda c=c: zipped(edit_document(good, c))) for name, c in DOCUMENTS.items()},
+        "a wide layer without inputs": lambda: zipped(
+            {**edit_document(good, _wide), "7.weight.npy": npy(np.zeros((WIDE, 0), np.float32))}
+        ),
+        "pickled members": lambda: zipped({**good, "1.weight.npy": pickle_bomb.getvalue()}),
+        "pickled document": lambda: zipped({**good, "fastlayer.npy": pickle_bomb.getvalue()}),
+        "NaN shape": shape("(nan, 4)"),
+        "negative shape": shape("(-6, -4)"),
+        "shape of 2^62": shape(f"({2**62}, {2**62})"),
+        "shape of 4000 digits": shape(f"({'9' * 4400}, 4)"),
+        "shape of a call": shape("(__import__('os').system('true'), 4)"),
+        "nested parentheses": shape("(" * 9000 + ")" * 9000),
+        "a dtype of bytes without end": shape("(6, 4)", "'V99999999999999999'"),
+        "a dtype of fields": shape("(6, 4)", str([("a", "<f4")] * 500)),
+        "header of 4 GB": lambda: zipped(
+            {**good, "1.weight.npy": b"\x93NUMPY\2\0" + b"\xff" * 4 + bytes(96)}
+        ),
+        "header of 100 MB": lambda: header(" " * (100 << 20), b"\2\0"),
+        "document of 20 MB": text(b'{"format": "' + b"x" * (20 << 20) + b'"}'),
+        "values without end": text(b"[" + b"{}," * (1 << 20) + b"1]"),
+        "many values": text(b"[" + b"{}," * (MANY // 2) + b"1]"),
+        "deep lists": text(b"[" * 200_000),
+        "long numbers": text(b'{"version": ' + b"9" * (3 << 20) + b"}"),
+        "a name twice": text(b'{"format": "fastlayer", "format": "fastlayer"}'),
+    }
+
+
+# ----------------------------------------------------------------------------- safetensors
+
+
+def _moved(data: bytes, entry: Any) -> bytes:
+    """Give the last weight another entry, and its bytes another name."""
+    header, tensors = header_of(data)
+    header["spare"] = header["7.weight"]
+    return with_header({**header, "7.weight": entry}, tensors)
+
+
+def safetensors(path: Any) -> dict[str, Any]:
+    """Hostile .safetensors files made from the one at `path`."""
+    whole = path.read_bytes()
+    header, data = header_of(whole)
+    document = json.loads(header["__metadata__"]["fastlayer"])
+
+    def written(change: Any) -> bytes:
+        copy = json.loads(json.dumps(document))
+        change(copy)
+        text = {"fastlayer": json.dumps(copy)}
+        return with_header({**header, "__metadata__": text}, data)
+
+    def meta(text: str) -> Any:
+        return lambda: with_header({**header, "__metadata__": {"fastlayer": text}}, data)
+
+    def entry(**fields: Any) -> Any:
+        return lambda: with_header({**header, "1.weight": {**header["1.weight"], **fields}}, data)
+
+    first = header["1.weight"]["data_offsets"]
+    empty = {"dtype": "F32", "shape": [WIDE, 0], "data_offsets": [len(data)] * 2}
+    return {
+        **{name: (lambda c=c: written(c)) for name, c in DOCUMENTS.items()},
+        "a wide layer without inputs": lambda: _moved(written(_wide), empty),
+        "no header": lambda: whole[:8],
+        "header of 100 MB": lambda: sparse(struct.pack("<Q", 100_000_000) + b"{", 100_000_100),
+        "header of 1 GB": lambda: sparse(struct.pack("<Q", 10**9) + b"{", 10**9 + 100),
+        "header of 2^64": lambda: b"\xff" * 8 + whole[8:],
+        "100 GB of nothing": lambda: sparse(whole, 100 << 30),
+        "values without end": lambda: with_header(b"{" + b'"a":[],' * (1 << 18) + b'"b":1}', data),
+        "deep lists": lambda: with_header(b'{"a":' + b"[" * 190_000 + b"}", data),
+        "deep document": meta("[" * 190_000),
+        "many values": meta("[" + "{}," * (MANY // 2) + "1]"),
+        "NaN shape": entry(shape=[float("nan"), 4]),
+        "negative shape": entry(shape=[-6, -4]),
+        "shape of 2^63": entry(shape=[2**63, 4]),
+        "overflowing product": entry(shape=[2**32, 2**32, 4]),
+        "shape of 4000 digits": entry(shape=[10**4000, 4]),
+        "overlap": entry(data_offsets=[0, first[1] - first[0]]),
+        "negative offsets": entry(data_offsets=[-96, 0]),
+        "offsets beyond": entry(data_offsets=[2**40, 2**40 + 96]),
+        "another tensor's size": entry(shape=[4, 6]),
+        "another dtype": entry(dtype="I32"),
+        "a name twice": lambda: with_header(
+            json.dumps(header).encode()[:-1] + b', "1.weight": {}}', data
+        ),
+        "bytes behind": lambda: whole + b"PK\x05\x06" + bytes(18),
+    }
+
+
+# ----------------------------------------------------------------------------- .pt
+
+
+def torch(path: Any) -> dict[str, Any]:
+    """Hostile .pt files made from the one at `path`."""
+    good = members(path)
+    data = bytes(48)
+
+    def ended(text: bytes) -> Any:
+        return lambda: pt(b"\x80\x02" + text + b".", {"0": data})
+
+    def held(source: bytes, *view: Any) -> Any:
+        return lambda: pt(pickled({"0.weight": tensor(source, *view)}), {"0": data})
+
+    mine = storage("0", 12)
+    doubled = b")q\0" + b"h\0\x86q\0" * 60  # of 2^60 empty tuples, if somebody were to look
+    return {
+        **zips(good),
+        "a command": ended(b"cos\nsystem\n(" + word("touch /tmp/owned") + b"tR"),
+        "a name alone": ended(b"cos\nsystem\n"),
+        "getattr": ended(b"c__builtin__\ngetattr\n(cos\nsystem\nX\0\0\0\0tR"),
+        "a class": ended(b"c__main__\nNet\n)\x81"),
+        "an instance": ended(b"(i__main__\nNet\n"),
+        "lists without end": ended(b"]" * 1_000_000),
+        "dictionaries": ended(b"}" * MANY),
+        "lists in a list": ended(b"](" + b"]" * MANY + b"e"),
+        "marks": ended(b"(" * MANY),
+        "tuples in tuples": ended(b")" + b"\x85" * MANY),
+        "places in the memo": ended(b"}" + b"".join(b"r" + struct.pack("<I", i) for i in range(MANY - 9))),
+        "a far place in the memo": ended(b"}r\xff\xff\xff\xff"),
+        "a text of 4 GB": ended(b"X\xff\xff\xff\xff"),
+        "bytes of 2^62": lambda: pt(b"\x80\x05\x96" + struct.pack("<Q", 2**62) + b"."),
+        "a frame of 2^62": lambda: pt(b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"."),
+        "a long integer": ended(b"\x8b\xff\xff\xff\x7f"),
+        "doubled tuples as a name": ended(b"}" + doubled + b"K\x01s"),
+        "doubled tuples as a tensor": ended(b"}" + word("a") + doubled + b"s"),
+        "doubled tuples as a storage": ended(doubled + b"Q"),
+        "doubled tuples as a key": ended(b"(" + word("storage") + b"ctorch\nFloatStorage\n" + doubled + word("cpu") + b"K\x0ctQ"),
+        "doubled tuples as a size": ended(b"(" + word("storage") + b"ctorch\nFloatStorage\n" + word("0") + word("cpu") + doubled + b"tQ"),
+        "doubled tuples as a shape": ended(b"ctorch._utils\n_rebuild_tensor_v2\n(" + mine + b"K\0" + doubled + b")\x89}tR"),
+        "a dictionary in itself": ended(b"}q\0" + word("a") + b"h\0s"),
+        "a pickle of 5 MB": ended(word("x" * (5 << 20))),
+        "an endless expansion": held(mine, 0, (10**9, 10**9), (0, 0)),
+        "beyond the storage": held(mine, 0, (3, 5), (4, 1)),
+        "overflowing strides": held(mine, 0, (3, 4), (2**62, 1)),
+        "negative offset": held(mine, -1, (3, 4), (4, 1)),
+        "negative shape": held(mine, 0, (-3, -4), (4, 1)),
+        "a shape of 2^62": held(mine, 0, (0, 2**61), (1, 1)),
+        "a storage of 2^40": held(storage("0", 2**40), 0, (3, 4), (4, 1)),
+        "a storage elsewhere": held(storage("../../../etc/passwd", 12), 0, (3, 4), (4, 1)),
+        "a large network of one storage": lambda: pt(
+            pickled({f"{i}.weight": tensor(storage("0", 10**6), 0, (1000, 1000), (1000, 1)) for i in range(60)}),
+            {"0": bytes(4 * 10**6)},
+        ),
+        "tar": lambda: bytes(257) + b"ustar" + bytes(1000),
+        "legacy": lambda: b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\x02M\xe9\x03.",
+    }  # fmt: skip

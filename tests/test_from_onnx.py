@@ -1,0 +1,214 @@
+"""from_onnx: products, norms and constants, judged by ONNX Runtime or by onnx.reference."""
+
+import numpy as np
+import pytest
+from helpers import assert_within, linear_bound
+
+import fastlayer as fl
+from fastlayer.convert.onnx import from_onnx
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from onnx_models import BACK, DENSE, WEIGHTS, check, make, number
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("c", [None, (), (1,), (3,), (1, 3), (1, 1), (5, 1), (5, 3)], ids=str)
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.5, -2.0), (1.5, 0.0)])
+def test_gemm(dtype, c, alpha, beta):
+    text = f"y = Gemm<alpha={alpha}, beta={beta}, transB=1>(x, w{'' if c is None else ', c'})"
+    constants = {} if c is None else {"c": c}
+    if c is not None and len(c) == 2 and c[0] == 5:  # all rows alike, and the batch frozen
+        rng = np.random.default_rng(5)
+        row = rng.standard_normal((1, c[1])).astype(dtype)
+        if c[1] == 1:
+            row[:] = 0.25
+        constants = {"c": np.repeat(row, 5, axis=0)}
+    model = make(text, 13, dtype, (5, 4), w=(3, 4), **constants)
+    assert check(model).dtype == dtype
+
+
+@pytest.mark.parametrize("trans", ["", "<transB=0>", "<transA=0>"])
+def test_gemm_without_transposition(trans):
+    check(make(f"y = Gemm{trans}(x, w, b)", w=(4, 3), b=(3,)))
+
+
+def test_gemm_with_both_transposed():
+    check(make("t = Transpose(x)\ny = Gemm<transA=1, transB=1>(t, w, b)", w=(3, 4), b=(3,)))
+
+
+@pytest.mark.parametrize("trans", ["transA=0, transB=1", "transA=1, transB=1"])
+def test_gemm_weights_from_the_left(trans):
+    w = (3, 4) if "transA=0" in trans else (4, 3)
+    text = f"h = Gemm<{trans}>(w, x, c)\ny = Transpose(h)"
+    check(make(text, w=w, c=(3, 1)))
+
+
+@pytest.mark.parametrize("text", ["y = Add(h, b)", "y = Add(b, h)"])
+@pytest.mark.parametrize("b", [(3,), (1, 3), (), (1,)], ids=str)
+def test_matmul_and_add(text, b):
+    net = check(make("h = MatMul(x, w)\n" + text, w=(4, 3), b=b))
+    assert len(net) == 1
+    assert net[0].bias is not None
+
+
+@pytest.mark.parametrize("text", ["y = MatMul(x, w)", "y = MatMul(w, x)"])
+def test_matmul_of_one_sample(text):
+    model = make(text, shape=(4,), w=(4, 3) if "(x" in text else (3, 4))
+    net = check(model)
+    assert net(np.ones(4, np.float32)).shape == (3,)
+
+
+def test_matmul_of_columns_inside():
+    check(make("t = Transpose(x)\nh = MatMul(w, t)\na = Add(h, b)\nr = Relu(a)\ny = Transpose(r)",
+               w=(3, 4), b=(3, 1)))  # fmt: skip
+
+
+def test_matmul_with_a_vector():
+    net = check(make("y = MatMul(x, w)", w=(4,)))
+    assert net(np.ones((2, 4), np.float32)).shape == (2, 1)
+
+
+def test_matmul_along_the_last_of_three_axes():
+    check(make("h = MatMul(x, w)\ny = Add(h, b)", shape=("N", 5, 4), w=(4, 3), b=(3,)), (5, 4))
+
+
+def test_layers_before_and_after_flatten():
+    text = "h = MatMul(x, w)\na = Relu(h)\nf = Flatten(a)\ny = Gemm(f, v, c)"
+    check(make(text, shape=("N", 5, 4), w=(4, 3), v=(15, 2), c=(2,)), (5, 4))
+
+
+def test_weights_computed_from_constants():
+    text = "t = Transpose(w)\nh = MatMul(x, t)\ns = Mul(b, two)\ny = Add(h, s)"
+    check(make(text, w=(3, 4), b=(3,), two=number(2)))
+
+
+# ----------------------------------------------------------------------------- norms, constants
+
+STATISTICS = {
+    "s": (6,), "t": (6,), "mean": (6,), "var": np.linspace(0.5, 2, 6, dtype=np.float32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [7, 9, 14, 15])
+def test_batch_normalization(opset):
+    text = f"{DENSE}g = BatchNormalization<epsilon=0.01>(h, s, t, mean, var)\na = Relu(g){BACK}"
+    net = check(make(text, opset, **WEIGHTS, **STATISTICS))
+    assert len(net) == 2
+
+
+def test_batch_normalization_behind_an_activation():
+    text = f"{DENSE}g = Relu(h)\na = BatchNormalization(g, s, t, mean, var){BACK}"
+    assert len(check(make(text, **WEIGHTS, **STATISTICS))) == 2
+
+
+def test_batch_normalization_in_opset_6():
+    text = "h = Gemm<broadcast=1>(x, w, b)\ny = BatchNormalization<is_test=1>(h, s, t, mean, var)"
+    one = {n: np.ones(6, np.float32) for n in ("s", "t", "mean", "var")}
+    model = make(text, 6, w=(4, 6), b=(6,), **one)
+    w, b = (onnx.numpy_helper.to_array(t) for t in model.graph.initializer[:2])
+    x = np.random.default_rng(4).standard_normal((8, 4)).astype(np.float32)
+    exact = (x.astype(np.float64) @ w + b - 1) / np.sqrt(1 + 1e-5) + 1
+    # The sum, and a weight and a bias that are rounded once: linear_bound allows for two more.
+    assert_within(from_onnx(model)(x), exact, linear_bound(x, w.T, np.abs(b) + 2))
+
+
+def test_batch_normalization_of_channels():
+    text = "g = BatchNormalization(x, s, t, mean, var)\nf = Flatten(g)\ny = MatMul(f, v)"
+    check(make(text, shape=("N", 6, 5), v=(30, 3), **STATISTICS), (6, 5))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_layer_normalization(bias, axis):
+    op = f"LayerNormalization<axis={axis}, epsilon=0.001>(h, s{', t' if bias else ''})"
+    constants = {"s": (6,), "t": (6,)} if bias else {"s": (6,)}
+    check(make(f"{DENSE}a = {op}{BACK}", **WEIGHTS, **constants))
+
+
+def test_layer_normalization_of_two_axes():
+    text = "g = LayerNormalization<axis=1>(x, s, t)\nf = Flatten(g)\ny = MatMul(f, v)"
+    check(make(text, shape=("N", 3, 4), s=(3, 4), t=(3, 4), v=(12, 2)), (3, 4))
+
+
+def test_rms_normalization():
+    check(make(f"{DENSE}a = RMSNormalization<epsilon=0.001>(h, s){BACK}", 23, **WEIGHTS, s=(6,)))
+
+
+HEADS = {
+    "Sub(x, m)": lambda x, m: (x - m, x),
+    "Div(x, m)": lambda x, m: (x / m, 0),
+    "Mul(m, x)": lambda x, m: (m * x, 0),
+    "Add(m, x)": lambda x, m: (m + x, x),
+    "Sub(m, x)": lambda x, m: (m - x, x),
+}
+
+
+@pytest.mark.parametrize("op", HEADS)
+@pytest.mark.parametrize("shape", [(), (4,), (1, 4)], ids=str)
+def test_constant_at_the_head(op, shape):
+    rng = np.random.default_rng(3)
+    m = np.asarray(rng.uniform(0.5, 2, shape), np.float32)
+    model = make(f"h = {op}\ny = Gemm(h, w, b)", w=(4, 3), b=(3,), m=m)
+    net = from_onnx(model)
+    assert len(net) == 1
+    x = rng.standard_normal((64, 4)).astype(np.float32)
+    w, b = (onnx.numpy_helper.to_array(t) for t in model.graph.initializer[:2])
+    exact, shifted = HEADS[op](x.astype(np.float64), m.astype(np.float64))
+    # Folded, a sum has x and m apart; each term of it and the bias are rounded once more, which
+    # is within what linear_bound allows.
+    magnitude = np.abs(exact) + 2 * np.abs(shifted)
+    bound = linear_bound(magnitude, w.T, b, np.float32)
+    assert_within(net(x), exact @ w.astype(np.float64) + b, bound)
+
+
+def test_scaled_images():
+    text = "s = Sub(x, mean)\nd = Div(s, std)\nf = Flatten(d)\ny = MatMul(f, w)"
+    std = np.linspace(0.2, 0.4, 3, dtype=np.float32).reshape(3, 1, 1)
+    check(make(text, shape=("N", 3, 2, 2), w=(12, 5), mean=(3, 1, 1), std=std), (3, 2, 2))
+
+
+def test_constants_of_opset_6_broadcast_from_an_axis():
+    text = "h = Add<broadcast=1, axis=1>(x, b)\nf = Flatten(h)\ny = MatMul(f, w)"
+    model = make(text, 6, shape=("N", 3, 2), b=(3,), w=(6, 2))
+    net = from_onnx(model)
+    x = np.random.default_rng(0).standard_normal((4, 3, 2)).astype(np.float32)
+    b, w = (onnx.numpy_helper.to_array(t) for t in model.graph.initializer)
+    exact = (x.astype(np.float64) + b[:, None]).reshape(4, 6)
+    magnitude = np.abs(x.reshape(4, 6)) + np.repeat(np.abs(b), 2)
+    assert_within(net(x), exact @ w.astype(np.float64), linear_bound(magnitude, w.T))
+
+
+# ----------------------------------------------------------------------------- residual sums
+
+
+@pytest.mark.parametrize("order", ["x, a", "a, x"])
+def test_residual(order):
+    text = f"h = Gemm(x, w, b)\nr = Relu(h)\na = Gemm(r, v, c)\ny = Add({order})"
+    net = check(make(text, w=(4, 6), b=(6,), v=(6, 4), c=(4,)))
+    assert isinstance(net[0], fl.Residual)
+
+
+def test_residual_inside_a_residual():
+    text = """h = MatMul(x, w)
+    i = Relu(h)
+    j = MatMul(i, v)
+    k = Sum(j, h)
+    l = Tanh(k)
+    m = Add(x, l)
+    y = MatMul(m, v)"""
+    check(make(text, w=(4, 4), v=(4, 4)))
+
+
+def test_residual_around_an_activation():
+    check(make("h = Tanh(x)\na = Add(x, h)\ny = MatMul(a, w)", w=(4, 3)))
+
+
+@pytest.mark.parametrize("op", ["Sub(x, h)", "Sub(h, x)"])
+def test_residual_difference(op):
+    check(make(f"g = MatMul(x, v)\nh = Tanh(g)\na = {op}\ny = MatMul(a, w)", v=(4, 4), w=(4, 3)))
+
+
+def test_residual_as_the_summand_of_gemm():
+    check(make("h = MatMul(x, w)\nr = Relu(h)\ny = Gemm<beta=1.0>(r, v, x)", w=(4, 6), v=(6, 4)))

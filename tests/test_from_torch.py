@@ -1,0 +1,562 @@
+"""`from_torch`: modules and forwards of PyTorch, compared with PyTorch itself."""
+
+import copy
+import pickle
+import subprocess
+import sys
+import warnings
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+from model_files import assert_round_trips
+
+import fastlayer as fl
+from fastlayer.convert._prove import prove
+from fastlayer.convert._rounding import rounding_bound
+
+torch = pytest.importorskip("torch")
+nn, F = torch.nn, torch.nn.functional
+
+
+def randomized(module, dtype=torch.float32):
+    """Give every parameter and running statistic a value of its own; eval mode, in `dtype`."""
+    generator = torch.Generator().manual_seed(7)
+    module = module.to(dtype)
+    with torch.no_grad():
+        for name, t in [*module.named_parameters(), *module.named_buffers()]:
+            if name.endswith("running_var"):
+                t.uniform_(0.5, 2.0, generator=generator)
+            elif t.is_floating_point():
+                spread = t.shape[1] ** -0.5 if t.ndim == 2 else 0.5
+                t.normal_(0.0, spread, generator=generator)
+                if name.endswith("weight") and t.ndim == 1:
+                    t.add_(1.0)
+    return module.eval()
+
+
+def run(module, x):
+    with torch.no_grad():
+        return module(torch.from_numpy(x)).numpy()
+
+
+def assert_agree(net, module, x):
+    """Equal to rounding: the bound is derived for each element, see `_rounding`."""
+    ours, theirs = net(x), run(module, x)
+    assert ours.dtype == theirs.dtype == net.dtype == x.dtype
+    assert ours.shape == theirs.shape
+    assert (np.abs(ours - theirs) <= rounding_bound(net, x)).all()
+
+
+class Forward(nn.Module):
+    """Layers of the same width, and a function of theirs as the forward."""
+
+    def __init__(self, function, width=6, count=3):
+        super().__init__()
+        self.function = function
+        self.fc = nn.ModuleList(nn.Linear(width, width) for _ in range(count))
+        self.gain = nn.Parameter(torch.ones(width))
+        self.table = nn.Parameter(torch.ones(width, 4))
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.body = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x):
+        return x + self.body(self.norm(x))
+
+
+class Options(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x, scale=0.5, residual=True, mask=None):
+        h = torch.relu(self.fc(x))
+        if residual:
+            h = h + x
+        return h * scale if mask is None else h * mask
+
+
+class TwiceTheSame(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.fc(torch.tanh(self.fc(x)))
+
+
+class OwnLinear(nn.Linear):
+    """A subclass that keeps the forward."""
+
+
+class DoubledLinear(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def relu_in_place_before_the_sum(m, x):
+    h = m.fc[0](x)
+    y = m.fc[1](F.relu(h, inplace=True))
+    return y + h  # h is what relu made of it
+
+
+def relu_in_place_as_a_statement(m, x):
+    h = m.fc[0](x)
+    h.relu_()
+    return m.fc[1](h)
+
+
+def residual_in_a_residual(m, x):
+    h = m.fc[1](x)
+    return x + (h + m.fc[2](h.sigmoid()))
+
+
+def batched(m, x):
+    x = x.view(x.size(0), -1)
+    return m.fc[1](x.reshape(x.shape[0], -1).flatten(1).contiguous())
+
+
+ARCHITECTURES = {
+    "linear": lambda: nn.Linear(6, 4),
+    "no bias": lambda: nn.Sequential(nn.Linear(6, 4, bias=False)),
+    "mlp": lambda: nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 3), nn.Softmax(dim=1)),
+    "wide mlp": lambda: nn.Sequential(
+        nn.Linear(300, 257), nn.Tanh(), nn.Linear(257, 65), nn.SiLU(), nn.Linear(65, 10)
+    ),
+    "ten layers": lambda: nn.Sequential(
+        *(m for _ in range(10) for m in (nn.Linear(16, 16), nn.ELU()))
+    ),
+    "nested": lambda: nn.Sequential(
+        nn.Sequential(nn.Linear(6, 8), nn.ReLU()),
+        nn.Sequential(nn.Sequential(nn.Linear(8, 8)), nn.Identity(), nn.LogSoftmax(-1)),
+    ),
+    "named children": lambda: nn.Sequential(
+        OrderedDict(a=nn.Linear(6, 5), act=nn.Mish(), b=nn.Linear(5, 2))
+    ),
+    "dropout": lambda: nn.Sequential(
+        nn.Dropout(0.5), nn.Linear(6, 6), nn.AlphaDropout(0.2), nn.SELU(), nn.Linear(6, 2)
+    ),
+    "flatten": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Sigmoid()),
+    "batch norm after": lambda: nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+    ),
+    "batch norm before": lambda: nn.Sequential(
+        nn.BatchNorm1d(6), nn.Linear(6, 8), nn.ReLU(), nn.BatchNorm1d(8), nn.Linear(8, 3)
+    ),
+    "batch norm without weights": lambda: nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8, eps=1e-3, affine=False), nn.Hardtanh(-2.0, 0.5)
+    ),
+    "layer norm": lambda: nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU()),
+    "layer norm without weights": lambda: nn.Sequential(
+        nn.LayerNorm((6,), eps=1e-3, elementwise_affine=False), nn.Linear(6, 8)
+    ),
+    "layer norm without bias": lambda: nn.Sequential(nn.LayerNorm(6, bias=False), nn.Linear(6, 8)),
+    "rms norm": lambda: nn.Sequential(nn.Linear(6, 8), nn.RMSNorm(8), nn.Linear(8, 3)),
+    "rms norm with eps": lambda: nn.Sequential(nn.RMSNorm([6], eps=1e-3), nn.Linear(6, 3)),
+    "prelu": lambda: nn.Sequential(nn.Linear(6, 8), nn.PReLU(), nn.Linear(8, 3)),
+    "prelu for each": lambda: nn.Sequential(nn.Linear(6, 8), nn.PReLU(8), nn.Linear(8, 3)),
+    "softmin": lambda: nn.Sequential(nn.Linear(6, 8), nn.Softmin(dim=-1)),
+    "transformer feed forward": lambda: nn.Sequential(nn.Linear(6, 16), Block(16), Block(16)),
+    "subclass": lambda: nn.Sequential(OwnLinear(6, 4), nn.ReLU(), DoubledLinear(4, 3)),
+    "options": Options,
+    "shared layer": TwiceTheSame,
+    "residual": lambda: Forward(lambda m, x: torch.relu(x + m.fc[0](x))),
+    "residual of several": lambda: Forward(
+        lambda m, x: m.fc[2](x + m.fc[1](F.relu(m.fc[0](x)))).tanh()
+    ),
+    "residual in a residual": lambda: Forward(residual_in_a_residual),
+    "same skip twice": lambda: Forward(lambda m, x: (x + m.fc[0](x)) + x),
+    "difference": lambda: Forward(lambda m, x: x - m.fc[0](x)),
+    "doubled": lambda: Forward(lambda m, x: m.fc[0](x + x)),
+    "functions": lambda: Forward(
+        lambda m, x: F.log_softmax(m.fc[2](F.leaky_relu(m.fc[1](F.hardswish(m.fc[0](x))), 0.3)), 1)
+    ),
+    "methods": lambda: Forward(lambda m, x: m.fc[1](m.fc[0](x).relu()).softmax(dim=-1)),
+    "functional weights": lambda: Forward(
+        lambda m, x: F.linear(x @ m.table, m.table, bias=m.gain).clamp(min=0.0, max=2.0)
+    ),
+    "functional norms": lambda: Forward(
+        lambda m, x: F.rms_norm(F.layer_norm(m.fc[0](x), (6,), m.gain), [6], eps=1e-5)
+    ),
+    "functional dropout": lambda: Forward(
+        lambda m, x: m.fc[1](F.dropout(F.relu(m.fc[0](x)), 0.5, m.training))
+    ),
+    "constants": lambda: Forward(
+        lambda m, x: (3.0 - m.fc[1]((x / 255 - 0.5) * m.gain) * m.gain.exp()) / m.gain.abs().add(1)
+    ),
+    "constant at the end": lambda: Forward(lambda m, x: 2 * m.fc[0](x).relu() + 1),
+    "clamps": lambda: Forward(lambda m, x: torch.clamp_max(torch.clip(m.fc[0](x), -1), 0.5)),
+    "batched": lambda: Forward(batched),
+    "in place": lambda: Forward(relu_in_place_before_the_sum),
+    "in place method": lambda: Forward(relu_in_place_as_a_statement),
+}
+
+ACTIVATIONS = {
+    "ReLU": {},
+    "LeakyReLU": {},
+    "leaky with slope": {"negative_slope": 0.2},
+    "RReLU": {"lower": 0.1, "upper": 0.3},
+    "Threshold": {"threshold": 0, "value": 0},
+    "ReLU6": {},
+    "Hardtanh": {"min_val": -0.5, "max_val": 2.0},
+    "ELU": {"alpha": 0.7},
+    "CELU": {"alpha": 1.3},
+    "SELU": {},
+    "GELU": {},
+    "gelu tanh": {"approximate": "tanh"},
+    "SiLU": {},
+    "Mish": {},
+    "Sigmoid": {},
+    "LogSigmoid": {},
+    "Hardsigmoid": {},
+    "Hardswish": {},
+    "Tanh": {},
+    "Softplus": {},
+    "softplus beta": {"beta": 2.0, "threshold": 3.0},
+    "Softsign": {},
+    "Softmax": {"dim": -1},
+    "softmax 1": {"dim": 1},
+    "LogSoftmax": {"dim": 1},
+}
+CLASSES = {
+    "leaky with slope": "LeakyReLU",
+    "gelu tanh": "GELU",
+    "softplus beta": "Softplus",
+    "softmax 1": "Softmax",
+}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    return request.param
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_architecture(rng, name, dtype):
+    module = randomized(ARCHITECTURES[name](), DTYPES[dtype])
+    net = fl.from_torch(module)
+    assert net.verification.bound_share <= 1
+    assert fl.from_torch(module, verify=False).verification is None
+    x = rng.standard_normal((33, net.in_features)).astype(dtype)
+    assert_agree(net, module, x)
+    assert_round_trips(net, x)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(rng, name, dtype):
+    activation = getattr(nn, CLASSES.get(name, name))(**ACTIVATIONS[name])
+    module = randomized(
+        nn.Sequential(nn.Linear(9, 17), activation, nn.Linear(17, 3)), DTYPES[dtype]
+    )
+    net = fl.from_torch(module)
+    assert len(net) == 2  # the activation is part of its layer
+    x = 3 * rng.standard_normal((33, 9)).astype(dtype)
+    assert_agree(net, module, x)
+    assert_round_trips(net, x)
+
+
+# Not elementwise or along the features alone, or no activation of fastlayer's computes them.
+WITHOUT_COUNTERPART = {
+    "GLU", "Hardshrink", "MultiheadAttention", "Softmax2d", "Softshrink", "Tanhshrink",
+}  # fmt: skip
+
+
+def test_every_activation_of_torch_is_tried():
+    there = set(nn.modules.activation.__all__)
+    tried = {CLASSES.get(name, name) for name in ACTIVATIONS} | {"PReLU", "Softmin"}
+    assert there - tried == WITHOUT_COUNTERPART & there
+
+
+def test_module_in_training_mode(rng):
+    module = randomized(
+        nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    ).train()
+    module[2].eval()
+    before = copy.deepcopy(module.state_dict())
+    net = fl.from_torch(module)
+    assert [m.training for m in module.modules()] == [True, True, True, False, True]
+    for name, t in module.state_dict().items():
+        assert torch.equal(t, before[name])
+    x = rng.standard_normal((5, 6)).astype(np.float32)
+    assert_agree(net, module.eval(), x)
+
+
+def test_weights_are_copied(rng):
+    module = randomized(nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3)))
+    net = fl.from_torch(module)
+    x = rng.standard_normal((5, 6)).astype(np.float32)
+    before = net(x)
+    with torch.no_grad():
+        for t in module.parameters():
+            t.zero_()
+    assert_same_bits(net(x), before)
+
+
+def test_what_cancels_in_a_folded_layer_is_rounding(dtype):
+    """PyTorch rounds ``x + 1``; of the 1 nothing is left in the weights that have it folded in."""
+    module = Forward(lambda m, x: m.fc[0](x + m.gain), count=1).to(DTYPES[dtype])
+    with torch.no_grad():
+        module.fc[0].weight -= module.fc[0].weight.mean(dim=1, keepdim=True)
+        module.fc[0].bias.zero_()
+    net = fl.from_torch(module)
+    assert len(net) == 1
+    with pytest.raises(fl.ConversionError, match="more than rounding"):
+        prove(net, lambda x: run(module, x), source="torch")
+
+
+def test_features_far_from_zero_lose_no_accuracy(dtype):
+    """Years: folded, 400 times the weights would go into the bias, and cancel there."""
+    module = Forward(lambda m, x: m.fc[0]((x - 2010) / 5).tanh()).to(DTYPES[dtype])
+    net = fl.from_torch(module)
+    x = np.arange(1980, 2040).reshape(10, 6).astype(dtype)
+    exact = run(module.double(), x.astype(np.float64))
+    # differences are exact; six terms of size 6 and a tanh follow
+    assert np.abs(net(x) - exact).max() <= 100 * np.finfo(dtype).eps
+
+
+def test_the_proof_belongs_to_the_converted_network():
+    net = fl.from_torch(randomized(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))))
+    assert "share of the rounding bound" in str(net.verification)
+    assert net.verification.samples >= 64
+    others = net.copy(), copy.copy(net), pickle.loads(pickle.dumps(net)), net[:], net.astype("f8")
+    assert [other.verification for other in others] == [None] * len(others)
+
+
+def test_parametrized_weight(rng):
+    module = nn.Sequential(nn.Linear(6, 3), nn.ReLU())
+    nn.utils.parametrizations.weight_norm(module[0])
+    module = randomized(module)
+    net = fl.from_torch(module)
+    assert_agree(net, module, rng.standard_normal((5, 6)).astype(np.float32))
+
+
+def test_images(rng):
+    module = randomized(nn.Sequential(nn.Flatten(), nn.Linear(24, 5), nn.ReLU()))
+    net = fl.from_torch(module)
+    x = rng.standard_normal((7, 2, 3, 4)).astype(np.float32)
+    theirs = run(module, x)
+    assert (np.abs(net(x) - theirs) <= rounding_bound(net, x.reshape(7, 24))).all()
+
+
+def test_lists_and_views_of_rows(rng):
+    module = randomized(Forward(lambda m, x: m.fc[0](x.view(-1, 6) / 2)))
+    assert_agree(fl.from_torch(module), module, rng.standard_normal((5, 6)).astype(np.float32))
+
+
+def test_data_parallel_wrapper(rng):
+    inner = randomized(nn.Linear(6, 3))
+    net = fl.from_torch(nn.DataParallel(inner))
+    assert_agree(net, inner, rng.standard_normal((5, 6)).astype(np.float32))
+
+
+def test_layers_that_do_nothing():
+    net = fl.from_torch(nn.Sequential(nn.Dropout(), nn.Identity()))
+    assert_same_bits(net(np.ones((2, 3), np.float32)), np.ones((2, 3), np.float32))
+
+
+class Unclear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.fc(x) if x.sum() > 0 else x
+
+
+def lazy_module():
+    return nn.Sequential(nn.LazyLinear(3))
+
+
+def with_hook():
+    module = nn.Sequential(nn.Linear(6, 6))
+    module[0].register_forward_hook(lambda m, x, y: 2 * y)
+    return module
+
+
+def mixed_dtypes():
+    return nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6).double())
+
+
+two_inputs = type("TwoInputs", (nn.Module,), {"forward": lambda self, x, y: x + y})
+
+# Module, and what the message has to say: where, what, and what to do.
+REFUSED = {
+    "lstm": (
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.LSTM(6, 6)),
+        "layer '1' (torch LSTM)",
+        "dense",
+    ),
+    "conv": (
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3)),
+        "layer '0' (torch Conv2d)",
+        "convolutional",
+    ),
+    "embedding": (lambda: nn.Sequential(nn.Embedding(9, 6)), "torch Embedding", "NumPy"),
+    "glu": (lambda: nn.Sequential(nn.GLU()), "layer '0' (torch GLU)", "networks of their own"),
+    "tanhshrink": (lambda: nn.Sequential(nn.Tanhshrink()), "torch Tanhshrink", "between"),
+    "threshold": (lambda: nn.Sequential(nn.Threshold(1.0, 0.0)), "torch Threshold", "threshold 0"),
+    "nested": (
+        lambda: nn.Sequential(nn.Sequential(nn.Linear(6, 6), nn.GRU(6, 6))),
+        "layer '0.1' (torch GRU)",
+        "recurrent",
+    ),
+    "softmax over samples": (
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.Softmax(dim=0)),
+        "layer '1' (torch Softmax)",
+        "dim=-1",
+    ),
+    "batch statistics": (
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6, track_running_stats=False)),
+        "layer '1' (torch BatchNorm1d)",
+        "track_running_stats",
+    ),
+    "flatten of the batch": (
+        lambda: nn.Sequential(nn.Flatten(0)),
+        "layer '0' (torch Flatten)",
+        "start_dim=1",
+    ),
+    "two axes": (
+        lambda: nn.Sequential(nn.LayerNorm((2, 3))),
+        "layer '0' (torch LayerNorm)",
+        "(2, 3)",
+    ),
+    "axis 1 before flatten": (
+        lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(16, 3)),
+        "layer '1' (torch Flatten)",
+        "flatten first",
+    ),
+    "half": (lambda: nn.Linear(6, 6).half(), "parameter 'weight'", ".float()"),
+    "bfloat16": (lambda: nn.Linear(6, 6).bfloat16(), "is bfloat16", ".float()"),
+    "mixed dtypes": (mixed_dtypes, "parameter '1.weight'", "'0.weight' is float32"),
+    "lazy": (lazy_module, "parameter '0.weight'", "on some rows first"),
+    "meta": (lambda: nn.Linear(6, 6, device="meta"), "layer '0' (torch Linear)", "no values"),
+    "hook": (with_hook, "module '0' (torch Linear)", "hook"),
+    "data-dependent": (Unclear, "torch Unclear", "same steps for every input"),
+    "two inputs": (lambda: two_inputs(), "torch TwoInputs", "2 inputs"),
+    "two outputs": (lambda: Forward(lambda m, x: (x, m.fc[0](x))), "torch Forward", "one output"),
+    "two branches": (
+        lambda: Forward(lambda m, x: m.fc[0](x) + m.fc[1](x)),
+        "'add' in its forward (torch add)",
+        "networks of their own",
+    ),
+    "product": (lambda: Forward(lambda m, x: x * m.fc[0](x)), "(torch mul)", "Residual"),
+    "cat": (lambda: Forward(lambda m, x: torch.cat([x, m.fc[0](x)])), "(torch cat)", "dense"),
+    "squeeze": (lambda: Forward(lambda m, x: m.fc[0](x).squeeze(-1)), "(torch squeeze)", "dense"),
+    "dropout always": (
+        lambda: Forward(lambda m, x: F.dropout(m.fc[0](x))),
+        "'dropout' in its forward (torch dropout)",
+        "self.training",
+    ),
+    "reshape": (lambda: Forward(lambda m, x: x.view(2, -1)), "(torch view)", "x.flatten(1)"),
+    "rows cut up": (
+        lambda: Forward(lambda m, x: m.fc[0](x).view(-1, 3).relu()),
+        "(torch view)",
+        "not one row a sample",
+    ),
+    "constant for each sample": (
+        lambda: Forward(lambda m, x: x * m.table),
+        "(torch mul)",
+        "one number for each feature",
+    ),
+    "dtype": (lambda: Forward(lambda m, x: m.fc[0](x).double()), "(torch double)", "float32"),
+    "number without layers": (
+        lambda: Forward(lambda m, x: torch.relu(x * 2)),
+        "torch Forward",
+        "how many features",
+    ),
+    "weights that change": (
+        lambda: Forward(lambda m, x: m.fc[0](x) * m.gain.mul_(2)),
+        "(torch mul_)",
+        "at every call",
+    ),
+    "batch norm of images": (
+        lambda: nn.Sequential(nn.BatchNorm2d(3)),
+        "(torch BatchNorm2d)",
+        "convolutional",
+    ),
+    "power": (lambda: Forward(lambda m, x: m.fc[0](x) ** 2), "(torch pow)", "between the calls"),
+    "activation of two": (
+        lambda: Forward(lambda m, x: F.softmax(x, 1, dtype=torch.float64)),
+        "(torch softmax)",
+        "dtype",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal(name):
+    make, place, advice = REFUSED[name]
+    with pytest.raises(fl.ConversionError) as caught:
+        fl.from_torch(make())
+    message = str(caught.value)
+    assert place in message
+    assert advice in message
+    assert str(pickle.loads(pickle.dumps(caught.value))) == message
+
+
+def test_refusal_leaves_the_module_as_it_was():
+    module = nn.Sequential(nn.Linear(6, 6), nn.Dropout(), nn.LSTM(6, 6))
+    with pytest.raises(fl.ConversionError):
+        fl.from_torch(module)
+    assert all(m.training for m in module.modules())
+
+
+def test_scripted_module():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript itself is deprecated
+        module = torch.jit.script(nn.Linear(2, 2))
+    with pytest.raises(fl.ConversionError, match="TorchScript"):
+        fl.from_torch(module)
+
+
+def test_verify_finds_what_tracing_misses():
+    def aliased(m, x):
+        h = m.fc[0](x)
+        kept = h
+        h += 1.0  # changes what `kept` names, which torch.fx does not see
+        return m.fc[1](h).relu() + kept
+
+    module = randomized(Forward(aliased))
+    with pytest.raises(fl.ConversionError, match="Worst row"):
+        fl.from_torch(module)
+    assert fl.from_torch(module, verify=False).in_features == 6
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({"weight": 1}, "from_state_dict"),
+        ("model.pt", "fl.load"),
+        (nn.Linear, "not the class"),
+        (3, "torch.nn.Module"),
+    ],
+)
+def test_not_a_module(wrong, hint):
+    with pytest.raises(TypeError, match=hint):
+        fl.from_torch(wrong)
+
+
+def test_without_torch():
+    """Where nobody has imported PyTorch there is no module, and it stays unimported."""
+    code = (
+        "import sys, fastlayer as fl\n"
+        "try: fl.from_torch(3)\n"
+        "except TypeError as error: print(error)\n"
+        "print('torch' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines() == ["from_torch takes a torch.nn.Module, got int", "False"]

@@ -1,0 +1,411 @@
+"""Damaged and hostile ONNX files: one second, the file's size plus 64 MB, ModelFileError."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastlayer.convert._errors import ConversionError
+from fastlayer.convert.onnx import from_onnx, load_onnx
+from fastlayer.io import ModelFileError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from hostile import Jail
+from onnx_models import integers, make, number
+
+MB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def sound():
+    text = """h = Gemm<transB=1>(x, w, b)
+    s = Sigmoid(h)
+    a = Mul(h, s)
+    n = LayerNormalization<axis=-1>(a, g, g)
+    y = MatMul(n, v)"""
+    return make(text, w=(3, 4), b=(3,), g=(3,), v=(3, 2)).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def jail(folder, sound):
+    warm = folder / "warm.onnx"
+    warm.write_bytes(sound)
+    jail = Jail("fastlayer.convert.onnx:load_onnx", [warm])
+    yield jail
+    jail.close()
+
+
+@pytest.fixture
+def refuse(jail, tmp_path, folder):
+    def check(content, *errors):
+        path = folder / f"{tmp_path.name}.onnx"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            onnx.save(content, path)
+        return jail.refuse(path, *errors)
+
+    return check
+
+
+def read(data):
+    """Return None, or the error that a reader may raise."""
+
+    class Holder:
+        def SerializeToString(self):
+            return data
+
+    try:
+        from_onnx(Holder())
+    except (ModelFileError, ConversionError) as error:
+        return error
+    return None
+
+
+# ----------------------------------------------------------------------------- damage
+
+
+def test_every_truncation(sound):
+    assert read(sound) is None
+    for size in range(len(sound)):
+        error = read(sound[:size])
+        # Cut between its fields, a message lacks a part, such as its opsets: never a network.
+        assert isinstance(error, ModelFileError | ConversionError), size
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_every_byte_flipped(sound, flip):
+    errors = 0
+    for i in range(len(sound)):
+        data = bytearray(sound)
+        data[i] ^= flip
+        errors += read(bytes(data)) is not None
+    assert errors > len(sound) // 4
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_fuzz(data):
+    base = _fuzz_base()
+    content = bytearray(base)
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, len(content)))
+        new = data.draw(st.binary(max_size=12))
+        content[at : at + data.draw(st.integers(0, 12))] = new
+    read(bytes(content))
+
+
+def _fuzz_base():
+    text = "r = Reshape(x, s)\nh = Gemm<alpha=0.5>(r, w, b)\na = Relu(h)\ny = Add(x, a)"
+    return make(text, w=(4, 4), b=(4,), s=integers(-1, 4)).SerializeToString()
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes(content):
+    assert read(content) is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08", b"PK\x03\x04", b"\x80\x02", b"\xff" * 50])
+def test_other_files(refuse, content):
+    refuse(content)
+
+
+# ----------------------------------------------------------------------------- bombs
+
+
+def field(number, content):
+    return tag(number << 3 | 2) + tag(len(content)) + content
+
+
+def tag(value):
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+GRAPHS = {
+    "empty nodes": b"\x0a\x00" * (5 * MB),
+    "empty initialisers": b"\x2a\x00" * (5 * MB),
+    "empty inputs": b"\x5a\x00" * (5 * MB),
+    "dimensions": field(5, field(1, b"\x01" * (20 * MB))),
+    "dimensions one by one": field(5, b"\x08\x01" * (10 * MB)),
+    "packed int64": field(5, field(7, b"\x01" * (20 * MB))),
+    "attribute of integers": field(1, field(5, field(8, b"\x01" * (20 * MB)))),
+    "names": field(1, field(1, b"a" * (40 * MB))),
+    "node with many inputs": field(1, b"\x0a\x00" * (5 * MB)),
+    "tensor in two pieces": field(5, field(9, b"1234") + field(9, b"5678")),
+    "graph in a graph": field(1, field(5, field(6, field(1, b"")) * 1000)),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_bomb(refuse, name):
+    refuse(field(7, GRAPHS[name]) + field(8, b"\x10\x11"), "ModelFileError", "ConversionError")
+
+
+def test_nested_messages(refuse):
+    content = b""
+    for _ in range(20_000):
+        content = field(6, field(1, field(5, content)))
+        if len(content) > MB:
+            break
+    refuse(field(7, field(1, content)) + field(8, b"\x10\x11"), "ModelFileError", "ConversionError")
+
+
+def test_description_of_40_mb_is_not_copied(jail, folder, sound):
+    path = folder / "described.onnx"
+    path.write_bytes(sound + field(6, b"d" * (40 * MB)) + field(14, b"\x0a\x00" * (10 * MB)))
+    jail.accept(path)
+
+
+def test_large_weights_of_a_refused_model_are_not_copied(refuse):
+    model = make("h = MatMul(x, w)\ny = Det(h)", shape=("N", 4096), w=np.zeros((4096, 5120), "f4"))
+    assert model.ByteSize() >= 80 * MB
+    assert "Det" in refuse(model, "ConversionError")
+
+
+@pytest.mark.parametrize(
+    "dims",
+    [(1 << 62, 4), (-1, 4), (1 << 32, 1 << 32), (2**63 - 1,) * 3, (0, 4), (1,) * 70, (3,)],
+    ids=str,
+)
+def test_impossible_dimensions(refuse, dims):
+    model = make("y = Gemm<transB=1>(x, w)", w=(3, 4))
+    del model.graph.initializer[0].dims[:]
+    model.graph.initializer[0].dims.extend(dims)
+    assert "tensor 'w'" in refuse(model)
+
+
+@pytest.mark.parametrize("size", [1 << 40, (1 << 63) - 1, -5, 0])
+def test_huge_input(refuse, size):
+    # No weight vouches for the size: nothing as long as it may be made.
+    text = "f = Flatten(x)\ns = Mul(f, k)\nt = Tanh(s)\ny = Add(t, v)"
+    model = make(text, shape=("N", size, 3), k=number(2), v=(1,))
+    refuse(model, "ModelFileError", "ConversionError")
+
+
+EXPANSIONS = {
+    "outer sum": ("b = Add(u, v)\ny = Add(x, b)", {"u": (1 << 15, 1), "v": (1, 1 << 15)}),
+    "constant of shape": (
+        "b = ConstantOfShape(s)\ny = MatMul(x, b)", {"s": integers(1 << 20, 1 << 20)},
+    ),
+    "expand": ("b = Expand(u, s)\ny = MatMul(x, b)", {"u": (1, 1), "s": integers(1 << 20, 1 << 20)}),
+    "gather": (
+        "b = Gather(u, s)\ny = MatMul(x, b)", {"u": (1, 1 << 18), "s": np.zeros(5000, np.int64)},
+    ),
+    "negative shape": ("b = ConstantOfShape(s)\ny = MatMul(x, b)", {"s": integers(-4, 2)}),
+    "doubling": (
+        "b0 = Concat<axis=0>(u, u)\n"
+        + "\n".join(f"b{i + 1} = Concat<axis=0>(b{i}, b{i})" for i in range(40))
+        + "\ny = MatMul(x, b40)",
+        {"u": (4, 4)},
+    ),
+    "slopes": ("y = PRelu(x, s)", {"s": (1, 1 << 10, 1)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPANSIONS)
+def test_constants_that_grow(refuse, name):
+    text, constants = EXPANSIONS[name]
+    shape = ("N", 1 << 10, 1 << 20) if name == "slopes" else ("N", 4)
+    refuse(make(text, shape=shape, **constants), "ModelFileError", "ConversionError")
+
+
+def test_one_tensor_as_the_weights_of_many_layers(refuse):
+    lines = ["h0 = MatMul(x, w)", *(f"h{i + 1} = MatMul(h{i}, w)" for i in range(400))]
+    model = make("\n".join([*lines, "y = Tanh(h400)"]), shape=("N", 512), w=(512, 512))
+    assert "of weights" in refuse(model)
+
+
+# ----------------------------------------------------------------------------- graphs
+
+
+def test_many_nodes(refuse):
+    lines = ["h0 = Tanh(x)", *(f"h{i + 1} = Tanh(h{i})" for i in range(9000))]
+    assert "nodes" in refuse(make("\n".join([*lines, "y = Tanh(h9000)"])))
+
+
+def test_deep_chain_is_read(jail, folder):
+    lines = ["h0 = Tanh(x)", *(f"h{i + 1} = Tanh(h{i})" for i in range(2000))]
+    path = folder / "deep.onnx"
+    onnx.save(make("\n".join([*lines, "y = MatMul(h2000, w)"]), w=(4, 2)), path)
+    jail.accept(path)
+
+
+DEEP = {
+    "squares": ("Mul(h{0}, h{0})", 3000),
+    "sums": ("Add(h{0}, h{0})", 3000),
+    "erf": ("Erf(h{0})", 3000),
+    "powers": ("Pow(h{0}, k)", 3000),
+    "lines": ("Mul(h{0}, k)", 3000),
+    "residuals of all": ("Add(x, h{0})", 3000),
+    "nested residuals": ("Add(t{0}, x)", 1500),
+    "products": ("Mul(x, h{0})", 3000),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_arithmetic(jail, folder, name):
+    operation, count = DEEP[name]
+    lines = ["h0 = Tanh(x)"]
+    for i in range(count):
+        if "t{0}" in operation:
+            lines.append(f"t{i} = Tanh(h{i})")
+        lines.append(f"h{i + 1} = {operation.format(i)}")
+    path = folder / f"{name.replace(' ', '_')}.onnx"
+    onnx.save(make("\n".join([*lines, f"y = Tanh(h{count})"]), k=number(1.5)), path)
+    error, text = jail.run(path)
+    assert error in ("", "ConversionError", "ModelFileError"), (error, text)
+
+
+BROKEN = {
+    "cycle": ("a = Tanh(b)\nb = Tanh(a)\ny = Add(x, a)", "before anything makes it"),
+    "undefined": ("y = Add(x, z)", "before anything makes it"),
+    "made twice": ("h = Tanh(x)\nh = Relu(x)\ny = Tanh(h)", "there already"),
+    "missing input": ("y = Add(x)", "too few"),
+    "sizes": ("y = MatMul(x, v)", "for 3 features"),
+    "Gemm of a vector": ("y = Gemm(x, u)", "two dimensions"),
+    "bias": ("h = MatMul(x, w)\ny = Add(h, v)", "shape"),
+    "axis": ("y = Softmax<axis=7>(x)", "axis 7"),
+    "permutation": ("y = Transpose<perm=[0, 0]>(x)", "permutes"),
+    "reshape": ("y = Reshape(x, s)", "asks for the shape"),
+    "variance": ("y = BatchNormalization(x, p, p, p, n)", "not positive"),
+    "parameters": ("y = BatchNormalization(x, p, p, p, u)", "parameters of shapes"),
+    "constant output": ("y = Relu(w)", "simplify"),
+    "gelu": ('y = Gelu<approximate="sine">(x)', "approximate"),
+    "number as text": ('y = LeakyRelu<alpha="a">(x)', "must be a number"),
+    "norm": ("y = LayerNormalization(x, v)", "has weights of shapes"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_graph(refuse, name):
+    text, why = BROKEN[name]
+    constants = {
+        "w": (4, 3), "v": (3, 4, 2)[:2], "u": (7,), "s": integers(-1, -1), "p": (4,),
+        "n": np.array([1, -1, 1, 1], np.float32),
+    }  # fmt: skip
+    assert why in refuse(make(text, 20, **constants), "ModelFileError", "ConversionError")
+
+
+# ----------------------------------------------------------------------------- external data
+
+
+def external(location, offset=0, length=48, dims=(4, 3)):
+    model = make("y = MatMul(x, w)", w=(4, 3))
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    del tensor.dims[:]
+    tensor.dims.extend(dims)
+    for key, value in {"location": location, "offset": offset, "length": length}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return model.SerializeToString()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder for a model, with a file of weights inside and another one outside."""
+    inner = tmp_path / "model"
+    (inner / "sub").mkdir(parents=True)
+    for path in (tmp_path / "secret.bin", inner / "w.bin", inner / "sub" / "w.bin"):
+        path.write_bytes(np.arange(12, dtype="<f4").tobytes())
+    return inner
+
+
+@pytest.mark.parametrize("location", ["w.bin", "sub/w.bin", "./w.bin"])
+def test_external_data_inside_the_folder(place, location):
+    (place / "m.onnx").write_bytes(external(location))
+    net = load_onnx(place / "m.onnx")
+    assert net[0].weight[2].tolist() == [2, 5, 8, 11]
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["../secret.bin", "sub/../../secret.bin", "/etc/passwd", "", ".", "..", "a\0b", "sub", "none"],
+)
+def test_external_data_elsewhere(place, location):
+    (place / "m.onnx").write_bytes(external(location))
+    with pytest.raises(ModelFileError, match="tensor 'w'"):
+        load_onnx(place / "m.onnx")
+
+
+def test_external_data_by_an_absolute_path(place):
+    (place / "m.onnx").write_bytes(external(str(place.parent / "secret.bin")))
+    with pytest.raises(ModelFileError, match="out of the folder"):
+        load_onnx(place / "m.onnx")
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "hard", "inside"])
+def test_external_data_through_a_link(place, how):
+    secret = place.parent / "secret.bin"
+    location = "link/secret.bin" if how == "folder" else "link.bin"
+    if how == "hard":
+        os.link(secret, place / location)
+    elif how == "folder":
+        (place / "link").symlink_to(place.parent)
+    else:
+        (place / location).symlink_to(place / "w.bin" if how == "inside" else secret)
+    (place / "m.onnx").write_bytes(external(location))
+    with pytest.raises(ModelFileError, match=r"link|one name"):
+        load_onnx(place / "m.onnx")
+
+
+def test_external_data_in_a_pipe(place):
+    os.mkfifo(place / "pipe")
+    (place / "m.onnx").write_bytes(external("pipe"))
+    with pytest.raises(ModelFileError, match="not a regular file"):
+        load_onnx(place / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "dims"),
+    [
+        (1, 48, (4, 3)), (-4, 48, (4, 3)), (1 << 62, 48, (4, 3)), (0, 44, (4, 3)), ("x", 48, (4, 3)),
+        (0, 1 << 50, (1 << 24, 1 << 24)), (0, "-1", (4, 3)),
+    ],
+)  # fmt: skip
+def test_external_data_out_of_range(place, offset, length, dims):
+    (place / "m.onnx").write_bytes(external("w.bin", offset, length, dims))
+    with pytest.raises(ModelFileError, match="tensor 'w'"):
+        load_onnx(place / "m.onnx")
+
+
+def test_external_data_read_again_and_again(place):
+    (place / "w.bin").write_bytes(bytes(1 << 16))
+    count, length = 64, 1 << 15
+    lines = ["h0 = MatMul(x, w0)", *(f"h{i} = MatMul(h{i - 1}, w{i})" for i in range(1, count))]
+    weights = {f"w{i}": np.zeros((8, 8), np.float32) for i in range(count)}
+    model = make("\n".join([*lines, f"y = Tanh(h{count - 1})"]), shape=("N", 8), **weights)
+    for i, tensor in enumerate(model.graph.initializer):
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.dims[:] = [1024, 8]
+        for key, value in {"location": "w.bin", "offset": 8 * i, "length": length}.items():
+            tensor.external_data.add(key=key, value=str(value))
+    (place / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match=r"w0|overlaps|weights"):
+        load_onnx(place / "m.onnx")
+
+
+def test_external_data_of_a_model_in_memory():
+    model = onnx.ModelProto.FromString(external("w.bin"))
+    with pytest.raises(ModelFileError, match="a model in memory has no folder"):
+        from_onnx(model)
+
+
+def test_a_pipe_is_no_model(tmp_path):
+    os.mkfifo(tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match="not a regular file"):
+        load_onnx(tmp_path / "m.onnx")

@@ -1,0 +1,275 @@
+"""Files of Keras that no Keras is needed for: those of Keras 2, and those that are refused."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits, assert_within, ref_network
+from keras_files import (
+    arrays_for,
+    dense,
+    layer,
+    sequential,
+    weights_file,
+    write_h5,
+    write_keras,
+)
+
+import fastlayer as fl
+from fastlayer.convert.keras_files import load_keras
+
+h5py = pytest.importorskip("h5py")
+DTYPES = ["float32", "float64"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mlp_of_keras_2(rng, tmp_path, dtype):
+    first, second = arrays_for(rng, 5, 8, dtype), arrays_for(rng, 8, 3, dtype)
+    config = sequential(
+        dense("a", 8, "relu", dtype=dtype, batch_input_shape=[None, 5]), dense("b", 3, "softmax")
+    )
+    named = [dict(zip(("kernel", "bias"), pair, strict=True)) for pair in (first, second)]
+    path = write_h5(tmp_path / "m.h5", config, dict(zip("ab", named, strict=True)))
+    net = load_keras(path)
+    assert net.dtype == np.dtype(dtype)
+    x = rng.standard_normal((9, 5)).astype(dtype)
+    layers = [(first[0].T, first[1], "relu"), (second[0].T, second[1], "softmax")]
+    assert_within(net(x), *ref_network(x, layers, dtype))
+    assert_same_bits(fl.load(path)(x), net(x))
+
+
+def test_list_of_layers_before_keras_2_2_3(rng, tmp_path):
+    kernel, bias = arrays_for(rng, 5, 8)
+    config = {"class_name": "Sequential", "config": [dense("a", 8, batch_input_shape=[None, 5])]}
+    path = write_h5(tmp_path / "m.h5", config, {"a": {"kernel": kernel, "bias": bias}}, None)
+    x = rng.standard_normal((9, 5)).astype(np.float32)
+    assert_same_bits(load_keras(path)(x), fl.linear(x, np.ascontiguousarray(kernel.T), bias))
+
+
+# What Keras 2 means by a layer that follows a Dense, and what Keras 3 does.
+CHANGED = {
+    "leaky alpha": (layer("LeakyReLU", "act", alpha=0.25), "leaky_relu", 0.25),
+    "leaky default": (layer("LeakyReLU", "act"), "leaky_relu", 0.3),
+    "relu with a slope": (layer("ReLU", "act", negative_slope=0.5), "leaky_relu", 0.5),
+    "elu": (layer("ELU", "act", alpha=2.0), "elu", 2.0),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_layers_whose_parameters_were_renamed(rng, tmp_path, name):
+    spec, activation, value = CHANGED[name]
+    kernel, bias = arrays_for(rng, 5, 8)
+    config = sequential(dense("a", 8, batch_input_shape=[None, 5]), spec)
+    path = write_h5(tmp_path / "m.h5", config, {"a": {"kernel": kernel, "bias": bias}, "act": {}})
+    (made,) = load_keras(path)
+    assert made.activation.name == activation
+    assert list(made.activation.parameters.values()) == [value]
+
+
+@pytest.mark.parametrize("version", ["2.15.0", "3.0.0"])
+def test_hard_sigmoid_changed_its_slope(rng, tmp_path, version):
+    kernel, bias = arrays_for(rng, 5, 8)
+    path = write_h5(
+        tmp_path / "m.h5",
+        sequential(dense("a", 8, "hard_sigmoid")),
+        {"a": {"kernel": kernel, "bias": bias}},
+        version,
+    )
+    x = 3 * rng.standard_normal((99, 5))
+    z = x.astype(np.float32).astype(np.float64) @ kernel + bias
+    expected = np.clip(z / (5 if version < "3" else 6) + 0.5, 0, 1)
+    # sums of five products below 10
+    assert np.abs(load_keras(path)(x) - expected).max() <= 40 * np.finfo(np.float32).eps
+
+
+def test_batch_normalization_with_a_list_of_axes(rng, tmp_path):
+    kernel, bias = arrays_for(rng, 5, 8)
+    norm = {name: rng.uniform(0.5, 2, 8) for name in ("gamma", "beta", "moving_mean")}
+    norm["moving_variance"] = rng.uniform(0.5, 2, 8)
+    norm = {key: a.astype(np.float32) for key, a in norm.items()}
+    config = sequential(
+        dense("a", 8, batch_input_shape=[None, 5]),
+        layer("BatchNormalization", "norm", axis=[1], epsilon=0.01, momentum=0.9),
+        layer("Activation", "act", activation="tanh"),
+    )
+    weights = {"a": {"kernel": kernel, "bias": bias}, "norm": norm, "act": {}}
+    net = load_keras(write_h5(tmp_path / "m.h5", config, weights))
+    x = rng.standard_normal((9, 5)).astype(np.float32)
+    z = x.astype(np.float64) @ kernel + bias
+    scaled = (z - norm["moving_mean"]) / np.sqrt(norm["moving_variance"] + 0.01)
+    expected = np.tanh(scaled * norm["gamma"] + norm["beta"])
+    assert np.abs(net(x) - expected).max() <= 64 * np.finfo(np.float32).eps
+
+
+def functional_of_keras_2(*, training=False):
+    def called(spec, *nodes):
+        options = {"training": True} if training and spec["class_name"] == "Dropout" else {}
+        nodes = [[[name, 0, 0, options] for name in nodes]] if nodes else []
+        return {**spec, "name": spec["config"]["name"], "inbound_nodes": nodes}
+
+    config = {
+        "name": "model",
+        "layers": [
+            called(layer("InputLayer", "x", batch_input_shape=[None, 5], dtype="float32")),
+            called(dense("a", 5, "relu"), "x"),
+            called(layer("Dropout", "drop", rate=0.5), "a"),
+            called(layer("Add", "sum"), "x", "drop"),
+        ],
+        "input_layers": [["x", 0, 0]],
+        "output_layers": [["sum", 0, 0]],
+    }
+    return {"class_name": "Functional", "config": config}
+
+
+def test_functional_model_of_keras_2(rng, tmp_path):
+    kernel, bias = arrays_for(rng, 5, 5)
+    weights = {"a": {"kernel": kernel, "bias": bias}}
+    net = load_keras(write_h5(tmp_path / "m.h5", functional_of_keras_2(), weights))
+    x = rng.standard_normal((9, 5)).astype(np.float32)
+    assert_same_bits(net(x), fl.linear(x, np.ascontiguousarray(kernel.T), bias, "relu") + x)
+
+
+def test_dropout_that_is_always_on(rng, tmp_path):
+    weights = {"a": dict(zip(("kernel", "bias"), arrays_for(rng, 5, 5), strict=True))}
+    path = write_h5(tmp_path / "m.h5", functional_of_keras_2(training=True), weights)
+    with pytest.raises(fl.ConversionError, match="training=True"):
+        load_keras(path)
+
+
+def test_names_with_scopes(rng, tmp_path):
+    kernel, bias = arrays_for(rng, 5, 8)
+    weights = {"a": {"model/a/kernel:0": kernel, "model/a/bias:0": bias}}
+    net = load_keras(write_h5(tmp_path / "m.h5", sequential(dense("a", 8)), weights))
+    assert_same_bits(net[0].weight, np.ascontiguousarray(kernel.T))
+
+
+def test_many_layers_in_one_group(rng, tmp_path):
+    """More names than one node of HDF5's tree holds."""
+    pairs = {f"d{i}": arrays_for(rng, 3, 3) for i in range(300)}
+    named = {name: {"kernel": k, "bias": b} for name, (k, b) in pairs.items()}
+    config = sequential(*(dense(name, 3, "tanh") for name in pairs))
+    net = load_keras(write_h5(tmp_path / "m.h5", config, named))
+    assert len(net) == 300
+    for made, (k, b) in zip(net, pairs.values(), strict=True):
+        assert_same_bits(made.weight, np.ascontiguousarray(k.T))
+        assert_same_bits(made.bias, b)
+
+
+# Where the layers are in the file: Keras 2.12 counted those with weights twice.
+FOLDERS = {
+    "layers": ("layers", ["dense", "dense_1"]),
+    "old": ("_layer_checkpoint_dependencies", ["dense", "dense_1"]),
+    "old with gaps": ("_layer_checkpoint_dependencies", ["dense", "dense_2"]),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_keras_archive(rng, tmp_path, name):
+    folder, slots = FOLDERS[name]
+    pairs = [arrays_for(rng, 5, 5), arrays_for(rng, 5, 5)]
+    content = weights_file(dict(zip(slots, pairs, strict=True)), folder)
+    config = sequential(dense("b", 5, "relu"), dense("a", 5))
+    net = load_keras(write_keras(tmp_path / "m.keras", config, content))
+    for made, (kernel, bias) in zip(net, pairs, strict=True):
+        assert_same_bits(made.weight, np.ascontiguousarray(kernel.T))
+        assert_same_bits(made.bias, bias)
+
+
+def test_contents_count_not_suffixes(rng, tmp_path):
+    kernel, bias = arrays_for(rng, 5, 8)
+    path = tmp_path / "m.h5"
+    write_keras(path, sequential(dense("a", 8)), weights_file({"dense": [kernel, bias]}))
+    assert load_keras(path).in_features == 5
+
+
+def test_weights_alone(rng, tmp_path):
+    kernel, bias = arrays_for(rng, 5, 8)
+    keras_3 = tmp_path / "m.weights.h5"
+    keras_3.write_bytes(weights_file({"dense": [kernel, bias]}))
+    keras_2 = tmp_path / "w.h5"
+    with h5py.File(keras_2, "w") as file:
+        file.attrs["layer_names"] = [b"a"]
+        file["a/a/kernel:0"] = kernel
+    for path in (keras_3, keras_2):
+        with pytest.raises(fl.ModelFileError, match=r"weights alone.*model\.save"):
+            load_keras(path)
+
+
+REFUSED = {
+    "lambda": (layer("Lambda", "f", function=["4wEAAAAAAA", None, None]), "(keras Lambda)"),
+    "own layer": (
+        {
+            **layer("Dense", "own", units=3),
+            "module": "builtins",
+            "registered_name": "Package>Dense",
+        },
+        "code in a model is never run",
+    ),
+    "own activation": (
+        dense("a", 3, {"class_name": "function", "config": "os.system", "module": "posix"}),
+        "never run",
+    ),
+    "own class of activation": (
+        dense("a", 3, {"class_name": "Popen", "config": {}, "module": "subprocess"}),
+        "never run",
+    ),
+    "own layer called as a function of Keras": (
+        layer("Tanh", "t", trainable=True, dtype="float32"),
+        "'t' (keras Tanh)",
+    ),
+    "unknown layer": (layer("HyperDense", "h"), "'h' (keras HyperDense)"),
+    "unknown activation": (dense("a", 3, "hyper"), "'hyper'"),
+    "layer as name of an activation": (dense("a", 3, "LeakyReLU"), "'LeakyReLU'"),
+    "float16": (dense("a", 3, dtype="float16"), "'float16'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_refusal(rng, tmp_path, name, suffix):
+    spec, message = REFUSED[name]
+    kernel, bias = arrays_for(rng, 5, 3)
+    path = tmp_path / f"m.{suffix}"
+    if suffix == "h5":
+        write_h5(path, sequential(spec), {"a": {"kernel": kernel, "bias": bias}})
+    else:
+        write_keras(path, sequential(spec), weights_file({"dense": [kernel, bias]}))
+    with pytest.raises(fl.ConversionError) as caught:
+        load_keras(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+def test_weights_of_other_kinds(rng, tmp_path):
+    for bad in (np.ones((5, 3), np.int8), np.ones((5, 3), np.float16), np.ones((5, 3), ">f4")):
+        weights = {"a": {"kernel": bad, "bias": np.ones(3, np.float32)}}
+        path = write_h5(tmp_path / "m.h5", sequential(dense("a", 3)), weights)
+        with pytest.raises(fl.ConversionError, match="float32 or float64"):
+            load_keras(path)
+
+
+def test_nothing_but_numpy_is_imported(rng, tmp_path):
+    """Neither Keras nor h5py nor any framework."""
+    kernel, bias = arrays_for(rng, 5, 8)
+    path = write_h5(
+        tmp_path / "m.h5", sequential(dense("a", 8)), {"a": {"kernel": kernel, "bias": bias}}
+    )
+    code = (
+        "import sys, fastlayer as fl\n"
+        "fl.load(sys.argv[1])\n"
+        "print([m for m in ('keras', 'h5py', 'tensorflow', 'torch', 'jax') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_configuration_as_h5py_writes_long_ones(rng, tmp_path):
+    """Texts above 64 KB lie outside of their attribute."""
+    kernel, bias = arrays_for(rng, 5, 8)
+    config = sequential(dense("a", 8, padding="x" * 100_000))
+    assert len(json.dumps(config)) > 1 << 16
+    path = write_h5(tmp_path / "m.h5", config, {"a": {"kernel": kernel, "bias": bias}})
+    assert load_keras(path).in_features == 5

@@ -1,0 +1,255 @@
+"""from_onnx: shapes, types, opsets, files, and refusals by the name of the node."""
+
+import numpy as np
+import pytest
+
+from fastlayer.convert._errors import ConversionError
+from fastlayer.convert._prove import prove
+from fastlayer.convert.onnx import from_onnx, load_onnx
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from onnx_models import NEWEST, WEIGHTS, check, integers, judge, make, number
+
+RESHAPES = {
+    "Flatten": "f = Flatten(x)",
+    "Flatten<axis=-2>": "f = Flatten<axis=-2>(x)",
+    "Reshape to (-1, 12)": "f = Reshape(x, s)",
+    "Reshape to (0, -1)": "f = Reshape(x, z)",
+    "Reshape by Shape": "s0 = Shape(x)\ng = Gather<axis=0>(s0, i)\nu = Unsqueeze(g, a)\n"
+    "c0 = Concat<axis=0>(u, n)\nf = Reshape(x, c0)",
+    "Reshape by Slice and Cast": "s0 = Shape(x)\ng0 = Cast<to=6>(s0)\ng = Slice(g0, a, o)\n"
+    "c0 = Cast<to=7>(g)\nc1 = Concat<axis=0>(c0, n)\nf = Reshape(x, c1)",
+    "Reshape and back": "f1 = Reshape(x, s)\nf2 = Reshape(f1, t)\nf = Flatten(f2)",
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", RESHAPES)
+def test_reshape(name, frozen):
+    vectors = {
+        "s": integers(-1, 12), "z": integers(0, -1), "i": np.array(0), "a": integers(0),
+        "n": integers(-1), "o": integers(1), "t": integers(-1, 2, 6),
+    }  # fmt: skip
+    text = RESHAPES[name] + "\ny = MatMul(f, w)"
+    used = {k: v for k, v in vectors.items() if k in text.replace("Reshape", "")}
+    check(make(text, 13, shape=(2 if frozen else "N", 3, 4), w=(12, 5), **used), (3, 4))
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_frozen_batch_size_is_opened(batch):
+    text = "r = Reshape(x, s)\nh = Gemm<transB=1>(r, w, b)\ny = Reshape(h, t)"
+    shapes = {"s": integers(batch, 4), "t": integers(batch, 3)}
+    net = check(make(text, shape=(batch, 4), w=(3, 4), b=(3,), **shapes))
+    assert net(np.zeros((5, 4), np.float32)).shape == (5, 3)
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+def test_squeeze_and_unsqueeze(opset):
+    if opset < 13:
+        text = "u = Unsqueeze<axes=[1, -1]>(x)\ns = Squeeze<axes=[1, 3]>(u)"
+        axes = {}
+    else:
+        text = "u = Unsqueeze(x, i)\ns = Squeeze(u, i)"
+        axes = {"i": integers(1, -1)}
+    check(make(f"{text}\nh = MatMul(s, w)\ny = Relu(h)", opset, w=(4, 3), **axes))
+
+
+def test_squeezed_output_stays_a_row():
+    net = check(make("h = MatMul(x, w)\ny = Squeeze(h, i)", w=(4, 1), i=integers(1)))
+    assert net(np.zeros((5, 4), np.float32)).shape == (5, 1)
+
+
+def test_axes_of_length_1_between_layers():
+    text = """u = Unsqueeze(x, i)
+    h = MatMul(u, w)
+    t = Transpose<perm=[1, 0, 2]>(h)
+    r = Relu(t)
+    b = Transpose<perm=[1, 0, 2]>(r)
+    y = Squeeze(b, i)"""
+    check(make(text, w=(4, 3), i=integers(1)))
+
+
+def test_input_with_an_axis_of_length_1():
+    check(make("y = MatMul(x, w)", shape=("N", 1, 4), w=(4, 3)), (1, 4))
+    check(make("s = Squeeze(x, i)\ny = MatMul(s, w)", shape=("N", 1, 4), w=(4, 3),
+               i=integers(1)), (1, 4))  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [7, 10, 12, 13])
+def test_dropout_is_nothing(opset):
+    net = check(make("h = Dropout(x)\ny = MatMul(h, w)", opset, w=(4, 3)))
+    assert len(net) == 1
+
+
+def test_dropout_with_a_mode():
+    text = "h = Dropout(x, r, m)\ny = MatMul(h, w)"
+    check(make(text, w=(4, 3), r=number(0.5), m=np.array(False)))
+    with pytest.raises(ConversionError, match="training mode"):
+        from_onnx(make(text, w=(4, 3), r=number(0.5), m=np.array(True)))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int64", "float64", "float16", "bool"])
+def test_cast_of_the_input(kind):
+    model = make("h = Cast<to=1>(x)\ny = MatMul(h, w)", w=(4, 3))
+    to = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    model.graph.input[0].type.tensor_type.elem_type = to
+    net = from_onnx(model)
+    assert net.dtype == np.float32
+    x = np.array([[0, 1, 1, 0], [1, 1, 0, 1]], kind)
+    # two or three products each, whatever the order: four roundings of numbers below 8
+    assert np.abs(net(x) - judge(model)(x)).max() <= 32 * np.finfo(np.float32).eps
+
+
+def test_cast_to_the_same_type_is_nothing():
+    assert len(check(make("h = MatMul(x, w)\ny = Cast<to=1>(h)", w=(4, 3)))) == 1
+
+
+def test_constant_nodes():
+    text = """w = Constant<value=float[4, 2] {1, 2, 3, 4, 5, 6, 7, 8}>()
+    h = MatMul(x, w)
+    b = Constant<value_floats=[0.5, -1.0]>()
+    g = Add(h, b)
+    s = Constant<value_float=0.25>()
+    y = Mul(g, s)"""
+    assert len(check(make(text))) == 1
+
+
+def test_initialisers_that_are_also_inputs():
+    model = make("y = MatMul(x, w)", 8, w=(4, 3))
+    kind = onnx.TensorProto.FLOAT
+    model.graph.input.append(onnx.helper.make_tensor_value_info("w", kind, (4, 3)))
+    check(model)
+
+
+@pytest.mark.parametrize("field", ["raw_data", "float_data", "double_data"])
+def test_where_tensors_keep_their_numbers(field):
+    dtype = np.float64 if field == "double_data" else np.float32
+    model = make("y = MatMul(x, w)", dtype=dtype, w=(4, 3))
+    w = onnx.numpy_helper.to_array(model.graph.initializer[0])
+    if field != "raw_data":
+        kind = onnx.helper.np_dtype_to_tensor_dtype(w.dtype)
+        tensor = onnx.helper.make_tensor("w", kind, w.shape, w.ravel().tolist())
+        model.graph.initializer[0].CopyFrom(tensor)
+    assert len(getattr(model.graph.initializer[0], field))
+    check(model)
+    assert (from_onnx(model)[0].weight == w.T).all()
+
+
+def test_unknown_shape_of_the_input():
+    model = make("h = Sub(x, m)\ny = MatMul(h, w)", m=number(0.5), w=(4, 3))
+    expected = from_onnx(model)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    net = from_onnx(model)
+    x = np.random.default_rng(0).standard_normal((5, 4))
+    assert (net(x) == expected(x)).all()
+
+
+@pytest.mark.parametrize("opset", [6, 7, 8, 9, 10, 11, 12, 13, 14, 17, 18, 21, NEWEST])
+def test_opset(opset):
+    text = "h = Gemm<transB=1>(x, w, b)\nr = Relu(h)\ny = Gemm<transB=1>(r, v, c)"
+    text = text.replace("<", "<broadcast=1, ") if opset == 6 else text
+    net = from_onnx(make(text, opset, **WEIGHTS))
+    run = judge(make(text.replace("broadcast=1, ", ""), min(max(opset, 7), 21), **WEIGHTS))
+    prove(net, run, source="onnx")
+    assert len(net) == 2
+    assert net[0].activation.name == "relu"
+
+
+def test_files(tmp_path):
+    model = make("y = MatMul(x, w)", w=(4, 3))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    for net in (load_onnx(path), from_onnx(path), from_onnx(str(path)), from_onnx(model)):
+        assert (net[0].weight == from_onnx(model)[0].weight).all()
+
+
+def test_weights_in_a_file_beside(tmp_path):
+    model = make("h = MatMul(x, w)\ny = Add(h, b)", w=(64, 32), b=(32,), shape=("N", 64))
+    expected = from_onnx(model)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (tmp_path / "weights.bin").stat().st_size >= 64 * 32 * 4
+    net = load_onnx(path)
+    assert (net[0].weight == expected[0].weight).all()
+    assert (net[0].bias == expected[0].bias).all()
+
+
+def test_from_onnx_takes_paths_and_models():
+    with pytest.raises(TypeError, match=r"path or an onnx\.ModelProto, got int"):
+        from_onnx(3)
+    with pytest.raises(FileNotFoundError):
+        from_onnx("no_such_file.onnx")
+
+
+# ----------------------------------------------------------------------------- refusals
+
+REFUSED = {
+    "LSTM": ("y, s, t = LSTM<hidden_size=2>(x, w, v)", r"ONNX LSTM\): fastlayer runs dense"),
+    "Conv": ("y = Conv(x, w)", r"ONNX Conv\): fastlayer runs dense"),
+    "ArgMax": ("h = MatMul(x, w)\ny = ArgMax(h)", r"argmax\(axis=-1\)"),
+    "Concat": ("y = Concat<axis=1>(x, x)", "only residual sums branch"),
+    "attention": ("h = Transpose(x)\ny = MatMul(x, h)", "as attention does"),
+    "Erf": ("y = Erf(x)", "nothing for it"),
+    "Erf inside": ("h = Erf(x)\ny = MatMul(h, w)", r"ONNX Erf\): fastlayer has nothing"),
+    "Tanhshrink": ("h = Tanh(x)\ny = Mul(x, h)", r"ONNX Mul\): fastlayer has nothing"),
+    "columns": ("y = MatMul(w, x)", "samples are columns"),
+    "output in columns": ("h = MatMul(x, w)\ny = Transpose(h)", "a network gives rows"),
+    "batch softmax": ("y = Softmax<axis=0>(x)", r"along axis 0 of \(batch, 4\)"),
+    "mixed rows": ("y = Reshape(x, s)", "mixes the rows"),
+    "unflattened output": ("y = Reshape(x, t)", "a network gives rows"),
+    "features apart": ("h = Reshape(x, t)\ny = MatMul(h, u)", "take features apart"),
+    "two branches": ("h = MatMul(x, q)\ng = Tanh(x)\nf = Mul(g, g)\ny = Add(h, f)", "nothing"),
+    "other domain": ("y = com.microsoft.FusedGemm(x, w)", "own operators"),
+    "mixed types": ("h = MatMul(x, w)\ny = Mul(h, d)", "mixes float64 constants with float32"),
+    "cast inside": ("h = MatMul(x, w)\ny = Cast<to=11>(h)", "in the midst of a network"),
+    "half weights": ("y = MatMul(x, e)", "mixes float16 constants"),
+    "empty range": ("y = Clip(x, one, zero)", "there is nothing"),
+    "training": ("y = BatchNormalization<training_mode=1>(x, b, b, b, b)", "for inference"),
+    "mask": ("h, m = Dropout(x)\nf = Cast<to=1>(m)\ny = Mul(h, f)", "only the first one"),
+    "rows differ": ("y = Add(x, r)", "from row to row"),
+    "unknown constant": ("t2 = Tanh(w)\ny = MatMul(x, t2)", "simplify the model"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal_names_the_node_and_teaches(name):
+    text, why = REFUSED[name]
+    constants = {
+        "w": (4, 3), "q": (4, 4), "v": (3, 4), "b": (4,), "u": (2, 2), "s": integers(-1, 2),
+        "t": integers(-1, 2, 2), "d": number(2, np.float64), "e": np.ones((4, 3), np.float16),
+        "one": number(1), "zero": number(0), "r": np.arange(8, dtype=np.float32).reshape(2, 4),
+    }  # fmt: skip
+    model = make(text, 17, **constants)
+    model.graph.node[0].name = "first"
+    with pytest.raises(ConversionError, match=why) as caught:
+        from_onnx(model)
+    assert caught.value.place.startswith("node ")
+
+
+def test_bfloat16_weights_are_refused_by_name():
+    model = make("y = MatMul(x, w)", w=(4, 3))
+    model.graph.initializer[0].data_type = onnx.TensorProto.BFLOAT16
+    with pytest.raises(ConversionError, match="'w': has the type BFLOAT16; convert it to float32"):
+        from_onnx(model)
+
+
+def test_refusal_of_graphs():
+    two = make("h = Relu(x)\ny = MatMul(h, w)", w=(4, 3))
+    kind = onnx.TensorProto.FLOAT
+    two.graph.output.append(onnx.helper.make_tensor_value_info("h", kind, None))
+    with pytest.raises(ConversionError, match=r"2 outputs \('y', 'h'\)"):
+        from_onnx(two)
+    two = make("h = Add(x, z)\ny = MatMul(h, w)", w=(4, 3))
+    two.graph.input.append(onnx.helper.make_tensor_value_info("z", kind, ("N", 4)))
+    with pytest.raises(ConversionError, match=r"2 inputs \('x', 'z'\)"):
+        from_onnx(two)
+    with pytest.raises(ConversionError, match="opset 5"):
+        from_onnx(make("y = Relu(x)", 5))
+
+
+def test_missing_package(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install 'fastlayer\[onnx\]'"):
+        from_onnx(make("y = Relu(x)"))

@@ -1,0 +1,213 @@
+"""State dicts in .pt files without PyTorch: what is read, and what is refused by name."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+from model_files import DATA, grid, members, number, pickled, pt, storage, tensor, word, zipped
+
+import fastlayer as fl
+from fastlayer import _pt
+
+STORED = np.arange(12, dtype="<f4")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "weights.pt"
+
+
+def read(path):
+    return fl.from_state_dict(path, activation="relu")
+
+
+def one(shape=(3, 4), strides=(4, 1), offset=0, source=None):
+    source = storage("0", 12) if source is None else source
+    return pickled({"0.weight": tensor(source, offset, shape, strides)})
+
+
+def refuse(path, content, message):
+    path.write_bytes(content)
+    with pytest.raises(fl.ModelFileError, match=message) as caught:
+        read(path)
+    assert caught.value.path == str(path)
+
+
+VIEWS = {
+    "rows": ((3, 4), (4, 1), 0, STORED.reshape(3, 4)),
+    "transposed": ((4, 3), (1, 4), 0, STORED.reshape(3, 4).T),
+    "part": ((2, 2), (4, 1), 5, STORED.reshape(3, 4)[1:, 1:3]),
+    "steps": ((2, 2), (6, 2), 1, STORED.reshape(2, 6)[:, 1:5:2]),
+    "one row": ((1, 4), (99, 1), 8, STORED.reshape(3, 4)[2:]),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("order", ["little", "big", None])
+@pytest.mark.parametrize("dtype", ["Float", "Double"])
+def test_views_of_storages(path, name, order, dtype):
+    shape, strides, offset, expected = VIEWS[name]
+    kind = {"Float": "f4", "Double": "f8"}[dtype]
+    data = STORED.astype((">" if order == "big" else "<") + kind).tobytes()
+    source = storage("0", 12, f"torch {dtype}Storage")
+    named = None if order is None else order.encode()
+    path.write_bytes(pt(one(shape, strides, offset, source), {"0": data}, byteorder=named))
+    assert_same_bits(read(path)[0].weight, expected.astype(kind))
+
+
+def test_tensors_may_share_a_storage(path):
+    entries = {f"{i}.weight": tensor(storage("0", 12), i, (3, 3), (3, 1)) for i in range(3)}
+    path.write_bytes(pt(pickled(entries), {"0": STORED.tobytes()}))
+    for i, layer in enumerate(read(path)):
+        assert_same_bits(layer.weight, STORED[i : i + 9].reshape(3, 3))
+
+
+def test_no_module_of_pytorch_is_imported(path, monkeypatch):
+    for name in [n for n in sys.modules if n == "torch" or n.startswith("torch.")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert_same_bits(read(DATA / "state_dict.pt")[0].weight, grid(6, 4))
+    assert "torch" not in sys.modules
+
+
+# ----------------------------------------------------------------------------- other formats
+
+
+class Dangerous:
+    def __reduce__(self):
+        return print, ("this must never run",)
+
+
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+FORMATS = {
+    "legacy pickle": (LEGACY, r"bare pickle.*1\.6.*torch\.save"),
+    "pickle protocol 4": (pickle.dumps(Dangerous(), 4), "bare pickle"),
+    "tar": (bytes(257) + b"ustar" + bytes(250), "tar archive.*torch.save"),
+    "text": (b"<html>not found</html>", "not a zip archive"),
+    "nothing": (b"", "not a zip archive"),
+    "other zip": (zipped({"a.txt": b"hello"}), r"data\.pkl.*missing"),
+    "two pickles": (zipped({"a/data.pkl": b".", "b/data.pkl": b"."}), r"data\.pkl.*missing"),
+    "TorchScript": (pt(one(), {"0": STORED.tobytes()}, **{"constants.pkl": b"x"}), "TorchScript"),
+    "byte order": (pt(one(), {"0": STORED.tobytes()}, byteorder=b"middle"), "byteorder"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_other_formats_are_refused_by_name(path, name, capsys):
+    refuse(path, *FORMATS[name])
+    assert capsys.readouterr().out == ""
+
+
+NAMES = [
+    "os system", "builtins eval", "posix system", "torch.nn.modules.container Sequential",
+    "torch._utils _rebuild_parameter", "torch._utils _rebuild_tensor", "torch load",
+    "collections defaultdict", "torch ComplexFloatStorage", "torch.storage UntypedStorage",
+    "numpy.core.multiarray scalar", "collections OrderedDict\u200b", "__main__ Net",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_other_name_is_refused_before_anything_runs(path, name):
+    module, attribute = name.encode("utf-8").split(b" ")
+    call = b"c" + module + b"\n" + attribute + b"\n(" + word("touch it") + b"tR"
+    data = pt(pickled({"0.weight": call}))
+    shown = name.replace(" ", ".") if name.isascii() else "damaged"
+    refuse(path, data, shown)
+
+
+def test_whole_modules_say_how_to_save_them(path):
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Linear(2, 3), path)
+    with pytest.raises(fl.ModelFileError, match=r"torch\.nn\.modules\.linear\.Linear.*state_dict"):
+        read(path)
+
+
+def test_legacy_files_of_pytorch(path):
+    torch = pytest.importorskip("torch")
+    torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(fl.ModelFileError, match="bare pickle"):
+        read(path)
+
+
+@pytest.mark.parametrize("dtype", ["half", "bfloat16", "int64", "bool", "uint8"])
+def test_other_dtypes_are_refused_by_name(path, dtype):
+    torch = pytest.importorskip("torch")
+    torch.save({"0.weight": torch.ones(2, 3, dtype=getattr(torch, dtype))}, path)
+    with pytest.raises(fl.ConversionError, match=r"'0\.weight'.*convert it to float32 first"):
+        read(path)
+
+
+# ----------------------------------------------------------------------------- damage
+
+HUGE = 2**62
+DAMAGED = {
+    "beyond": (one((3, 4), (4, 1), 1), "beyond its storage"),
+    "strides beyond": (one((3, 4), (5, 1)), "beyond its storage"),
+    "expanded": (one((3, 5), (0, 1)), "repeats"),
+    "expanded without end": (one((10**9, 10**9), (0, 0)), "repeats"),
+    "negative shape": (one((-3, 4)), "impossible"),
+    "negative strides": (one((3, 4), (-4, 1), 8), "impossible"),
+    "negative offset": (one(offset=-1), "impossible"),
+    "overflow": (one((HUGE, HUGE), (HUGE, HUGE)), "integer of 9 bytes|impossible"),
+    "other ranks": (one((3, 4), (1,)), "beside strides"),
+    "nine axes": (one((1,) * 9, (1,) * 9), "beside strides"),
+    "missing storage": (one(source=storage("7", 12)), r"data/7.*missing"),
+    "path as storage": (one(source=storage("../../0", 12)), "missing"),
+    "storage of other size": (one(source=storage("0", 13)), "another size"),
+    "storage of other dtype": (one(source=storage("0", 12, "torch DoubleStorage")), "another size"),
+    "no storage": (one(source=number(3)), "impossible"),
+    "shape a list": (pickled({"0.weight": tensor(storage("0", 12), 0, (3, 4), (4, 1)).replace(b"t(J", b"l(J")}), "operation"),
+    "call of a number": (pickled({"a": number(1) + b")R"}), "damaged"),
+    "call of a storage type": (pickled({"a": b"ctorch\nFloatStorage\n)R"}), "damaged"),
+    "OrderedDict of pairs": (pickled({"a": b"ccollections\nOrderedDict\n](K\x01K\x02te\x85R"}), "damaged"),
+    "attributes of a tensor": (pickled({"a": tensor(storage("0", 12), 0, (3, 4), (4, 1)) + b"}b"}), "damaged"),
+    "a name twice": (pickled({"a": number(1)})[:-2] + word("a") + number(2) + b"u.", "twice"),
+    "a list as name": (b"\x80\x02}]K\x01s.", "damaged"),
+    "a tuple as name": (b"\x80\x02})K\x01s.", "damaged"),
+    "items for a number": (b"\x80\x02K\x01K\x02K\x03s.", "damaged"),
+    "empty": (b"", "cut short"),
+    "no end": (b"\x80\x02}", "cut short"),
+    "end too early": (b"\x80\x02(.", "too early"),
+    "two results": (b"\x80\x02}}.", "too early"),
+    "empty stack": (b"\x80\x02s.", "damaged"),
+    "no mark": (b"\x80\x02}u.", "damaged"),
+    "unknown memo": (b"\x80\x02h\x05.", "damaged"),
+    "no newline": (b"\x80\x02cos", "damaged"),
+    "no text": (b"\x80\x02X\x02\x00\x00\x00\xff\xfe.", "damaged"),
+    "protocol": (b"\x80\x04}.", "protocol 4"),
+    "other operations": (b"\x80\x02\x8c\x01a.", "operation"),
+    "long text": (b"\x80\x02X\xff\xff\xff\xffa.", "cut short"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_descriptions(path, name):
+    pickle, message = DAMAGED[name]
+    refuse(path, pt(pickle, {"0": STORED.tobytes()}), message)
+
+
+def test_damaged_storages(path):
+    content = members(pt(one(), {"0": STORED.tobytes()}))
+    whole = zipped(content)
+    at = whole.index(STORED.tobytes())
+    refuse(path, whole[:at] + b"\1" + whole[at + 1 :], "checksum")
+
+
+def test_many_tensors_of_one_storage_are_no_way_to_a_large_network(path):
+    size = 1 << 20
+    source = storage("0", size)
+    entries = {f"{i}.weight": tensor(source, 0, (1024, 1024), (1024, 1)) for i in range(40)}
+    refuse(path, pt(pickled(entries), {"0": bytes(4 * size)}), "share storage")
+
+
+def test_numbers_text_and_lists_beside_the_tensors(path):
+    inner = word("a") + number(-5) + word("b") + b"\x8a\x05" + (2**33).to_bytes(5, "little")
+    more = b"G\x3f\xe0\0\0\0\0\0\0" + b"N\x88\x89\x85\x86\x86"
+    path.write_bytes(
+        pt(b"\x80\x02}q\x00(" + inner + word("c") + b"](" + more + b"euh\0r\0\1\0\0b.")
+    )
+    with _pt.stored(str(path)) as found:
+        assert found == {"a": -5, "b": 2**33, "c": [0.5, (None, (True, (False,)))]}

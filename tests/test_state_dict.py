@@ -1,0 +1,221 @@
+"""`from_state_dict`: mappings and files, the order of layers, and what is refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import assert_same_bits
+from model_files import DATA, grid
+
+import fastlayer as fl
+
+
+def weights(*names, sizes=None, bias=True):
+    """Layers of these names one after the other, from 2 features to 3, 4 and so on."""
+    sizes = sizes or range(2, 3 + len(names))
+    found = {}
+    for i, (name, k, n) in enumerate(zip(names, sizes, sizes[1:], strict=False)):
+        found[f"{name}.weight"] = grid(n, k) + np.float32(i)
+        if bias:
+            found[f"{name}.bias"] = grid(n) - np.float32(i)
+    return found
+
+
+def read(mapping, **more):
+    return fl.from_state_dict(mapping, activation="relu", **more)
+
+
+def test_layers_activations_and_dtype():
+    state = weights("0", "2", "4")
+    net = fl.from_state_dict(state, activation="tanh", output_activation="softmax")
+    assert [layer.activation.name for layer in net] == ["tanh", "tanh", "softmax"]
+    for layer, i in zip(net, (0, 2, 4), strict=True):
+        assert_same_bits(layer.weight, state[f"{i}.weight"])
+        assert_same_bits(layer.bias, state[f"{i}.bias"])
+    wide = {name: a.astype(np.float64) for name, a in state.items()}
+    assert read(wide).dtype == np.float64
+
+
+def test_one_activation_for_each_layer():
+    leaky = fl.Activation("leaky_relu", negative_slope=0.2)
+    net = fl.from_state_dict(weights("a.0", "a.1", "a.2"), activation=[leaky, np.cos])
+    assert [layer.activation for layer in net][:2] == [leaky, np.cos]
+    with pytest.raises(ValueError, match="3 activations for 3 layers: give 2"):
+        fl.from_state_dict(weights("a", "b", "c"), activation=["relu"] * 3)
+    with pytest.raises(ValueError, match="unknown activation 'rellu'"):
+        fl.from_state_dict(weights("a"), activation=None, output_activation="rellu")
+
+
+def test_the_activation_has_to_be_said():
+    with pytest.raises(TypeError, match="activation"):
+        fl.from_state_dict(weights("0"))
+
+
+def test_layout():
+    state = {name: a.T for name, a in weights("0", "1").items()}
+    net = read(state, layout="in_out")
+    assert_same_bits(net[0].weight, state["0.weight"].T)
+    with pytest.raises(fl.ConversionError, match=r"layer '0'.*layout='out_in'"):
+        read(state)
+    with pytest.raises(ValueError, match="layout"):
+        read(state, layout="guess")
+
+
+def test_a_single_layer_without_a_prefix():
+    net = read({"weight": grid(2, 3), "bias": grid(2)})
+    assert (net.in_features, net.out_features) == (3, 2)
+
+
+# ----------------------------------------------------------------------------- order
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0", "2", "10"],
+        ["fc1", "fc2", "fc3"],
+        ["body.9.linear", "body.10.linear", "body.11.linear"],
+        ["zeta", "beta", "alpha"],  # a mapping tells its order
+    ],
+)
+def test_the_order_of_a_mapping(names):
+    net = read(weights(*names, sizes=[3] * 4))
+    for i, layer in enumerate(net):
+        assert_same_bits(layer.weight, grid(3, 3) + np.float32(i))
+
+
+def alphabetical(mapping):
+    return {name: mapping[name] for name in sorted(mapping)}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_sorted_names_are_put_in_the_order_of_their_numbers(bias):
+    net = read(alphabetical(weights("0", "2", "10", sizes=[3] * 4, bias=bias)))
+    for i, layer in enumerate(net):
+        assert_same_bits(layer.weight, grid(3, 3) + np.float32(i))
+
+
+def test_sorted_names_without_numbers_need_sizes_that_fit_one_way():
+    net = read(alphabetical(weights("hidden", "middle", "head", sizes=[4, 9, 5, 2])))
+    assert [layer.in_features for layer in net] == [4, 9, 5]
+    square = alphabetical(weights("hidden", "middle", "head", sizes=[4, 4, 4, 4]))
+    with pytest.raises(fl.ConversionError, match=r"sorted by name.*layers=\[\.\.\.\]"):
+        read(square)
+    net = read(square, layers=["hidden", "middle", "head"])
+    for i, layer in enumerate(net):
+        assert_same_bits(layer.weight, grid(4, 4) + np.float32(i))
+
+
+@pytest.mark.parametrize("sizes", [[4, 9, 4, 2], [4, 9, 4, 9], [4, 9, 4]])
+def test_sizes_that_fit_in_several_ways_are_no_order(sizes):
+    state = alphabetical(weights(*"cab"[: len(sizes) - 1], sizes=sizes))
+    with pytest.raises(fl.ConversionError, match="sorted by name"):
+        read(state)
+
+
+def test_numbers_against_the_order_of_the_mapping():
+    with pytest.raises(fl.ConversionError, match=r"numbers say \['fc1', 'fc2'\]"):
+        read(weights("fc2", "fc1", sizes=[3, 3, 3]))
+
+
+def test_layers_that_do_not_follow_each_other():
+    state = {**weights("a"), "b.weight": grid(2, 7)}
+    with pytest.raises(fl.ConversionError, match=r"layer 'b': takes 7 features.*gives 3"):
+        read(state)
+    with pytest.raises(fl.ConversionError, match=r"layers=\['a', 'c'\] are not its layers"):
+        read(state, layers=["a", "c"])
+
+
+# ----------------------------------------------------------------------------- refusals
+
+BATCH = {"weight": 3, "bias": 3, "running_mean": 3, "running_var": 3}
+REFUSED = {
+    "batch norm": ({f"bn.{k}": grid(n) for k, n in BATCH.items()}, "layer 'bn'.*batch norm.*eps"),
+    "layer norm": ({"ln.weight": grid(3), "ln.bias": grid(3)}, "layer 'ln'.*not a dense layer"),
+    "convolution": ({"c.weight": grid(2, 1, 3, 3)}, "layer 'c'.*not a dense layer"),
+    "lstm": ({"lstm.weight_ih_l0": grid(8, 2)}, "layer 'lstm'.*not a dense layer"),
+    "bias alone": ({"a.bias": grid(3)}, "layer 'a'.*not a dense layer"),
+    "bias of other size": ({"a.weight": grid(2, 3), "a.bias": grid(3)}, r"layer 'a'.*\(3,\)"),
+    "bias with two axes": ({"a.weight": grid(2, 3), "a.bias": grid(2, 1)}, "not a vector"),
+    "no neurons": ({"a.weight": grid(0, 3)}, "layer 'a'"),
+    "integers": ({"a.weight": np.ones((2, 3), int)}, "'a.weight'.*int64.*float32 first"),
+    "half": ({"a.weight": np.ones((2, 3), np.float16)}, "'a.weight'.*float16.*float32 first"),
+    "two dtypes": ({"a.weight": np.ones((2, 3)), "a.bias": grid(2)}, "'a.bias' is float32"),
+    "a dictionary": ({"epoch": 3, "model": weights("0")}, "'epoch' holds int.*key='model'"),
+    "a list": ({"a.weight": [[1.0]]}, "'a.weight' holds list"),
+    "numbers as names": ({0: grid(2, 3)}, "0 holds ndarray"),
+    "nothing": ({}, "no tensors"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_dense_layer_is_refused_by_name(name):
+    mapping, message = REFUSED[name]
+    with pytest.raises(fl.ConversionError, match=message):
+        read(mapping)
+
+
+def test_wrong_arguments():
+    with pytest.raises(TypeError, match="expected a mapping"):
+        read(3)
+    with pytest.raises(TypeError, match="path"):
+        read(b"weights.pt")
+    with pytest.raises(ValueError, match=r"unknown suffix '\.npz'.*fl\.load"):
+        read("weights.npz")
+    with pytest.raises(FileNotFoundError):
+        read("/nowhere/weights.pt")
+
+
+# ----------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_files_of_pytorch(suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    net = read(DATA / f"state_dict{suffix}")
+    # What the files were made of; in the .pt, weights are views of larger storages.
+    assert_same_bits(net[0].weight, grid(6, 4))
+    assert_same_bits(net[0].bias, grid(6))
+    assert_same_bits(net[1].weight, grid(6, 5).T)
+    assert_same_bits(net[1].bias, grid(100)[3:18:3])
+    assert_same_bits(net[2].weight, grid(100)[10:20].reshape(2, 5))
+    assert net[2].bias is None
+    assert [layer.activation.name for layer in net] == ["relu", "relu", "identity"]
+
+
+def test_checkpoints():
+    with pytest.raises(fl.ConversionError, match=r"'epoch' holds int.*key='model_state_dict'"):
+        read(DATA / "checkpoint.pt")
+    net = read(DATA / "checkpoint.pt", key="model_state_dict")
+    assert_same_bits(net[0].weight, grid(6, 4))
+    with pytest.raises(fl.ConversionError, match="no entry 'model'; it has 'epoch'"):
+        read(DATA / "checkpoint.pt", key="model")
+    with pytest.raises(fl.ConversionError, match="holds a float"):
+        read(DATA / "checkpoint.pt", key="lr")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["live", ".pt", ".pth", ".safetensors"])
+def test_state_dicts_of_torch(tmp_path, rng, dtype, kind):
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    module = nn.Sequential(
+        nn.Linear(5, 7), nn.ELU(), nn.Sequential(nn.Linear(7, 7, bias=False), nn.ELU()),
+        nn.Linear(7, 3), nn.Tanh(),
+    ).to(getattr(torch, dtype))  # fmt: skip
+    source = state = module.state_dict()
+    if kind == ".safetensors":
+        source = tmp_path / "w.safetensors"
+        pytest.importorskip("safetensors.torch").save_file(state, source)
+        layers = ["0", "2.0", "3"]
+    elif kind != "live":
+        source, layers = tmp_path / f"w{kind}", None
+        torch.save(state, source)
+    else:
+        layers = None
+    net = fl.from_state_dict(source, activation="elu", output_activation="tanh", layers=layers)
+    assert [p.dtype for p in net] == [dtype] * 3
+    same = fl.from_torch(module)
+    x = rng.standard_normal((9, 5)).astype(dtype)
+    assert_same_bits(net(x), same(x))
