@@ -107,9 +107,11 @@ def attributes(obj: Any) -> dict[str, Any]:
 def _link_settings(obj: Any, found: Found, *numbers: type[Any]) -> None:
     """See that a change of what a forward pass may depend on is noticed.
 
-    That is a flag, an activation or bias that is not there or is a name, and `numbers` of these
-    types, which may be slopes.
+    That is a flag, an activation or bias that is not there or is a name, `numbers` of these types,
+    which may be slopes, and an attribute that is new and so may hide one of the class.
     """
+    if hasattr(obj, "__dict__"):
+        found.length(vars(obj))
     for name, value in attributes(obj).items():
         known = name in ACTIVATIONS or name in BIASES
         if type(value) in (bool, *numbers) or (known and isinstance(value, str | None)):
@@ -189,6 +191,7 @@ def _activation(obj: Any, named: dict[str, Any], found: Found) -> Callable[..., 
         if value is not None and (function := function_of(value)) is not None:
             found.link(obj, key)
             if not _is_function(value):
+                found.objects.append(value)
                 _link_settings(value, found, float, int)
             return function
     return None
