@@ -226,6 +226,12 @@ def test_a_row_of_nan_has_no_label():
         standin.predict(x)
 
 
+def test_sparse_coefficients():
+    model, x = fit(LogisticRegression(), "multiclass")
+    expected = fl.from_sklearn(model).predict_proba(x)
+    np.testing.assert_array_equal(fl.from_sklearn(model.sparsify()).predict_proba(x), expected)
+
+
 def test_names_of_columns_raise_no_warning():
     model, x = fit(mlp("number"), "number")
     model.feature_names_in_ = np.array(["a", "b", "c", "d"], dtype=object)
@@ -244,8 +250,9 @@ def test_names_of_columns_raise_no_warning():
         ),
         (lambda: GridSearchCV(Ridge(), {"alpha": [1.0]}), ["GridSearchCV", "best_estimator_"]),
         (lambda: object(), ["object", "MLPClassifier"]),
+        (lambda: Ridge, ["Ridge", "the class", "fitted object"]),
     ],
-    ids=["Lasso", "not fitted", "scaler not fitted", "transformer", "search", "object"],
+    ids=["Lasso", "not fitted", "scaler not fitted", "transformer", "search", "object", "class"],
 )
 def test_refusals_name_the_estimator_and_what_to_do(model, words):
     with pytest.raises(fl.ConversionError) as info:

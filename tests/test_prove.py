@@ -203,6 +203,13 @@ def test_a_network_for_any_width():
     assert prove(fl.Network(["tanh"]), np.tanh, source="numpy").bound_share <= 1
 
 
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_a_network_of_few_features(k):
+    layer = fl.Layer.from_arrays(np.ones((3, k)), np.arange(3.0))
+    proof = prove(fl.Network([layer]), lambda x: x @ layer.weight.T + layer.bias, source="numpy")
+    assert proof.bound_share < 1
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_the_probe_has_rows_of_all_kinds(dtype):
     x, stress = probe(5, np.dtype(dtype), 64, 0)

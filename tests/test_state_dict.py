@@ -169,6 +169,13 @@ def test_wrong_arguments():
 # ----------------------------------------------------------------------------- files
 
 
+def test_tensors_without_values():
+    torch = pytest.importorskip("torch")
+    state = torch.nn.Linear(3, 2, device="meta").state_dict()
+    with pytest.raises(fl.ConversionError, match="'weight': has no values"):
+        fl.from_state_dict(state, activation=None)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_files_of_pytorch(suffix):
     if suffix == ".safetensors":

@@ -109,8 +109,8 @@ def fused(parts: Iterable[Any]) -> list[Any]:
     result: list[Any] = []
     for part in parts:
         last = result[-1] if result else None
-        plain = isinstance(last, Layer) and last.activation == Activation("identity")
-        if plain and isinstance(part, Activation):
+        behind = isinstance(part, Activation) and isinstance(last, Layer)
+        if last is not None and behind and last.activation == Activation("identity"):
             last.activation = part
         else:
             result.append(part)

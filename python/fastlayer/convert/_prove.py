@@ -54,7 +54,8 @@ def probe(features: int, dtype: DType, rows: int, rng: Any) -> tuple[Array, Arra
     normal = generator.standard_normal((3, some, k))
     signs = generator.choice([-1.0, 1.0], (2, k))
     hot = np.zeros((min(k, 3), k))
-    hot[np.arange(len(hot)), [0, k - 1, k // 2][: len(hot)]] = 1
+    for row, column in zip(hot, (0, k - 1, k // 2), strict=False):
+        row[column] = 1
     modest = [
         normal[0],
         generator.uniform(size=(some, k)),
@@ -120,7 +121,9 @@ def prove(
     given = None if inputs is None else as_real(inputs, "inputs")
     if given is not None:
         given = given.reshape(len(given), -1) if given.size else None
-    k = net.in_features or (ANY_WIDTH if given is None else given.shape[1])
+    k = net.in_features
+    if k is None:
+        k = ANY_WIDTH if given is None else given.shape[1]
     x, stress = probe(k, net.dtype, rows, rng)
     if given is not None:
         x = np.concatenate([cast(given, net.dtype), x])

@@ -114,7 +114,7 @@ def _layer(layer: Layer, s: State, r: Rounding) -> State:
     weight, bias = layer.weight, layer.bias
     n, k = weight.shape
     value, error = np.empty((len(s.value), n)), np.empty((len(s.value), n))
-    step = max(1, CHUNK // k)
+    step = max(1, CHUNK // max(k, 1))
     for low in range(0, n, step):
         at = slice(low, low + step)
         b = np.zeros(1) if bias is None else bias[at].astype(np.float64)

@@ -71,6 +71,8 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
     >>> fl.from_sklearn(model).predict([[2.0]])  # doctest: +SKIP
     array([5.])
     """
+    if isinstance(estimator, type):
+        raise ConversionError(estimator.__name__, "this is the class; give a fitted object of it")
     steps, final = _steps(estimator)
     place = _place(final)
     reader = _READERS.get(_kind_of(final))
@@ -182,7 +184,7 @@ def _logistic(model: Any) -> tuple[list[Any], DType]:
 
 
 def _dense(weight: Any, bias: Any, activation: str | None) -> Layer:
-    w = np.atleast_2d(weight)
+    w = np.atleast_2d(weight.toarray() if hasattr(weight, "toarray") else weight)
     b = np.asarray(bias)
     return Layer.from_arrays(w, np.broadcast_to(b, (len(w),)).astype(w.dtype), activation)
 

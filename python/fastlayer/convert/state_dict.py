@@ -158,6 +158,8 @@ def _entries(content: Any, key: str | None, place: str) -> dict[str, Stored]:
         raise ConversionError(place, f"holds a {type(content).__name__}, not a state dict")
     entries = {}
     for name, value in content.items():
+        if getattr(value, "is_meta", False):
+            raise ConversionError(f"{place}: {name!r}", "has no values; load the weights first")
         entry = _as_stored(value)
         if entry is None or not isinstance(name, str):
             inner = [n for n, v in content.items() if _is_state_dict(v)]

@@ -27,6 +27,9 @@ ACTIVATIONS = (
 FORWARD = ("forward_pass", "forward", "feedforward", "feed_forward", "propagate", "__call__")
 APPLY = ("f", "forward", "activate", "forward_pass", "__call__")
 
+# Words in the names of numbers that training changes all the time, and no forward pass reads.
+_TRAINING = ("lr", "learn", "loss", "cost", "err", "moment", "decay", "reg", "acc", "time")
+
 _NUMBERED = re.compile(r"_*(W|w|weights?|b|bias(?:es)?)_*(\d+)")
 
 
@@ -75,7 +78,7 @@ def _visit(obj: Any, name: str, found: Found) -> None:
         found.stages.append(Function(name, obj, None))
         return
     if _arrays(obj, name, found) or _container(obj, name, found):
-        _link_settings(obj, found)
+        _link_settings(obj, found, float)
         return
     apply = method_of(obj, APPLY)
     if apply is None:
@@ -113,8 +116,12 @@ def _link_settings(obj: Any, found: Found, *numbers: type[Any]) -> None:
     if hasattr(obj, "__dict__"):
         found.length(vars(obj))
     for name, value in attributes(obj).items():
-        known = name in ACTIVATIONS or name in BIASES
-        if type(value) in (bool, *numbers) or (known and isinstance(value, str | None)):
+        setting = type(value) is bool
+        if name in ACTIVATIONS or name in BIASES:
+            setting = setting or isinstance(value, str | None)
+        if type(value) in numbers:
+            setting = not any(word in name for word in _TRAINING)
+        if setting:
             found.link(obj, name)
 
 
@@ -127,7 +134,6 @@ def _arrays(obj: Any, name: str, found: Found) -> bool:
             bias = next((b for b in BIASES if named.get(b) is not None), None)
             slot = None if bias is None else Slot(obj, bias)
             function = _activation(obj, named, found)
-            _link_settings(obj, found, float)
             own = method_of(obj, FORWARD)
             forward = None if own is None else getattr(obj, own)
             found.stages.append(Dense(name, Slot(obj, key), slot, function, forward))

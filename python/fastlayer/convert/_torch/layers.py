@@ -81,7 +81,8 @@ def steps(module: Any, place: str, dtype: DType) -> list[Any]:
     """
     name = known_class(module)
     if name is None:
-        raise ConversionError(place, advice(type(module).__name__))
+        quantised = ".quantized" in type(module).__module__
+        raise ConversionError(place, advice("Quantized" if quantised else type(module).__name__))
     if name in NOTHING:
         return []
     if name in _MAKERS:
