@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../kernels/table.hpp"
+
 namespace fastlayer {
 
 enum class DType : int32_t {
@@ -35,9 +37,9 @@ constexpr DType dtype_of<double>() {
 // NumPy 2 allows 64 dimensions.
 constexpr int kMaxDims = 64;
 
-// Rows whose distance is a multiple of this many bytes share few sets of the L1 cache. From so many
-// rows on, copying them apart pays: a product of 1024 square went from 71 to 100 GFLOP/s on Zen 4.
-constexpr ptrdiff_t kBadStride = 2048, kManyRows = 15;
+// From so many rows on, copying rows apart that lie kBadStride or a multiple of it apart pays: a
+// product of 1024 square went from 71 to 100 GFLOP/s on Zen 4.
+constexpr ptrdiff_t kManyRows = 15;
 
 // An array (..., cols) seen as a list of rows. Strides count bytes; leading dimensions that are one
 // even stride apart have been merged, so that most arrays have a single one.

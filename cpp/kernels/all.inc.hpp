@@ -10,13 +10,9 @@
 #include "math.inc.hpp"
 // activations use math
 #include "activations.inc.hpp"
-// rows and gemm use activations
-#include "pack.inc.hpp"
-// lanes use pack
-#include "gemv.inc.hpp"
-#include "lanes.inc.hpp"
-// gemm uses both
+// lanes use pack and activations, gemm uses lanes and gemv
 #include "gemm.inc.hpp"
+// rows use pack and activations
 #include "rows.inc.hpp"
 
 #define FL_STRING_(s) #s

@@ -264,7 +264,7 @@ void dense_sums(const DenseArgs<T>& d) {
   }
 }
 
-// A last panel of at most kLaneColumns columns would leave most of its lanes idle.
+// A last panel of at most lane_columns() columns would leave most of its lanes idle.
 template <typename T>
 bool last_panel_by_lanes(const DenseArgs<T>& d) {
   const ptrdiff_t columns = d.cols % kLine<T>;

@@ -32,9 +32,6 @@ void transpose_line(const T* w, ptrdiff_t stride_n, ptrdiff_t count, T* panel, p
   }
 }
 
-// Rows whose distance in bytes is a multiple of this fall into few sets of the L1 cache and drive
-// each other out (32 KiB, 8 ways: 64 lines). Copied side by side first, they cost one pass more.
-constexpr ptrdiff_t kBadStride = 2048;
 // So many elements of a row are copied at a time: 16 rows of 512 bytes are a quarter of the
 // smallest L1.
 template <typename T>
