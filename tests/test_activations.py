@@ -366,7 +366,7 @@ def test_bad_parameters():
             fl.leaky_relu(x, negative_slope=slope)
     with pytest.raises(ValueError, match="negative_slope must be a number, got nan"):
         fl.leaky_relu(x, negative_slope=np.nan)
-    with pytest.raises(ValueError, match="min_val=2.*greater than max_val=1"):
+    with pytest.raises(ValueError, match=r"min_val=2.*greater than max_val=1"):
         fl.hardtanh(x, min_val=2, max_val=1)
     with pytest.raises(ValueError, match="celu: alpha must not be zero"):
         fl.celu(x, alpha=0)
@@ -376,7 +376,7 @@ def test_bad_parameters():
     for f in (fl.softmax, fl.log_softmax):
         with pytest.raises(ValueError, match="softmax needs an axis"):
             f(1.5)
-        with pytest.raises(TypeError, match="axis must be an integer, got 0.5"):
+        with pytest.raises(TypeError, match=r"axis must be an integer, got 0\.5"):
             f(x, axis=0.5)
         with pytest.raises(np.exceptions.AxisError):
             f(x, axis=-2)

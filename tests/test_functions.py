@@ -244,18 +244,29 @@ def test_linear_delivers_into_what_the_core_cannot_write(rng, activation):
     assert_same_bits(half, fl.linear(x, w, None, activation))
 
 
+def test_a_callable_without_a_hash_is_an_activation(rng):
+    class Doubled:
+        __hash__ = None
+
+        def __call__(self, z):
+            return 2 * z
+
+    x, w = rng.standard_normal((6, 5)), rng.standard_normal((4, 5))
+    assert_same_bits(fl.linear(x, w, None, Doubled()), 2 * fl.linear(x, w))
+
+
 def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"linear: x is a scalar, but weight of shape \(4, 5\)"):
         fl.linear(1.0, np.ones((4, 5)))
     with pytest.raises(ValueError, match=r"linear: weight must be \(n, k\)"):
         fl.linear(np.ones(5), np.ones((1, 4, 5)))
-    with pytest.raises(ValueError, match="pass weight.T"):
+    with pytest.raises(ValueError, match=r"pass weight\.T"):
         fl.linear(np.ones(4), np.ones((4, 5)))
     with pytest.raises(
         ValueError, match=r"weights of shape \(2, 3\) do not fit inputs of shape \(2,"
     ):
         fl.dense_forward(np.ones(2), np.ones((2, 3)), np.ones(2), "relu")
-    with pytest.raises(ValueError, match="np.dot and np.matmul differ"):
+    with pytest.raises(ValueError, match=r"np\.dot and np\.matmul differ"):
         fl.dot(np.ones((2, 3)), np.ones((4, 3, 2)))
 
 

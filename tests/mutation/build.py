@@ -9,15 +9,16 @@ from __future__ import annotations
 import pathlib
 import subprocess
 import sysconfig
+import threading
 from collections.abc import Sequence
 
-KERNEL_FLAGS = "-fno-math-errno -fno-trapping-math -fno-exceptions -fno-rtti".split()
+KERNEL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-fno-exceptions", "-fno-rtti"]
 ISA_FLAGS = {
     "scalar": (),
     "avx2": ("-mavx2", "-mfma"),
     "avx512": ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma"),
 }
-FLAGS = "-std=c++17 -O1 -w -fPIC -fvisibility=hidden -ffp-contract=off".split()
+FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
 SUBJECTS = ("plan", "network", "dense", "golden", "threads", "elementwise")
 EXTENSION = f"python/fastlayer/_core{sysconfig.get_config_var('EXT_SUFFIX')}"
 
@@ -42,8 +43,10 @@ def isa_of(file: str) -> str:
 class Build:
     """Objects of an unchanged tree, made on demand, and those of a mutant beside them."""
 
-    def __init__(self, tree: pathlib.Path, objects: pathlib.Path, prefix: Sequence[str]) -> None:
-        self.tree, self.objects, self.prefix = tree, objects, prefix
+    lock = threading.Lock()
+
+    def __init__(self, tree: pathlib.Path, unchanged: pathlib.Path, prefix: Sequence[str]) -> None:
+        self.tree, self.unchanged, self.prefix = tree, unchanged, prefix
         self.tests = [f for f in sources(tree, "tests") if not f.endswith("instructions.cpp")]
         self.core = sources(tree, "core")
         self.bindings = sources(tree, "bindings")
@@ -53,7 +56,9 @@ class Build:
             f"cpp/kernels/kernels_{name}.cpp" for name in dict.fromkeys(("scalar", isa, "avx2"))
         ][: 2 if isa != "scalar" else 3]
 
-    def compile(self, source: str, to: pathlib.Path, isa: str) -> bool:
+    def compile(
+        self, source: str, to: pathlib.Path, isa: str, tree: pathlib.Path | None = None
+    ) -> bool:
         """Compile `source`; only core/cpu.cpp depends on the instruction sets that are built."""
         flags = list(FLAGS)
         if source.startswith("cpp/kernels/"):
@@ -63,14 +68,14 @@ class Build:
             flags += [f"-DFASTLAYER_HAVE_{isa_of(f).upper()}" for f in self.kernels(isa)]
         if source.startswith("cpp/bindings/"):
             flags += [*includes(), '-DFASTLAYER_VERSION="0.1.0"']
-        return self.run("g++", *flags, "-c", source, "-o", str(to), seconds=180) == 0
+        return self.run("g++", *flags, "-c", source, "-o", str(to), seconds=180, tree=tree) == 0
 
-    def run(self, *command: str, seconds: int) -> int:
+    def run(self, *command: str, seconds: int, tree: pathlib.Path | None = None) -> int:
         """The exit status; 124 and 137 are those of a command that took too long."""
         limit = ["timeout", "-k", "2", str(seconds)]
         return subprocess.run(
             [*self.prefix, *limit, *command],
-            cwd=self.tree,
+            cwd=tree or self.tree,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -80,12 +85,13 @@ class Build:
     def plain(self, source: str, isa: str) -> pathlib.Path:
         """The object of an unchanged source."""
         variant = isa if source.endswith("/cpu.cpp") else "any"
-        to = self.objects / f"{source.replace('/', '.')}.{variant}.o"
-        if not to.exists():
-            part = to.with_suffix(".part")
-            if not self.compile(source, part, isa):
-                raise RuntimeError(f"{source} does not compile")
-            part.rename(to)
+        to = self.unchanged / f"{source.replace('/', '.')}.{variant}.o"
+        with self.lock:
+            if not to.exists():
+                part = to.with_suffix(".part")
+                if not self.compile(source, part, isa, self.unchanged):
+                    raise RuntimeError(f"{source} does not compile")
+                part.rename(to)
         return to
 
     def link(

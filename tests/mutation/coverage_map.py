@@ -10,7 +10,6 @@ import xml.etree.ElementTree as ET
 
 from coverage.numbits import numbits_to_nums
 
-
 # What starts other processes: the tests of lines that no test runs in its own.
 OUTSIDE = ["tests/test_import.py", "tests/test_demo.py", "tests/test_config.py"]
 
@@ -19,7 +18,8 @@ class CoverageMap:
     def __init__(self, data: pathlib.Path, junit: pathlib.Path) -> None:
         self.tests: dict[str, dict[int, set[str]]] = collections.defaultdict(dict)
         self.seconds: dict[str, float] = collections.defaultdict(float)
-        for case in ET.parse(junit).getroot().iter("testcase"):
+        cases = [c for f in junit.glob("*.xml") for c in ET.parse(f).getroot().iter("testcase")]
+        for case in cases:
             name = (
                 f"{case.get('classname', '').split('.')[-1]}.{case.get('name', '').split('[')[0]}"
             )
@@ -61,6 +61,13 @@ class CoverageMap:
             seconds += self.seconds[name]
             if chosen and seconds > most_seconds:
                 break
-            module, _, function = name.partition(".")
-            chosen.append(f"tests/{module}.py::{function}")
+            chosen.append(self._node(name))
         return chosen
+
+    def names(self) -> list[str]:
+        return sorted(self._node(name) for name in self.seconds)
+
+    @staticmethod
+    def _node(name: str) -> str:
+        module, _, function = name.partition(".")
+        return f"tests/{module}.py::{function}"

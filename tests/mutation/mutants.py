@@ -80,7 +80,8 @@ def integer(text: str) -> str:
 def code_only(source: str) -> str:
     """C++ with comments, strings and preprocessor lines blanked out, every place as before."""
     pattern = re.compile(
-        r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'|^[ \t]*#[^\n]*', re.S | re.M
+        r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'|^[ \t]*#[^\n]*',
+        re.DOTALL | re.MULTILINE,
     )
     return pattern.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), source)
 
@@ -147,7 +148,7 @@ def cpp_changes(source: str) -> Iterator[Change]:
 
 def cpp_statements(code: str) -> Iterator[Change]:
     """Assignments and calls that stand alone, or as the whole of an `if` or a loop."""
-    for m in re.finditer(r"^( +)((?:if|for) \(.*\) )?([^\s].*);[ \t]*$", code, re.M):
+    for m in re.finditer(r"^( +)((?:if|for) \(.*\) )?([^\s].*);[ \t]*$", code, re.MULTILINE):
         text = m[3]
         before = code[: m.start()].rstrip()
         if before[-1:] not in ";{}:)" or text.count("(") != text.count(")"):
@@ -181,7 +182,7 @@ def python_changes(source: str) -> Iterator[Change]:
             yield Change("compare", begin, end, COMPARE[t.string])
         elif t.type == tokenize.OP and t.string in ("+", "-", "*", "/", "//", "%"):
             text = {"*": "+", "//": "*"}.get(t.string) or ARITHMETIC[t.string]
-            unpacking = t.string == "*" and tokens[i - 1].string in "(,[{" or text == "**"
+            unpacking = (t.string == "*" and tokens[i - 1].string in "(,[{") or text == "**"
             if not unpacking and tokens[i - 1].string not in ("(", ",", "import"):
                 yield Change("arithmetic", begin, end, text)
         elif t.type == tokenize.NAME and t.string in PYTHON_WORDS:
