@@ -6,11 +6,13 @@ one under test, AVX2 unless the mutant is in a file of another.
 
 from __future__ import annotations
 
+import collections
 import pathlib
 import subprocess
 import sysconfig
 import threading
 from collections.abc import Sequence
+from typing import ClassVar
 
 KERNEL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-fno-exceptions", "-fno-rtti"]
 ISA_FLAGS = {
@@ -43,7 +45,7 @@ def isa_of(file: str) -> str:
 class Build:
     """Objects of an unchanged tree, made on demand, and those of a mutant beside them."""
 
-    lock = threading.Lock()
+    locks: ClassVar[dict[pathlib.Path, threading.Lock]] = collections.defaultdict(threading.Lock)
 
     def __init__(self, tree: pathlib.Path, unchanged: pathlib.Path, prefix: Sequence[str]) -> None:
         self.tree, self.unchanged, self.prefix = tree, unchanged, prefix
@@ -86,7 +88,7 @@ class Build:
         """The object of an unchanged source."""
         variant = isa if source.endswith("/cpu.cpp") else "any"
         to = self.unchanged / f"{source.replace('/', '.')}.{variant}.o"
-        with self.lock:
+        with self.locks[to]:
             if not to.exists():
                 part = to.with_suffix(".part")
                 if not self.compile(source, part, isa, self.unchanged):

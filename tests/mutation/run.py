@@ -90,13 +90,17 @@ class Worker:
         begun = time.monotonic()
         try:
             python = mutant.file.endswith(".py")
-            status, by = self.python(pytests) if python else self.cpp(mutant.file, pytests)
+            status, by = self.python(path, pytests) if python else self.cpp(mutant.file, pytests)
         finally:
             path.write_text(source)
         seconds = round(time.monotonic() - begun, 1)
         return {"status": status, "by": by, "seconds": seconds}
 
-    def python(self, pytests: list[str]) -> tuple[str, str]:
+    def python(self, path: pathlib.Path, pytests: list[str]) -> tuple[str, str]:
+        try:
+            compile(path.read_text(), path, "exec")
+        except SyntaxError:
+            return "not compiled", ""
         if self.isa != "all":  # what is installed does for changes of Python
             from fastlayer import _core
 
