@@ -410,6 +410,18 @@ def test_columns_of_a_square_array_are_not_taken_for_a_whole_one(rng, dtype):
     assert (b[:, 5:] == 7).all()
 
 
+@pytest.mark.parametrize("m", [1, 3, 40])
+def test_columns_that_lie_an_odd_number_of_bytes_apart(rng, layer, net, dtype, m):
+    """Rows lie side by side as in a transposed array, but no column begins at an element."""
+    size = np.dtype(dtype).itemsize
+    memory = np.zeros(K * (m * size + 1), np.uint8)
+    x = np.ndarray((m, K), dtype, memory, strides=(size, m * size + 1))
+    x[...] = normal(rng, (m, K), dtype)
+    plain = np.ascontiguousarray(x)
+    for f in (layer, net, fl.relu, lambda a: fl.linear(a, layer.weight)):
+        assert_same_bits(f(x), f(plain))
+
+
 def test_a_core_that_declines_what_was_made_to_fit_is_reported():
     x = np.ones(3, np.float32)
     for out in (None, np.empty_like(x)):
