@@ -105,6 +105,19 @@ void check_pieces() {
   }
 }
 
+// Nobody has to come, but if nobody ever does, threads are of no use.
+void check_that_help_comes() {
+  if (!has_openmp()) return;
+  std::atomic<int> came{0};
+  for (int round = 0; round < 1000 && came == 0; ++round) {
+    parallel(2, [&](int thread) {
+      if (thread > 0) came = thread;
+      for (unsigned turn = 0; came == 0 && turn < 10000; ++turn) pause_briefly(turn);
+    });
+  }
+  FL_CHECK(came == 1, "helper %d came", came.load());
+}
+
 // Calls from many threads at once.
 void check_callers() {
   std::vector<std::thread> callers;
@@ -129,6 +142,7 @@ void test_threads() {
   check_flush_to_zero();
   check_fork();
   check_nesting();
+  check_that_help_comes();
   check_pieces();
   check_callers();
 }

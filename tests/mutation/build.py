@@ -23,6 +23,7 @@ ISA_FLAGS = {
 }
 FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
 SUBJECTS = ("plan", "network", "dense", "golden", "threads", "elementwise")
+TOO_LONG = (124, 137, 152)  # by timeout, killed, by the limit on processor time
 EXTENSION = f"python/fastlayer/_core{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
@@ -79,8 +80,11 @@ class Build:
         return self.run("g++", *flags, "-c", source, "-o", str(to), seconds=180, tree=tree) == 0
 
     def run(self, *command: str, seconds: int, tree: pathlib.Path | None = None) -> int:
-        """The exit status; 124 and 137 are those of a command that took too long."""
-        limit = ["timeout", "-k", "2", str(seconds)]
+        """The exit status; TOO_LONG are those of a command that took more processor time.
+
+        A process that waits for ever is ended after ten times as long.
+        """
+        limit = ["timeout", "-k", "2", str(10 * seconds), "prlimit", f"--cpu={seconds}"]
         process = subprocess.Popen(
             [*self.prefix, *limit, *command],
             cwd=tree or self.tree,
