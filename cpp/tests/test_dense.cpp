@@ -80,12 +80,20 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
     }
   }
 
-  if (s.n % L != 0 || s.k == 0) return;
+  // The same panels out of (k, n) weights, which are packed line by line.
   std::vector<T> transposed(w.size());
   for (ptrdiff_t j = 0; j < s.n; ++j) {
     for (ptrdiff_t kk = 0; kk < s.k; ++kk) transposed[kk * s.n + j] = w[j * s.k + kk];
   }
-  Guarded<T> gt(transposed, at_end), y2(before, at_end);
+  Guarded<T> gt(transposed, at_end), y2(before, at_end), lines(s.k * L, at_end);
+  for (ptrdiff_t p = 0; p < panels; ++p) {
+    kern.pack_panel(gt.data() + p * L, 1, s.n, std::min(L, s.n - p * L), s.k, lines.data(), L);
+    const T* same = packed.data() + p * panel + L;
+    FL_CHECK(std::memcmp(lines.data(), same, sizeof(T) * s.k * L) == 0, "%s pack lines",
+             table.name);
+  }
+
+  if (s.n % L != 0 || s.k == 0) return;
   d.w = gt.data();
   d.line_stride = s.n;
   d.panel_stride = d.bias_stride = L;
