@@ -168,6 +168,15 @@ def test_softmax_special_rows(rng, dtype, n):
             assert_within(np.delete(y[1], lane), exact, softmax_bound(exact, n, dtype))
 
 
+def test_softmax_between_arrays_whose_rows_lie_differently_far_apart(rng, dtype):
+    for f in (fl.softmax, fl.log_softmax):
+        for m, n in ((1, 10), (40, 10), (40, 200)):
+            x, out = normal(rng, (m, n + 3), dtype)[:, :n], np.full((m, n + 7), 7, dtype)
+            f(x, out=out[:, :n])
+            assert_same_bits(np.ascontiguousarray(out[:, :n]), f(np.ascontiguousarray(x)))
+            assert (out[:, n:] == 7).all()
+
+
 def test_softmax_does_not_overflow(dtype):
     top = np.finfo(dtype).max
     x = np.array([[top, top], [-top, -top], [top, -top], [1000, 0]], dtype)

@@ -257,6 +257,19 @@ def test_a_callable_without_a_hash_is_an_activation(rng):
     assert_same_bits(fl.linear(x, w, None, Doubled()), 2 * fl.linear(x, w))
 
 
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["x", "weight", "bias"])
+@pytest.mark.parametrize("offset", [0, 3, 20])
+def test_linear_out_shares_memory_with_an_argument(rng, dtype, which, offset):
+    arguments = [rng.standard_normal(s).astype(dtype) for s in ((6, 5), (4, 5), 4)]
+    memory = rng.standard_normal(60).astype(dtype)
+    shared = arguments[which]
+    arguments[which] = memory[offset : offset + shared.size].reshape(shared.shape)
+    expected = fl.linear(*(a.copy() for a in arguments), "tanh")
+    out = memory[:24].reshape(6, 4)
+    assert fl.linear(*arguments, "tanh", out=out) is out
+    assert_same_bits(out, expected)
+
+
 def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"linear: x is a scalar, but weight of shape \(4, 5\)"):
         fl.linear(1.0, np.ones((4, 5)))

@@ -5,7 +5,8 @@ tests find.
     python tests/mutation/run.py again --scratch /somewhere --count 12
     python tests/mutation/run.py report > docs/mutation.md
 
-`run` takes up where results.jsonl ends; `survivors` repeats what no test found, after new tests.
+`run` takes up where results.jsonl ends; `survivors` repeats those that nothing explains, after new
+tests.
 `again` repeats found ones and fails when one is not found any more; that is what CI does.
 """
 
@@ -257,10 +258,11 @@ def run(options: argparse.Namespace, workers: list[Worker]) -> None:
 
 
 def survivors(options: argparse.Namespace, workers: list[Worker]) -> None:
-    """Tries the survivors once more, and records which tests find them now."""
+    """Tries survivors without an explanation once more, and records which tests find them now."""
     tests_of, _ = tests_by_coverage(options)
-    rows = recorded()
+    rows, explained = recorded(), report.explanations()
     left = [m for m in present() if rows.get(m.id, {}).get("status") == "survived"]
+    left = [m for m in left if m.id not in explained]
     for mutant, outcome in tried(left, workers, tests_of):
         rows[mutant.id].update(outcome)
         RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
