@@ -260,14 +260,25 @@ def test_a_callable_without_a_hash_is_an_activation(rng):
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["x", "weight", "bias"])
 @pytest.mark.parametrize("offset", [0, 3, 20])
 def test_linear_out_shares_memory_with_an_argument(rng, dtype, which, offset):
-    arguments = [rng.standard_normal(s).astype(dtype) for s in ((6, 5), (4, 5), 4)]
-    memory = rng.standard_normal(60).astype(dtype)
+    arguments = [rng.standard_normal(s).astype(dtype) for s in ((6, 5), (40, 5), 40)]
+    memory = rng.standard_normal(300).astype(dtype)
     shared = arguments[which]
     arguments[which] = memory[offset : offset + shared.size].reshape(shared.shape)
     expected = fl.linear(*(a.copy() for a in arguments), "tanh")
-    out = memory[:24].reshape(6, 4)
+    out = memory[:240].reshape(6, 40)
     assert fl.linear(*arguments, "tanh", out=out) is out
     assert_same_bits(out, expected)
+
+
+@pytest.mark.parametrize("m", [1, 3])
+def test_threads_share_the_columns_of_a_matrix_that_is_read_in_place(threads, rng, m):
+    """Weights kept as (inputs, outputs), large enough to be worth help for a few rows."""
+    a, b = (rng.standard_normal(s, dtype=np.float32) for s in ((m, 1000), (1000, 4000)))
+    fl.set_num_threads(1)
+    expected = fl.matmul(a, b)
+    fl.set_num_threads(threads)
+    for _ in range(3):
+        assert_same_bits(fl.matmul(a, b), expected)
 
 
 def test_sizes_that_do_not_fit_are_named():
