@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import fastlayer.demo as timing
+
 INK = {"utf-8": "\u2588", "ascii": "@"}
 
 
@@ -104,3 +106,36 @@ def test_a_reader_that_does_not_read_is_no_error() -> None:
     command = f'"{sys.executable}" -m fastlayer info | true'
     done = subprocess.run(command, shell=True, capture_output=True, check=True, timeout=60)
     assert done.stderr == b""
+
+
+class Clock:
+    """Time that passes while a forward pass runs, and at no other time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds = 100.0, seconds
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.now += self.seconds
+        return x
+
+
+def test_a_turn_gives_seconds_per_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(0.5)
+    monkeypatch.setattr(timing, "time", clock)
+    assert timing._turn(clock.forward, np.ones(3, np.float32), 1.0, 4) == 0.5
+    assert clock.now == 100.0 + 2 * 0.5 + 4 * 0.5  # two calls until it has settled
+
+
+@pytest.mark.parametrize(("seconds", "steady"), [(1e-3, True), (0.5, False)])
+def test_a_race_ends_early_where_turns_take_long(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, steady: bool
+) -> None:
+    clock = Clock(seconds)
+    monkeypatch.setattr(timing, "time", clock)
+    x = np.ones((1, 3), np.float32)
+    medians, found = timing.race([clock.forward, clock.forward], x)
+    assert medians == pytest.approx([seconds, seconds])
+    assert found is steady
