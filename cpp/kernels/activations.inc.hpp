@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "math.inc.hpp"
 #include "table.hpp"
@@ -54,12 +55,29 @@ struct Sigmoid {
     const Vec<T> d_low = fma(m.l, s, fma(m.h, s, one - d));
     return {{select(negative, m.h, one), select(negative, m.l, Vec<T>::zero())}, {d, d_low}, scale};
   }
+
+  // The same for plain arguments, with nothing missing: the quotient has the same bits.
+  template <typename Mask>
+  static FL_INLINE Sigmoid of_plain(Vec<T> minus_a, Mask negative) {
+    const Vec<T> one = constant(T(1));
+    const ExpParts<T> e = exp_parts(minus_a, Vec<T>::zero());
+    const Pair<T> m = mantissa(e);
+    const Vec<T> s = power_of_two(e.shifted, T(1));
+    const Vec<T> h = m.h * s, l = m.l * s;
+    const Vec<T> d = h + one;
+    const Vec<T> d_low = l + (h + (one - d));
+    return {{select(negative, h, one), select(negative, l, Vec<T>::zero())}, {d, d_low}, one};
+  }
 };
 
 template <typename T>
 FL_INLINE Vec<T> sigmoid(Vec<T> x) {
   using C = MathConstants<T>;
   const auto negative = less(x, Vec<T>::zero());
+  if (plain(x)) {
+    const Sigmoid<T> s = Sigmoid<T>::of_plain(negative_abs(x), negative);
+    return quotient(s.n, s.d);
+  }
   const Vec<T> minus_a = at_least(negative_abs(x), constant(C::kExpMin));
   const Sigmoid<T> s = Sigmoid<T>::of(minus_a, Vec<T>::zero(), negative);
   const Vec<T> y = quotient(s.n, s.d);
@@ -71,6 +89,12 @@ template <typename T>
 FL_INLINE Vec<T> silu(Vec<T> x) {
   using C = MathConstants<T>;
   const auto negative = less(x, Vec<T>::zero());
+  if (plain(x)) {
+    const Sigmoid<T> s = Sigmoid<T>::of_plain(negative_abs(x), negative);
+    const Pair<T> factor = divide(s.n, s.d);
+    const Vec<T> y = fma(x, factor.h, x * factor.l);
+    return select(less(Vec<T>::zero(), abs(x)), y, x);
+  }
   const Vec<T> minus_a = at_least(negative_abs(x), constant(C::kExpMin));
   const Sigmoid<T> s = Sigmoid<T>::of(minus_a, Vec<T>::zero(), negative);
   return gated(x, with_sign_of(negate(minus_a), x), divide(s.n, s.d), s.scale);
@@ -349,6 +373,20 @@ void activation(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n) {
     case Activation::kSoftmax:
     case Activation::kLogSoftmax:
       return;  // rows.inc.hpp
+  }
+}
+
+template <typename T>
+void stream(const T* x, T* y, ptrdiff_t n) {
+  if constexpr (Vec<T>::kStreams) {
+    constexpr ptrdiff_t kLanes = Vec<T>::kLanes;
+    const uintptr_t beyond = reinterpret_cast<uintptr_t>(y) % sizeof(Vec<T>);
+    ptrdiff_t i = beyond ? static_cast<ptrdiff_t>((sizeof(Vec<T>) - beyond) / sizeof(T)) : 0;
+    if (i > n) i = n;
+    map(x, y, i, [](Vec<T> v) { return v; });
+    for (; i + kLanes <= n; i += kLanes) Vec<T>::load(x + i).stream(y + i);
+    map(x + i, y + i, n - i, [](Vec<T> v) { return v; });
+    Vec<T>::end_stream();
   }
 }
 

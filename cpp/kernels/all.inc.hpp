@@ -33,6 +33,7 @@ constexpr Kernels<T> kernels() {
   k.pack_panel = &pack_panel<T>;
   k.activation = &activation<T>;
   k.prelu = &prelu<T>;
+  k.stream = Vec<T>::kStreams ? &stream<T> : nullptr;
   k.add = &add<T>;
   k.affine = &affine<T>;
   k.softmax = &softmax<T, false>;
