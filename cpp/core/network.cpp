@@ -6,7 +6,7 @@
 
 #include "convert.hpp"
 #include "cpu.hpp"
-#include "threads.hpp"
+#include "turns.hpp"
 
 namespace fastlayer {
 namespace {
@@ -138,6 +138,15 @@ ptrdiff_t pieces_of(const Op<T>& op, ptrdiff_t rows, int threads) {
   const ptrdiff_t panels = op.weights->panels();
   const ptrdiff_t least = std::min({panels, ptrdiff_t(threads), kMaxPieces});
   return std::clamp(panels / 8, least, kMaxPieces);
+}
+
+// The plan's, but no more than a turn's worth where somebody waits for its end: a block of a
+// network of a gigabyte takes seconds.
+ptrdiff_t block_rows(const Plan& plan, ptrdiff_t m, ptrdiff_t least) {
+  if (lookout() == nullptr) return plan.row_block;
+  const double each = plan.picoseconds / static_cast<double>(m);
+  const auto most = static_cast<ptrdiff_t>(1e3 * static_cast<double>(kTurnNs) / each);
+  return std::min(plan.row_block, std::max(most, least));
 }
 
 }  // namespace
@@ -323,12 +332,15 @@ class Scratch {
 // Depth first: each thread takes blocks of rows through all operations.
 template <typename T>
 void Network<T>::run_rows(const RowsView& x, const RowsView& y, const Plan& plan) const {
-  const Scratch<T> scratch(x, y, slot_width_, reads_often(), plan.row_block, plan.threads, 0);
+  const ptrdiff_t rows = block_rows(plan, x.rows, kernels<T>().max_tile_rows);
+  const ptrdiff_t blocks = (x.rows + rows - 1) / rows;
+  const Scratch<T> scratch(x, y, slot_width_, reads_often(), rows, plan.threads, 0);
   std::atomic<ptrdiff_t> next{0};
-  parallel(plan.threads, [&](int thread) {
-    for (ptrdiff_t b; (b = next.fetch_add(1, std::memory_order_relaxed)) < plan.blocks;) {
-      const ptrdiff_t first = b * plan.row_block;
-      const Block<T> block = scratch.block(first, std::min(plan.row_block, x.rows - first), thread);
+  parallel_in_turns(plan.threads, [&](int thread, Turn& turn) {
+    for (ptrdiff_t b;
+         !turn.over() && (b = next.fetch_add(1, std::memory_order_relaxed)) < blocks;) {
+      const ptrdiff_t first = b * rows;
+      const Block<T> block = scratch.block(first, std::min(rows, x.rows - first), thread);
       if (!scratch.direct_x()) {
         load_rows(x, first, block.rows, block.input.data, block.input.ld);
       }
