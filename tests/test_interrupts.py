@@ -78,6 +78,14 @@ LONG_CALLS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def python_handles_sigint():
+    """Whoever started the tests may have it ignored, as shells do for background jobs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def one_thread():
     with fl.num_threads(1):

@@ -85,7 +85,9 @@ def test_a_pickle_holds_plain_arrays_and_public_classes(protocol):
     net(np.ones((5, 300), np.float32))
     data = pickle.dumps(net, protocol)
     text = [arg for _, arg, _ in pickletools.genops(data) if isinstance(arg, str)]
-    assert not [word for word in text if "fastlayer._core" in word or "Packed" in word or "Program" in word]
+    assert not [
+        word for word in text if "fastlayer._core" in word or "Packed" in word or "Program" in word
+    ]
     for layer in net:
         if protocol > 2:  # which writes bytes as text
             assert layer.weight.tobytes() in data

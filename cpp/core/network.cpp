@@ -140,13 +140,14 @@ ptrdiff_t pieces_of(const Op<T>& op, ptrdiff_t rows, int threads) {
   return std::clamp(panels / 8, least, kMaxPieces);
 }
 
-// The plan's, but no more than a turn's worth where somebody waits for its end: a block of a
+// The plan with blocks of no more than a turn's work, for calls whose turns end: a block of a
 // network of a gigabyte takes seconds.
-ptrdiff_t block_rows(const Plan& plan, ptrdiff_t m, ptrdiff_t least) {
-  if (lookout() == nullptr) return plan.row_block;
+Plan with_short_blocks(Plan plan, ptrdiff_t m, ptrdiff_t least) {
   const double each = plan.picoseconds / static_cast<double>(m);
   const auto most = static_cast<ptrdiff_t>(1e3 * static_cast<double>(kTurnNs) / each);
-  return std::min(plan.row_block, std::max(most, least));
+  plan.row_block = std::min(plan.row_block, std::max(most, least));
+  plan.blocks = (m + plan.row_block - 1) / plan.row_block;
+  return plan;
 }
 
 }  // namespace
@@ -263,8 +264,10 @@ void Network<T>::run(const RowsView& x, const RowsView& y, const Plan& plan) con
   if (x.rows == 0 || out_features() == 0) return;
   if (plan.split_columns) {
     run_columns(x, y, plan);
-  } else {
+  } else if (lookout() == nullptr) {
     run_rows(x, y, plan);
+  } else {
+    run_rows(x, y, with_short_blocks(plan, x.rows, kernels<T>().max_tile_rows));
   }
 }
 
@@ -332,22 +335,27 @@ class Scratch {
 // Depth first: each thread takes blocks of rows through all operations.
 template <typename T>
 void Network<T>::run_rows(const RowsView& x, const RowsView& y, const Plan& plan) const {
-  const ptrdiff_t rows = block_rows(plan, x.rows, kernels<T>().max_tile_rows);
-  const ptrdiff_t blocks = (x.rows + rows - 1) / rows;
-  const Scratch<T> scratch(x, y, slot_width_, reads_often(), rows, plan.threads, 0);
+  const Scratch<T> scratch(x, y, slot_width_, reads_often(), plan.row_block, plan.threads, 0);
+  const auto run_block = [&](ptrdiff_t b, int thread) {
+    const ptrdiff_t first = b * plan.row_block;
+    const Block<T> block = scratch.block(first, std::min(plan.row_block, x.rows - first), thread);
+    if (!scratch.direct_x()) {
+      load_rows(x, first, block.rows, block.input.data, block.input.ld);
+    }
+    for (const Op<T>& op : ops_) run_op(op, block, 0, 1);
+    if (!scratch.direct_y()) {
+      store_rows(block.output.data, block.output.ld, y, first, block.rows);
+    }
+  };
+  if (plan.blocks == 1) {
+    run_block(0, 0);
+    return;
+  }
   std::atomic<ptrdiff_t> next{0};
   parallel_in_turns(plan.threads, [&](int thread, Turn& turn) {
     for (ptrdiff_t b;
-         !turn.over() && (b = next.fetch_add(1, std::memory_order_relaxed)) < blocks;) {
-      const ptrdiff_t first = b * rows;
-      const Block<T> block = scratch.block(first, std::min(rows, x.rows - first), thread);
-      if (!scratch.direct_x()) {
-        load_rows(x, first, block.rows, block.input.data, block.input.ld);
-      }
-      for (const Op<T>& op : ops_) run_op(op, block, 0, 1);
-      if (!scratch.direct_y()) {
-        store_rows(block.output.data, block.output.ld, y, first, block.rows);
-      }
+         !turn.over() && (b = next.fetch_add(1, std::memory_order_relaxed)) < plan.blocks;) {
+      run_block(b, thread);
     }
   });
 }

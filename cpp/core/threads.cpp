@@ -337,9 +337,10 @@ void pause_briefly(unsigned turn) {
 bool has_openmp() { return true; }
 
 int threads_for(double picoseconds) {
-  const int limit = num_threads();
   const double worth = picoseconds / kWorkPerThread;
-  if (limit == 1 || worth < 2) return 1;
+  if (worth < 2) return 1;
+  const int limit = num_threads();
+  if (limit == 1) return 1;
   if (!team().awake() && !team().worth_waking(picoseconds)) return 1;
   return worth >= limit ? limit : static_cast<int>(worth);
 }

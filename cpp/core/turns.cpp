@@ -3,19 +3,6 @@
 #include "workspace.hpp"
 
 namespace fastlayer {
-namespace {
-
-thread_local Lookout* t_lookout = nullptr;
-
-}  // namespace
-
-Lookout* set_lookout(Lookout* lookout) {
-  Lookout* const before = t_lookout;
-  t_lookout = lookout;
-  return before;
-}
-
-Lookout* lookout() { return t_lookout; }
 
 bool look_up() {
   Lookout& asked = *t_lookout;

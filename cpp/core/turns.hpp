@@ -31,9 +31,16 @@ struct Lookout {
 // millisecond of a product.
 constexpr int64_t kTurnNs = 40'000'000;
 
-// This thread's, or null. Returns the one before.
-Lookout* set_lookout(Lookout* lookout);
-Lookout* lookout();
+inline thread_local Lookout* t_lookout = nullptr;
+
+// This thread's, or null.
+inline Lookout* lookout() { return t_lookout; }
+// Returns the one before.
+inline Lookout* set_lookout(Lookout* lookout) {
+  Lookout* const before = t_lookout;
+  t_lookout = lookout;
+  return before;
+}
 
 // Asks now; false where the call is to end.
 bool look_up();
@@ -67,8 +74,9 @@ class Turn {
 // work where it was left at the next.
 template <typename Body>
 void parallel_in_turns(int threads, Body body) {
+  const Lookout* const asked = lookout();
   for (;;) {
-    Turn turn(lookout());
+    Turn turn(asked);
     parallel(threads, [&](int thread) { body(thread, turn); });
     if (!turn.called_off() || !look_up()) return;
   }
