@@ -7,6 +7,7 @@ import os
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
 import fastlayer as fl
 
@@ -427,3 +428,8 @@ def active_isa():
 
 def available_isas():
     return fl.show_config(mode="dicts")["isa"]["supported"]
+
+
+def few_or_many(few, many):
+    """Parameters for a test that CI runs `few` times, and ``pytest -m long`` `many` times."""
+    return [pytest.param(few), pytest.param(many, marks=pytest.mark.long)]

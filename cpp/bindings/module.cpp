@@ -1,5 +1,6 @@
 // The extension module: a table of contents.
 #include "../core/cpu.hpp"
+#include "gil.hpp"
 #include "registers.hpp"
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
@@ -12,4 +13,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   fastlayer::register_program(m);
   fastlayer::register_functions(m);
   fastlayer::register_config(m);
+  // Before the interpreter ends threads that may be in the middle of a call.
+  pybind11::module_::import("atexit").attr("register")(pybind11::cpp_function(&fastlayer::drain));
 }

@@ -5,8 +5,8 @@
 #include <variant>
 
 #include "../core/network.hpp"
-#include "../core/threads.hpp"
 #include "arrays.hpp"
+#include "gil.hpp"
 #include "registers.hpp"
 
 namespace fastlayer {
@@ -204,12 +204,7 @@ class Program {
     rows_of(from, rows_x);
     rows_of(result.view(), rows_y);
     const Plan plan = net.plan(rows_x.rows);
-    if (plan.picoseconds > kReleaseGilAbove) {
-      const py::gil_scoped_release released;
-      net.run(rows_x, rows_y, plan);
-    } else {
-      net.run(rows_x, rows_y, plan);
-    }
+    run_released(plan.picoseconds, [&] { net.run(rows_x, rows_y, plan); });
     return result.finish();
   }
 

@@ -6,7 +6,7 @@
 #include "convert.hpp"
 #include "cpu.hpp"
 #include "plan.hpp"
-#include "threads.hpp"
+#include "turns.hpp"
 #include "workspace.hpp"
 
 namespace fastlayer {
@@ -55,9 +55,9 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
           ? nullptr
           : static_cast<T*>(workspace(static_cast<size_t>(threads * rows * x.cols) * sizeof(T)));
   std::atomic<ptrdiff_t> next{0};
-  parallel(threads, [&](int thread) {
+  parallel_in_turns(threads, [&](int thread, Turn& turn) {
     T* const own = in_place ? nullptr : scratch + thread * rows * x.cols;
-    for (;;) {
+    while (!turn.over()) {
       const ptrdiff_t first = next.fetch_add(1, std::memory_order_relaxed) * rows;
       if (first >= pieces * rows) break;
       const ptrdiff_t count = std::min(rows, x.rows - first);

@@ -34,6 +34,17 @@ void* workspace(size_t bytes) {
   return scratch.data;
 }
 
+WorkspaceAside::WorkspaceAside() : data_(t_scratch.data), size_(t_scratch.size) {
+  t_scratch.data = nullptr;
+  t_scratch.size = 0;
+}
+
+WorkspaceAside::~WorkspaceAside() {
+  ::operator delete(t_scratch.data, kAlignment);
+  t_scratch.data = data_;
+  t_scratch.size = size_;
+}
+
 uint64_t workspace_allocations() { return g_allocations.load(std::memory_order_relaxed); }
 
 template <typename T>

@@ -137,8 +137,9 @@ class Forward:
             folds = dict(folds)
             steps = compile_steps(self._lower(self._dtype), self._dtype, None, epoch, folds)
             self._compilation = (epoch, steps, folds)
-            single = steps[0] if len(steps) == 1 else None
-            self._run = single.run if isinstance(single, ProgramStep) else _decline
+        # Always: another thread may have put an older program there.
+        single = steps[0] if len(steps) == 1 else None
+        self._run = single.run if isinstance(single, ProgramStep) else _decline
         return steps
 
     def _uncompiled(self) -> dict[str, Any]:
