@@ -64,10 +64,7 @@ class Weights {
     AlignedArray<T> b;
     if (!bias.is_none()) b = vector_of<T>(bias, n);
     const T* const bias_data = bias.is_none() ? nullptr : b.data();
-    if (reinterpret_cast<uintptr_t>(w.data) % size != 0 || w.strides[0] % size != 0 ||
-        w.strides[1] % size != 0) {
-      refuse("weight: misaligned");
-    }
+    if (!whole_strides<T>(w)) refuse("weight: misaligned");
     packed_ = std::make_shared<const PackedWeights<T>>(n, k, reinterpret_cast<const T*>(w.data),
                                                        w.strides[0] / size, w.strides[1] / size,
                                                        bias_data);
