@@ -1,19 +1,18 @@
-/* Preloaded by test_memory.py: malloc and its kin, of which one call can be made to fail. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
+/* Preloaded by test_memory.py into a process of one thread: malloc and its kin, of which one call can
+   be made to fail. */
 #include <errno.h>
 #include <stddef.h>
 
-static __thread long until_failure; /* the allocation of this thread that fails; 0 for none */
+/* Set by the test: the allocation that fails, counted from here; 0 for none. */
+long allocations_until_failure = 0;
+/* How many have failed. */
+long allocations_failed = 0;
 
-/* From here on the n-th allocation fails, 0 for none. Returns how many were still to come. */
-long fail_allocation(long n) {
-  const long left = until_failure;
-  until_failure = n;
-  return left;
+static int fails(void) {
+  if (allocations_until_failure == 0 || --allocations_until_failure > 0) return 0;
+  ++allocations_failed;
+  return 1;
 }
-
-static int fails(void) { return until_failure > 0 && --until_failure == 0; }
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);

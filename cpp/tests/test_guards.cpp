@@ -139,13 +139,15 @@ std::vector<ptrdiff_t> sizes(ptrdiff_t tile, bool all) {
 
 template <typename T>
 void check_cube(bool all) {
-  const ptrdiff_t tile_rows = kernels<T>().max_tile_rows, tile_columns = 4 * kLine<T>;
-  const std::vector<ptrdiff_t> ms = sizes(tile_rows, all), ns = sizes(tile_columns, all);
-  const ptrdiff_t most_k = 2 * kLine<T> + 1;
+  // The widest tile is that of a single row: eight panels of AVX-512.
+  const std::vector<ptrdiff_t> ms = sizes(kernels<T>().max_tile_rows, all),
+                               ns = sizes(8 * kLine<T>, all), ks = sizes(kLine<T>, all);
+  const ptrdiff_t most_k = ks.back();
   for (const bool at_end : {false, true}) {
     Cube<T> cube(ms.back(), ns.back(), most_k, at_end);
     for (ptrdiff_t k = 0; k <= most_k; ++k) {
       cube.advance(k);
+      if (!std::binary_search(ks.begin(), ks.end(), k)) continue;
       for (const ptrdiff_t m : ms) {
         for (const ptrdiff_t n : ns) {
           for (const bool turned : {false, true}) cube.check(m, k, n, turned);

@@ -44,7 +44,7 @@ def is_masked(x: object) -> bool:
 
 def is_array(x: object) -> bool:
     """Whether `x` is one array: an ndarray, or `__array__`, DLPack or a buffer offers one."""
-    if any(hasattr(x, name) for name in ("__array__", "__array_interface__", "__dlpack__")):
+    if _is_numpys(x) or hasattr(x, "__dlpack__"):
         return True
     try:
         memoryview(x).release()  # type: ignore[arg-type]
@@ -53,16 +53,24 @@ def is_array(x: object) -> bool:
     return not isinstance(x, bytes)  # text, to NumPy
 
 
+def _is_numpys(x: object) -> bool:
+    """Whether `x` speaks one of NumPy's own array protocols."""
+    return (
+        hasattr(x, "__array__")
+        or hasattr(x, "__array_interface__")
+        or hasattr(x, "__array_struct__")
+    )
+
+
 def _asarray(x: object, what: str) -> Array:
     """Return `x` as NumPy reads it, through DLPack where `x` offers nothing else."""
-    known = ("__array__", "__array_interface__", "__array_struct__")
-    if not hasattr(x, "__dlpack__") or any(hasattr(x, name) for name in known):
+    if _is_numpys(x) or not hasattr(x, "__dlpack__"):
         try:
             return np.asarray(x)
         except ValueError as error:
             raise ValueError(f"{what} is not a rectangular array: {error}") from None
     try:
-        return np.from_dlpack(x)  # type: ignore[arg-type]
+        return np.from_dlpack(x)
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(
             f"{what} is a {type(x).__name__} that NumPy can't read through DLPack ({error}); "
@@ -145,14 +153,19 @@ def frozen(a: Array) -> Array:
     return view
 
 
+def may_share(a: Array, b: Array) -> bool:
+    """Whether an element of `a` and one of `b` share memory; also where that is hard to tell."""
+    return np.may_share_memory(a, b, max_work=10_000)  # type: ignore[arg-type]  # any int
+
+
 def _overlaps_itself(a: Array) -> bool:
-    """Whether two elements of `a` may share memory, exact but for contrived strides."""
+    """Whether two elements of `a` share memory."""
     if a.flags.forc:
         return False
     # Two elements differ first along some axis: shift the later one back to where that is 0.
     for axis in range(a.ndim):
         first = a[(0,) * axis]
-        if np.may_share_memory(first[:1], first[1:], max_work=10_000):
+        if may_share(first[:1], first[1:]):
             return True
     return False
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._arrays import as_real, check_out, is_array
+from fastlayer._arrays import as_real, check_out, is_array, may_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -110,7 +110,7 @@ def _stream(
 
 
 def _shared(x: Any, out: Array) -> bool:
-    return np.may_share_memory(as_real(x), out, max_work=10_000)
+    return may_share(as_real(x), out)
 
 
 class _Report:
