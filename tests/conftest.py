@@ -10,6 +10,8 @@ from registers import AVAILABLE, control_register
 hypothesis.settings.register_profile(
     "fastlayer", deadline=None, derandomize=True, max_examples=100, database=None
 )
+# The long runs: 10^4 examples of every test, other ones each time.
+hypothesis.settings.register_profile("long", deadline=None, max_examples=10_000, database=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fastlayer"))
 
 

@@ -14,6 +14,7 @@ import fastlayer as fl
 BLOCK = 256  # the block length of the sum, part of the numerical contract
 FLOATS = [np.float32, np.float64]
 SIZES = [0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 256, 257, 784]
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"  # the long runs, instead of CI's
 ISA_NAMES = ("scalar", "avx2", "avx512", "neon")
 
 # ----------------------------------------------------------------------------- bits and ULPs

@@ -34,14 +34,6 @@ bool with_float(DType dtype, F f) {
   return false;
 }
 
-// A matrix whose strides are whole elements.
-template <typename T>
-bool whole_strides(const ArrayView& a) {
-  constexpr ptrdiff_t size = sizeof(T);
-  if (reinterpret_cast<uintptr_t>(a.data) % size != 0) return false;
-  return std::all_of(a.strides, a.strides + a.ndim, [](ptrdiff_t s) { return s % size == 0; });
-}
-
 // The last axis as a contiguous vector of n elements, copied where it is not one already.
 template <typename T>
 const T* vector_in(const ArrayView& a, AlignedArray<T>& copy) {

@@ -5,8 +5,10 @@
 
 namespace fastlayer {
 
+void test_allocations();
 void test_dense();
 void test_elementwise();
+void test_guards(bool all);
 void test_network();
 void test_plan();
 void test_threads();

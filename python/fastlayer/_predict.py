@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._arrays import as_real, check_out
+from fastlayer._arrays import as_real, check_out, is_array, may_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +40,8 @@ def predict(
         return net(a, out=out)
     if net._takes not in (None, a.shape[-1]):
         return net(a)  # which explains what is wrong with x as a whole
+    if isinstance(out, np.ndarray) and np.may_share_memory(a, out):
+        a = a.copy()  # the first batches would overwrite what the last ones read
     result = out
     with _Report(progress, m) as report:
         for low in range(0, max(m, 1), size):
@@ -63,7 +65,7 @@ def is_stream(x: object) -> bool:
     """Whether `x` is several arrays one after the other, rather than one array or nested lists."""
     if isinstance(x, list | tuple):
         return len(x) > 0 and all(np.ndim(item) > 1 and hasattr(item, "dtype") for item in x)
-    return hasattr(x, "__iter__") and not hasattr(x, "__array__") and not isinstance(x, str | bytes)
+    return hasattr(x, "__iter__") and not is_array(x) and not isinstance(x, str | bytes)
 
 
 def _batches(x: Iterable[Any], size: int | None) -> Iterator[Array]:
@@ -81,6 +83,10 @@ def _stream(
     parts: list[Array] = []
     done = 0
     total = sum(len(item) for item in x) if isinstance(x, list | tuple) else None
+    if out is not None:
+        check_out(out, np.shape(out), net.dtype)
+        if isinstance(x, list | tuple):
+            x = [np.array(item) if _shared(item, out) else item for item in x]
     with _Report(progress, total) as report:
         for batch in _batches(x, size):
             m = batch.shape[0]
@@ -88,6 +94,8 @@ def _stream(
                 parts.append(net(batch))
             elif done + m > len(out):
                 raise ValueError(f"out has {len(out)} rows, but x has more")
+            elif _shared(batch, out[:done]):
+                raise ValueError("out has overwritten a part of x before its turn; copy x or out")
             else:
                 net(batch, out=out[done : done + m])
             done += m
@@ -99,6 +107,10 @@ def _stream(
     if not parts:
         return np.empty((0, net.out_features or 0), net.dtype)
     return np.concatenate(parts)
+
+
+def _shared(x: Any, out: Array) -> bool:
+    return may_share(as_real(x), out)
 
 
 class _Report:

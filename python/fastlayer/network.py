@@ -111,7 +111,8 @@ class Network(Parts):
         batch_size : int, optional
             Rows at a time; by default all of an array at once.
         out : ndarray, optional
-            Where the result goes, e.g. a writable memmap: the result's shape and `dtype`.
+            Where the result goes, e.g. a writable memmap: the result's shape and `dtype`. May
+            overlap an array, or a list of arrays.
         progress : bool or callable
             True shows a bar with tqdm; a callable is given the rows done and the rows in total,
             None where that isn't known.
@@ -124,7 +125,8 @@ class Network(Parts):
         Raises
         ------
         ValueError
-            A wrong shape of `x` or `out`, a `batch_size` below 1.
+            A wrong shape of `x` or `out`, a `batch_size` below 1; an iterator whose next part
+            `out` has overwritten.
         TypeError
             Complex, masked or non-numeric `x`; `out` of another dtype.
         ImportError
