@@ -15,6 +15,11 @@ if(MSVC)
   endif()
 endif()
 
+if(MINGW)
+  message(WARNING "the fma of mingw-w64 (version 10) rounds twice: scalar kernels and processors "
+    "without FMA give other bits than promised; use Clang with -T ClangCL")
+endif()
+
 set(FASTLAYER_WARNINGS -Wall -Wextra -Wshadow -Wpointer-arith)
 if(FASTLAYER_WERROR)
   list(APPEND FASTLAYER_WARNINGS -Werror)
