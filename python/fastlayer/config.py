@@ -48,6 +48,12 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Return how many threads a call from here may use.
 
+    Returns
+    -------
+    int
+        The number of `num_threads` where the current thread is inside one, else that of the
+        process.
+
     Examples
     --------
     >>> import fastlayer as fl

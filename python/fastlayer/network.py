@@ -156,6 +156,14 @@ class Network(Parts):
         Returns
         -------
         list of (ndarray, ndarray)
+            One pair for each layer, of shape (..., out_features) of that layer and `dtype`.
+
+        Raises
+        ------
+        ValueError
+            A wrong shape of `x`.
+        TypeError
+            Complex, masked or non-numeric `x`.
 
         Examples
         --------
@@ -178,6 +186,12 @@ class Network(Parts):
     def summary(self) -> Summary:
         """Return a table of the layers; print it, or read its `rows`.
 
+        Returns
+        -------
+        Summary
+            Layers, shapes, activations, kernels, parameters, bytes, and floating-point operations
+            for one row.
+
         Examples
         --------
         >>> import fastlayer as fl
@@ -194,6 +208,34 @@ class Network(Parts):
 
         Each layer runs on its own, `repeat` times, and the fastest counts; the network as a
         whole, which keeps activations in cache between layers, is measured beside them.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (..., in_features).
+        repeat : int
+            How often each layer runs, at least 1.
+
+        Returns
+        -------
+        Profile
+            Seconds of each layer and of the whole, shares, and GFLOP/s (10^9 floating-point
+            operations a second).
+
+        Raises
+        ------
+        ValueError
+            A wrong shape of `x`, a `repeat` below 1.
+        TypeError
+            Complex, masked or non-numeric `x`.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import numpy as np
+        >>> profile = fl.Network([fl.Layer(4, 8, "relu"), fl.Layer(8, 3)]).profile(np.ones((5, 4)))
+        >>> [row["layer"] for row in profile.rows], profile.samples
+        (['Layer(4, 8)', 'Layer(8, 3)'], 5)
         """
         from fastlayer.report import Profile
 
@@ -234,14 +276,51 @@ class Network(Parts):
         return Verification(self, reference, x)
 
     def astype(self, dtype: DTypeLike) -> Network:
-        """Return a new network that computes in `dtype`, float32 or float64."""
+        """Return a new network that computes in `dtype`.
+
+        Parameters
+        ----------
+        dtype : dtype
+            One of float32 and float64.
+
+        Returns
+        -------
+        Network
+            Its weights are copies, rounded where `dtype` is narrower.
+
+        Raises
+        ------
+        TypeError
+            Another dtype.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> fl.Network([fl.Layer(4, 3)]).astype("float64").dtype
+        dtype('float64')
+        """
         return self._astype(float_dtype(dtype))
 
     def _astype(self, dtype: DType) -> Network:
         return Network._of(tuple(self._parts_astype(dtype)), dtype)
 
     def copy(self) -> Network:
-        """Return a network with layers of its own."""
+        """Return a network with layers of its own.
+
+        Returns
+        -------
+        Network
+            With copies of the weights.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> net = fl.Network([fl.Layer.from_arrays([[2.0]])])
+        >>> other = net.copy()
+        >>> other[0].weight = [[3.0]]
+        >>> float(net[0].weight[0, 0])
+        2.0
+        """
         from copy import deepcopy
 
         return deepcopy(self)
@@ -251,10 +330,28 @@ class Network(Parts):
 
         The file appears under its name only when it is complete.
 
+        Parameters
+        ----------
+        path : path
+            Ends in .npz or .safetensors.
+
         Raises
         ------
         ValueError
-            Another suffix than .npz and .safetensors, or an activation that is a Python function.
+            Another suffix, or an activation that is a Python function.
+        ImportError
+            There is no safetensors package, for that suffix.
+        OSError
+            The file can't be written.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fl.Network([fl.Layer(4, 2)]).save(os.path.join(folder, "model.npz"))
+        ...     os.listdir(folder)
+        ['model.npz']
         """
         from fastlayer.io import save
 
