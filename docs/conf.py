@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import fastlayer
 
 project = "fastlayer"
@@ -18,6 +21,11 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_templates"]
 nitpicky = True
+nitpick_ignore = [
+    *(("py:obj", f"numpy.{name}") for name in ("multiply", "show_config")),  # of another project
+    ("py:obj", "mmap"),  # a parameter that is also the name of a module
+]
+suppress_warnings = ["myst.header"]  # the tables that bench/report.py writes skip a level
 
 # Headings get the anchors that Git hosts give them.
 myst_heading_anchors = 3
@@ -46,3 +54,13 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+
+
+def link_files(app: Any, docname: str, source: list[str]) -> None:
+    """Let links to Markdown files outside of docs/ lead to the files, which are no pages here."""
+    source[0] = re.sub(r"\]\((\.\./[^)#]+\.md)(#[^)]*)?\)", r"](path:\1)", source[0])
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", link_files)
