@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from pages import ELSEWHERE, PAGES, ROOT, blocks, blocks_of, commands, run, sections
+from pages import ELSEWHERE, PAGES, ROOT, blocks, blocks_of, commands, run, run_command, sections
 
 import fastlayer as fl
 
@@ -113,9 +113,45 @@ def test_excerpts_are_what_the_files_hold(page) -> None:
         assert [line for line in wanted if line not in held and line not in ("", "...")] == []
 
 
+CONTRIBUTING = ROOT / "docs" / "contributing.md"
+FIGURE = "python docs/images/flow.py"
+
+
+def table_of_commands() -> list[str]:
+    """The commands in the second column of the table in docs/contributing.md, `&&` taken apart."""
+    _, _, table = CONTRIBUTING.read_text("utf-8").partition("| to | run |\n")
+    rows = re.findall(r"^\| [^|]+ \| `((?:[^`])+)`", table, re.MULTILINE)
+    return [c for row in rows for c in row.replace("\\|", "|").split(" && ")]
+
+
+def test_the_commands_of_the_table_are_run_by_the_ci() -> None:
+    commands = table_of_commands()
+    assert len(commands) > 15
+    unknown = [c for c in commands if not any(re.match(p, c) for p in ELSEWHERE) and c != FIGURE]
+    assert not unknown
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("no .ci/run here, as in a source distribution")
+    ci = script.read_text("utf-8")
+    for tool in ("ruff check", "ruff format", "mypy --strict", "codespell", "validate-pyproject"):
+        assert any(c.startswith(tool) for c in commands)
+        assert f"\n{tool}" in ci
+    for line in ("sphinx-build -W --keep-going", "FASTLAYER_WERROR=ON", "ctest --test-dir"):
+        assert any(line in c for c in commands)
+        assert line in ci
+
+
+def test_the_figure_is_what_its_script_draws(tmp_path) -> None:
+    images = ROOT / "docs" / "images"
+    assert FIGURE in table_of_commands()
+    (tmp_path / "flow.py").write_bytes((images / "flow.py").read_bytes())
+    run_command(FIGURE.replace("docs/images/", ""), tmp_path)
+    assert (tmp_path / "flow.svg").read_bytes() == (images / "flow.svg").read_bytes()
+
+
 def test_commands_that_are_run_elsewhere_are_shown_somewhere() -> None:
     shown = [c for page in PAGES for code in blocks(page, "sh") for c in commands(code)]
-    assert shown
+    shown += table_of_commands()
     used = {p for p in ELSEWHERE for c in shown if re.match(p, c)}
     assert used == set(ELSEWHERE)
 
@@ -162,7 +198,9 @@ def test_everything_public_is_in_the_reference() -> None:
 
 
 def test_one_place_says_the_version() -> None:
-    told = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    told = re.findall(
+        r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE
+    )
     assert told == [fl.__version__]
     number = re.compile(rf"(?<![\d.]){re.escape(fl.__version__)}(?![\d.])")
     sources = [ROOT / "CMakeLists.txt", ROOT / "docs" / "conf.py"]
@@ -170,6 +208,6 @@ def test_one_place_says_the_version() -> None:
         sources += (ROOT / folder).rglob(pattern)
     assert [names(p) for p in sources if number.search(p.read_text("utf-8"))] == []
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    newest = re.search(r"^## \[(?:Unreleased\] - )?([\d.]+)", changelog, re.M)
+    newest = re.search(r"^## \[(?:Unreleased\] - )?([\d.]+)", changelog, re.MULTILINE)
     assert newest is not None
     assert newest[1] == fl.__version__

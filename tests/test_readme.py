@@ -14,6 +14,7 @@ from pages import README, ROOT, blocks
 
 import fastlayer as fl
 
+
 def test_readme_has_an_example_and_the_two_commands() -> None:
     assert blocks(README, "python")
     assert blocks(README, "sh") == [

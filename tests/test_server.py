@@ -62,7 +62,7 @@ def test_health_and_metadata(client):
     assert metadata["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}]
 
 
-@pytest.mark.parametrize("data", [X, sum(X, [])], ids=["nested", "flat"])
+@pytest.mark.parametrize("data", [X, X[0] + X[1]], ids=["nested", "flat"])
 def test_inference_gives_the_bits_of_the_network(client, data):
     answer = client.post("/v2/models/iris/infer", json={**tensor(data), "id": "7"}).json()
     assert (answer["model_name"], answer["id"]) == ("iris", "7")

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fastlayer.activations import ActivationLike
 
 
-
 class _Keep:
     """Stands for an argument that was not given, where None means something."""
 
