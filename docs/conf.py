@@ -20,6 +20,8 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_templates"]
+# Blocks without a language are pictures in letters.
+highlight_language = "text"
 nitpicky = True
 nitpick_ignore = [
     *(("py:obj", f"numpy.{name}") for name in ("multiply", "show_config")),  # of another project
@@ -45,6 +47,8 @@ html_title = f"fastlayer {release}"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
+# The reference alone is deep enough for a list at the side.
+html_sidebars = {"*": [], "api": ["sidebar-nav-bs"]}
 html_theme_options = {
     "logo": {"text": "fastlayer"},
     "show_prev_next": True,
