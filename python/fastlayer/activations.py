@@ -138,9 +138,7 @@ class Activation:
         return self._parameters["weight"].size if self._name == "prelu" else 0
 
     def __call__(self, x: ArrayLike, *, out: Array | None = None) -> Array:
-        """Apply to an array of any shape; see the function of this name.
-
-        The parameters take the dtype of `x`, also the slopes of a prelu.
+        """Apply to an array; the parameters, slopes of a prelu too, take its dtype.
 
         Parameters
         ----------
@@ -159,8 +157,7 @@ class Activation:
         TypeError
             `x` is complex, masked or not numeric; `out` has another dtype.
         ValueError
-            `out` has another shape; `x` has no axis for a softmax, or not one feature for each
-            slope.
+            `out` has another shape; `x` has no such axis, or not one feature for each slope.
 
         Examples
         --------
