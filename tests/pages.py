@@ -10,9 +10,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+if len(PAGES) == 1:
+    pytest.skip("the pages are not here: tests apart from the checkout", allow_module_level=True)
 
 
 class Block(NamedTuple):

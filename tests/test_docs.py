@@ -14,7 +14,8 @@ import fastlayer as fl
 CONVERTING = ROOT / "docs" / "converting.md"
 # These need packages that may be absent: a section at a time.
 DEPLOYMENT = ROOT / "docs" / "deployment.md"
-BY_SECTION = (CONVERTING, DEPLOYMENT)
+SCALING = ROOT / "docs" / "scaling.md"  # in test_scaling.py
+BY_SECTION = (CONVERTING, DEPLOYMENT, SCALING)
 # What the fences of the pages may say. Everything marked python or sh is run.
 LANGUAGES = {
     "python",

@@ -113,7 +113,7 @@ def wait_until_ready(url: str, server: subprocess.Popen) -> None:
 
 def test_gunicorn_with_preload_answers(folder, monkeypatch, capsys):
     """The command of the page, with 4 workers forked from a process that has computed."""
-    pytest.importorskip("gunicorn")
+    pytest.importorskip("gunicorn.workers.gasgi")
     port = free_port()
     (command,) = [c for c in commands(SECTION) if c.startswith("gunicorn ")]
     words = shlex.split(command.replace("8000", str(port)))

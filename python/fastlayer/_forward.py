@@ -158,12 +158,11 @@ class Forward:
         Parameters
         ----------
         x : array_like
-            Shape (..., in_features), or (in_features,) for one sample. Any real dtype; it is
-            converted to `dtype` on the way in.
+            Shape (..., in_features), or (in_features,) for one sample; any real dtype.
         axis : int
             The axis that the features lie along: -1 for rows as samples, 0 for columns.
         out : ndarray, optional
-            Where the result goes: the result's shape and `dtype`. May overlap `x`.
+            Where the result goes.
 
         Returns
         -------
@@ -172,10 +171,8 @@ class Forward:
 
         Raises
         ------
-        ValueError
-            A wrong shape of `x` or `out`; the message holds both shapes.
-        TypeError
-            Complex, masked or non-numeric `x`; `out` of another dtype.
+        ValueError, TypeError
+            As for a call.
 
         Examples
         --------
