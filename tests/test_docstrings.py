@@ -149,6 +149,17 @@ def test_completion_of_objects_offers_the_public_names(name) -> None:
     assert public(thing) == names
 
 
+@pytest.mark.parametrize("make", ["summary", "profile", "verify"])
+def test_attributes_of_results_are_documented(make) -> None:
+    net, x = fl.Network([fl.Layer(2, 1, rng=0)]), np.ones((3, 2), np.float32)
+    arguments = {"summary": (), "profile": (x,), "verify": (net, x)}[make]
+    result = getattr(net, make)(*arguments)
+    told = re.findall(
+        r"^    ([\w, ]+) : ", inspect.getdoc(result).replace("\n", "\n    "), re.MULTILINE
+    )
+    assert public(result) == {name for names in told for name in names.split(", ")}
+
+
 def test_help_reads_well() -> None:
     text = pydoc.render_doc(fl.Layer, renderer=pydoc.plaintext)
     assert "Dense layer: ``activation(x @ weight.T + bias)``." in text

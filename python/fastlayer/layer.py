@@ -36,8 +36,10 @@ class Layer(Weights):
     bias : bool
         Whether there is a bias; it starts at zero.
     init : str or callable
-        "he_normal" (standard deviation ``sqrt(2/k)``), "xavier_uniform", "lecun_normal",
-        "normal" (standard deviation ``1/(n*k)``), "zeros", or ``(rng, shape) -> array``.
+        "he_normal" (standard deviation ``sqrt(2/k)``; He et al., 2015), "xavier_uniform" (within
+        ``+- sqrt(6/(n+k))``; Glorot & Bengio, 2010), "lecun_normal" (standard deviation
+        ``sqrt(1/k)``; LeCun et al., 1998), "normal" (standard deviation ``1/(n*k)``), "zeros", or
+        ``(rng, shape) -> array``.
     rng : int or numpy.random.Generator, optional
         Seed; the same seed gives the same layer.
     dtype : dtype
