@@ -135,7 +135,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_CONVERTERS})
+    # What tab completion offers: what is public, and not the modules that it comes from.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 config.start()

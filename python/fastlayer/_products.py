@@ -63,7 +63,7 @@ def linear(
     compute, result = _dtypes(*pairs)
     x, w = cast(x, compute), cast(w, compute)
     b = None if b is None else cast(b, compute)
-    fused = act.fused if isinstance(act, Activation) else None
+    fused = act._fused if isinstance(act, Activation) else None
     # The softmax of a single neuron runs over the samples: over the result as the caller sees it.
     if fused is not None and not (w.ndim == 1 and fused[0] in _ROWWISE):
         target = None if out is None else check_out(out, shape, result)

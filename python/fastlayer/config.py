@@ -58,6 +58,12 @@ def get_num_threads() -> int:
     The process-wide number or that of `num_threads`, and no more than OpenMP's number for this
     thread where that was changed, as ``threadpoolctl.threadpool_limits`` does.
 
+    Returns
+    -------
+    int
+        The number of `num_threads` where the current thread is inside one, else that of the
+        process.
+
     Examples
     --------
     >>> import fastlayer as fl

@@ -127,8 +127,10 @@ class Profile:
         and "gflops" (thousand million operations a second in matrix products).
     seconds : float
         Time of the network as a whole.
-    samples : int
-        Number of rows of the input.
+    samples, threads : int
+        Number of rows of the input, and of threads that a call might use.
+    flops : int
+        Floating-point operations of the matrix products of a call.
     plan : str
         How the core cuts the call up; empty where Python steps in between.
     """
@@ -209,6 +211,8 @@ class Verification:
         Share of rows whose largest element is at the same place.
     samples : int
         Number of rows.
+    dtype : dtype
+        That of the network.
     """
 
     def __init__(self, net: Network, reference: Callable[[Any], Any], x: Any) -> None:
