@@ -125,10 +125,12 @@ _CONVERTERS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _CONVERTERS:
-        raise AttributeError(f"module 'fastlayer' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "dask":  # not in __all__: a star import would hide the real one
+        return import_module("fastlayer.dask")
+    if name not in _CONVERTERS:
+        raise AttributeError(f"module 'fastlayer' has no attribute {name!r}")
     found = getattr(import_module(f"fastlayer.convert.{_CONVERTERS[name]}"), name)
     globals()[name] = found
     return found
