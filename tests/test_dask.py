@@ -58,7 +58,13 @@ def test_any_real_dtype(x, kind):
 
 @pytest.mark.parametrize(
     ("shape", "chunks"),
-    [((24,), 7), ((24,), 24), ((0, 24), 5), ((4, 3, 24), (3, 2, 5)), ((2, 2, 3, 24), (1, 2, 2, 24))],
+    [
+        ((24,), 7),
+        ((24,), 24),
+        ((0, 24), 5),
+        ((4, 3, 24), (3, 2, 5)),
+        ((2, 2, 3, 24), (1, 2, 2, 24)),
+    ],
     ids=str,
 )
 def test_any_number_of_dimensions(rng, shape, chunks):

@@ -16,7 +16,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastlayer import _core, config
+try:
+    from fastlayer import _core, config
+except ImportError as error:  # FASTLAYER_ISA
+    from fastlayer._cli.environment import end_command
+
+    end_command(error)
+    raise
 from fastlayer._chain import Flatten
 from fastlayer._norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer._rectifiers import (
@@ -140,4 +146,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_CONVERTERS})
 
 
-config.start()
+try:
+    config.start()
+except ValueError as error:  # FASTLAYER_NUM_THREADS
+    from fastlayer._cli.environment import end_command
+
+    end_command(error)
+    raise

@@ -68,16 +68,7 @@ def predict(net: Forward, x: Any) -> Any:
         da, delayed = import_module("dask.array"), import_module("dask").delayed
     except ImportError as error:
         raise ImportError("fastlayer.dask needs Dask: pip install 'fastlayer[dask]'") from error
-    if not isinstance(net, Forward):
-        hint = "; pass its .network" if isinstance(getattr(net, "network", None), Forward) else ""
-        raise TypeError(f"net must be a fastlayer Network or Layer, got {type(net).__name__}{hint}")
-    if not isinstance(x, da.Array):
-        raise TypeError(
-            f"x must be a dask.array.Array, got {type(x).__name__}; net.predict(x) takes the others"
-        )
-    if not isinstance(x._meta, np.ndarray):
-        raise TypeError(f"x must have blocks of NumPy arrays, not {type(x._meta).__name__}")
-    as_real(x._meta)
+    _check(net, x, da)
     held = snapshot(net)
     if x.ndim == 0:
         check_features(held, x.shape, x.dtype)
@@ -109,6 +100,19 @@ def predict(net: Forward, x: Any) -> Any:
         meta=np.empty((0,) * len(chunks), held.dtype),
         token="fastlayer-predict",
     )
+
+
+def _check(net: object, x: Any, da: Any) -> None:
+    if not isinstance(net, Forward):
+        hint = "; pass its .network" if isinstance(getattr(net, "network", None), Forward) else ""
+        raise TypeError(f"net must be a fastlayer Network or Layer, got {type(net).__name__}{hint}")
+    if not isinstance(x, da.Array):
+        raise TypeError(
+            f"x must be a dask.array.Array, got {type(x).__name__}; net.predict(x) takes the others"
+        )
+    if not isinstance(x._meta, np.ndarray):
+        raise TypeError(f"x must have blocks of NumPy arrays, not {type(x._meta).__name__}")
+    as_real(x._meta)
 
 
 def _forward(block: Array, net: Forward) -> Array:
