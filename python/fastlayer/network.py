@@ -113,8 +113,9 @@ class Network(Parts):
         out : ndarray, optional
             Where the result goes, e.g. a writable memmap: the result's shape and `dtype`.
         progress : bool or callable
-            True shows a bar with tqdm; a callable is given the rows done and the rows in total,
-            None where that isn't known.
+            True shows a bar where tqdm is installed and stderr is a terminal or a notebook, and
+            nothing elsewhere; a callable is given the rows done and the rows in total, None
+            where that isn't known.
 
         Returns
         -------
@@ -127,8 +128,6 @@ class Network(Parts):
             A wrong shape of `x` or `out`, a `batch_size` below 1.
         TypeError
             Complex, masked or non-numeric `x`; `out` of another dtype.
-        ImportError
-            ``progress=True`` without tqdm.
 
         Examples
         --------
