@@ -33,10 +33,13 @@ def run(page: Path, folder: Path) -> None:
 
 
 CONVERTING = ROOT / "docs" / "converting.md"
+SCALING = ROOT / "docs" / "scaling.md"  # in test_scaling.py
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page != CONVERTING], ids=lambda page: page.name
+    "page",
+    [page for page in PAGES if page not in (CONVERTING, SCALING)],
+    ids=lambda page: page.name,
 )
 def test_python_blocks_run(page, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -97,7 +97,7 @@ class Rows:
         # Past the buffer of the file, which would read a whole one for each short strip.
         raw: FileIO = self._file.raw  # type: ignore[attr-defined]
         raw.seek(self._start + at * self.dtype.itemsize)
-        rest = memoryview(room.view(np.uint8))
+        rest = room.view(np.uint8).data
         while rest:
             count = raw.readinto(rest)  # systems have a limit, such as 2 GiB at a time
             if not count:
