@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -16,8 +15,9 @@ from fastlayer.io import load, write_atomically
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
     from types import FrameType
+
+    from typing_extensions import Self
 
     from fastlayer._arrays import Array
     from fastlayer.network import Network
@@ -31,10 +31,12 @@ def run(args: Namespace) -> int:
     target = os.path.realpath(args.output)  # through a link, as any program writes
     _check_output(args.output, target, (args.model, args.input))
     net = load(args.model)
-    with _unwinding(), reading(args.input) as file:
+    with reading(args.input) as file:
         rows = npy.Rows(file, args.input)
         check_features(net, rows.shape, rows.dtype)
-        write_atomically(target, lambda out: _stream(net, rows, out, args))
+        with _Signals() as signals:
+            write_atomically(target, lambda out: _stream(net, rows, out, args, signals))
+        signals.check()
     return 0
 
 
@@ -52,7 +54,9 @@ def _check_output(name: str, target: str, inputs: tuple[str, ...]) -> None:
             raise ValueError(f"{name}: is the input {source} itself; name another output")
 
 
-def _stream(net: Network, rows: npy.Rows, out: BinaryIO, args: Namespace) -> None:
+def _stream(
+    net: Network, rows: npy.Rows, out: BinaryIO, args: Namespace, signals: _Signals
+) -> None:
     def answer(x: Array, room: Array | None = None) -> tuple[Array, Array]:
         y = net(x, out=room)
         return y, np.argmax(y, axis=-1).astype(np.int64) if args.argmax else y
@@ -73,22 +77,41 @@ def _stream(net: Network, rows: npy.Rows, out: BinaryIO, args: Namespace) -> Non
                 npy.start(out, (len(rows), *result.shape[1:]), result.dtype)
             npy.append(out, result)
             report(len(x))
+            signals.check()
 
 
-@contextmanager
-def _unwinding() -> Iterator[None]:
-    """Inside, signals that end the process unwind the stack first, which removes unfinished files."""
+class _Signals:
+    """Inside, what ends the process does so after a batch, so that the unfinished file is removed.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # what a shell reports for a process that a signal ended
+    An exception from a signal handler may come between any two steps, those of the removal too. A
+    second signal does not wait.
+    """
 
-    before = {}
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    _names = ("SIGINT", "SIGTERM", "SIGHUP")
+
+    def __init__(self) -> None:
+        self._came = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for name in self._names:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._came:
+            self.check()
+        self._came = number
+
+    def check(self) -> None:
+        """Raise what the signal stands for, if there was one."""
+        if self._came == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._came:
+            raise SystemExit(128 + self._came)  # what a shell says of a process that it ended
