@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import pickle
 import signal
+import sys
 import time
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -127,9 +130,15 @@ def test_refuses(x):
 
 
 def test_without_dask_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "dask.array", None)
+    monkeypatch.setitem(sys.modules, "dask.array", None)
     with pytest.raises(ImportError, match=r"pip install 'fastlayer\[dask\]'"):
         predict(network(), np.ones((3, 24)))
+
+
+def test_the_example_of_the_docstring():
+    failed, tried = doctest.testmod(import_module("fastlayer.dask"))
+    assert tried
+    assert not failed
 
 
 def test_part_of_the_package_but_loaded_when_asked_for():
@@ -215,10 +224,11 @@ def test_the_graph_holds_the_network_once(x):
     assert len(after) - len(before) == 103 + 1
     added = len(pickle.dumps(after)) - len(pickle.dumps(before))
     assert net.nbytes < added < net.nbytes + 103 * 400 + 4000
-    (optimized,) = dask.optimize(y)
     # Fusion may join a block with what makes it, never the network with a block.
-    assert sum(isinstance(key, str) for key in dict(optimized.__dask_graph__())) >= 1
-    assert len(pickle.dumps(dict(optimized.__dask_graph__()))) < net.nbytes + x.nbytes + 103 * 1200
+    (optimized,) = dask.optimize(y)
+    tasks = [len(pickle.dumps(task)) for task in dict(optimized.__dask_graph__()).values()]
+    assert len(tasks) <= 2 * 103 + 2  # blocks of x, blocks of y
+    assert sum(size > net.nbytes / 2 for size in tasks) == 1
 
 
 @pytest.mark.parametrize("shift", [0, 1, 4])
@@ -309,7 +319,7 @@ def test_workers_unpickle_the_network_once_and_use_one_thread(client, x, tmp_pat
     net = fl.Network([fl.Layer(24, 2), Unpickled(str(tmp_path)), Threads()])
     y = predict(net, da.from_array(x, chunks=(2, 24)))
     assert (y.compute(scheduler=client) == 1).all()
-    workers = {str(info["pid"]) for info in workers_of(client)}
+    workers = {str(pid) for pid in client.run(os.getpid).values()}
     seen = {name: (tmp_path / name).read_text().count("once") for name in os.listdir(tmp_path)}
     assert seen.keys() & workers
     assert all(count == 1 for name, count in seen.items() if name in workers), seen
@@ -338,7 +348,3 @@ def test_a_killed_worker_is_survived(client, x, tmp_path):
     os.kill(int(first.read_text()), signal.SIGKILL)
     (tmp_path / "released").touch()
     assert_same_bits(future.result(timeout=60), net(x))
-
-
-def workers_of(client):
-    return [{"pid": pid} for pid in client.run(os.getpid).values()]

@@ -90,7 +90,7 @@ def predict(net: Forward, x: Any) -> Any:
     chunks = (*x.chunks[:rows], *((n,) for n in sample.shape[rows:]))
     token = import_module("dask.base").tokenize(held)
     return da.map_blocks(
-        _forward,
+        _fastlayer_predict,
         x.rechunk(split) if split else x,
         delayed(held, name=f"fastlayer-network-{token}", pure=True, traverse=False),
         dtype=held.dtype,
@@ -98,7 +98,6 @@ def predict(net: Forward, x: Any) -> Any:
         drop_axis=list(range(len(chunks), x.ndim)),
         new_axis=list(range(x.ndim, len(chunks))),
         meta=np.empty((0,) * len(chunks), held.dtype),
-        token="fastlayer-predict",
     )
 
 
@@ -115,6 +114,6 @@ def _check(net: object, x: Any, da: Any) -> None:
     as_real(x._meta)
 
 
-def _forward(block: Array, net: Forward) -> Array:
+def _fastlayer_predict(block: Array, net: Forward) -> Array:  # the dashboard shows the name
     with num_threads(1):
         return net(block)
