@@ -300,7 +300,7 @@ def client(tmp_path_factory):
     with (
         dask.config.set({"temporary-directory": folder}),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

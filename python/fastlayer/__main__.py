@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     predict = add("predict", "_cli.predict", "run a model on the rows of an array, file to file")
     predict.add_argument("model", metavar="MODEL", help=model)
     predict.add_argument("input", metavar="IN.npy", help="rows as samples; may exceed memory")
-    predict.add_argument("-o", "--output", metavar="OUT.npy", required=True)
+    predict.add_argument(
+        "-o", "--output", metavar="OUT.npy", required=True, help="there as soon as it is complete"
+    )
     predict.add_argument("--batch-size", metavar="N", type=_positive, help="rows at a time")
     predict.add_argument(
         "--argmax", action="store_true", help="write the index of the largest output (int64)"

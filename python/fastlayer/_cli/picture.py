@@ -45,7 +45,9 @@ def _panel(axes: Any, name: str, timings: list[Timing]) -> None:
         ]
         if points:
             axes.plot(*zip(*points, strict=True), marker=marker, label=label)
-    axes.set(title=name, xscale="log", yscale="log", ylabel="microseconds a row")
+    steady = all(t.steady for t in timings)
+    axes.set_title(name if steady else f"{name} (measured on a busy machine)")
+    axes.set(xscale="log", yscale="log", ylabel="microseconds a row")
     axes.set_xlabel("rows a call (batch)")
     batches = [t.batch for t in timings]
     axes.set_xticks(batches, [f"{b:,}" for b in batches])
