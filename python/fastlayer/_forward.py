@@ -202,6 +202,11 @@ class Forward:
     def __getstate__(self) -> dict[str, Any]:
         return self._uncompiled()
 
+    def __dask_tokenize__(self) -> Any:
+        from fastlayer._content import token_of
+
+        return token_of(self)
+
     def _columns(self, x: Array, out: Array | None) -> Array | None:
         """Run plain arrays whose columns are samples without further ado, or return None."""
         n = self.out_features

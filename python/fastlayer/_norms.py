@@ -24,6 +24,7 @@ class _Norm(Forward):
     _features: int
     _arrays: dict[str, Array | None]
     _eps: float
+    _digest: str | None = None
 
     def __init__(
         self,

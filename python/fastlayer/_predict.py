@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from fastlayer._arrays import Array
+    from fastlayer._arrays import Array, DType
+    from fastlayer._forward import Forward
     from fastlayer.network import Network
 
     Progress = Callable[[int, int | None], object]
@@ -38,12 +39,11 @@ def predict(
     size = batch_size or max(_SMALLEST_BATCH, -(-m // _REPORTS))
     if m <= size and not progress:
         return net(a, out=out)
-    if net._takes not in (None, a.shape[-1]):
-        return net(a)  # which explains what is wrong with x as a whole
+    check_features(net, a.shape, a.dtype)
     if isinstance(out, np.ndarray) and np.may_share_memory(a, out):
         a = a.copy()  # the first batches would overwrite what the last ones read
     result = out
-    with _Report(progress, m) as report:
+    with Report(progress, m) as report:
         for low in range(0, max(m, 1), size):
             batch = a[low : low + size]
             if low == 0:
@@ -59,6 +59,12 @@ def predict(
             report(len(batch))
     assert result is not None
     return result
+
+
+def check_features(net: Forward, shape: tuple[int, ...], dtype: DType) -> None:
+    """Raise the error of ``net(x)`` for a whole `x` of this shape, before any of it is there."""
+    if not shape or net._takes not in (None, shape[-1]):
+        net(np.broadcast_to(np.zeros((), dtype), shape))
 
 
 def is_stream(x: object) -> bool:
@@ -87,7 +93,7 @@ def _stream(
         check_out(out, np.shape(out), net.dtype)
         if isinstance(x, list | tuple):
             x = [np.array(item) if _shared(item, out) else item for item in x]
-    with _Report(progress, total) as report:
+    with Report(progress, total) as report:
         for batch in _batches(x, size):
             m = batch.shape[0]
             if out is None:
@@ -113,8 +119,8 @@ def _shared(x: Any, out: Array) -> bool:
     return may_share(as_real(x), out)
 
 
-class _Report:
-    """Progress, as a bar or through a callable."""
+class Report:
+    """Progress: through a callable, or as a bar where tqdm is installed and stderr is a terminal."""
 
     def __init__(self, progress: bool | Progress, total: int | None) -> None:
         self._call = progress if callable(progress) else None
@@ -126,11 +132,9 @@ class _Report:
             try:
                 tqdm = import_module("tqdm.auto").tqdm
             except ImportError:
-                raise ImportError(
-                    "progress=True needs tqdm (pip install tqdm); or pass a callable "
-                    "(rows_done, rows_total)"
-                ) from None
-            self._bar = tqdm(total=total, unit="row")
+                return
+            # None: no bar where nobody would see it move. Notebooks count as terminals.
+            self._bar = tqdm(total=total, unit=" rows", unit_scale=True, disable=None)
 
     def __enter__(self) -> Self:
         return self

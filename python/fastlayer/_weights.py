@@ -173,6 +173,8 @@ class Weights(Forward):
         return {**state, **plain, "activation": held.activation}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = [state.pop(key) for key in ("weight", "bias", "activation")]
+        weight, bias, activation = (state.pop(key) for key in ("weight", "bias", "activation"))
         self.__dict__.update(state)
-        self._state = make_state(*arrays)
+        # Buffers out of band (PEP 574) may lie anywhere in a message: as_real aligns them.
+        bias = None if bias is None else as_real(bias, "bias")
+        self._state = make_state(as_real(weight, "weight"), bias, activation)

@@ -113,8 +113,9 @@ class Network(Inspection):
             Where the result goes, e.g. a writable memmap: the result's shape and `dtype`. May
             overlap an array, or a list of arrays.
         progress : bool or callable
-            True shows a bar with tqdm; a callable is given the rows done and the rows in total,
-            None where that isn't known.
+            True shows a bar where tqdm is installed and stderr is a terminal or a notebook, and
+            nothing elsewhere; a callable is given the rows done and the rows in total, None
+            where that isn't known.
 
         Returns
         -------
@@ -128,8 +129,6 @@ class Network(Inspection):
             `out` has overwritten.
         TypeError
             Complex, masked or non-numeric `x`; `out` of another dtype.
-        ImportError
-            ``progress=True`` without tqdm.
 
         Examples
         --------
