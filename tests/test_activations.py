@@ -1,5 +1,6 @@
 """Every activation: accuracy, special values, tails, axes, out=, fusing, threads."""
 
+import copy
 import math
 
 import numpy as np
@@ -358,6 +359,52 @@ def test_bad_parameters():
         fl.Activation("nosuch")
     with pytest.raises(TypeError, match="slope"):
         fl.Activation("relu", slope=1)
+    with pytest.raises(TypeError, match="name must be a string, got 3"):
+        fl.Activation(3)
+    for slope in ("1", None, 1j):
+        with pytest.raises(TypeError, match="negative_slope must be a real number, got"):
+            fl.leaky_relu(x, negative_slope=slope)
+    with pytest.raises(ValueError, match="negative_slope must be a number, got nan"):
+        fl.leaky_relu(x, negative_slope=np.nan)
+    with pytest.raises(ValueError, match=r"min_val=2.*greater than max_val=1"):
+        fl.hardtanh(x, min_val=2, max_val=1)
+    with pytest.raises(ValueError, match="celu: alpha must not be zero"):
+        fl.celu(x, alpha=0)
+    for beta in (0, -1):
+        with pytest.raises(ValueError, match="softplus: beta must be positive"):
+            fl.softplus(x, beta=beta)
+    for f in (fl.softmax, fl.log_softmax):
+        with pytest.raises(ValueError, match="softmax needs an axis"):
+            f(1.5)
+        with pytest.raises(TypeError, match=r"axis must be an integer, got 0\.5"):
+            f(x, axis=0.5)
+        with pytest.raises(np.exceptions.AxisError):
+            f(x, axis=-2)
+    with pytest.raises(ValueError, match=r"weight of shape \(2,\) holds 2 slopes"):
+        fl.prelu(x, np.ones(2))
+    with pytest.raises(ValueError, match="must be a number, \\(1,\\) or"):
+        fl.prelu(x, np.ones((1, 3)))
+
+
+def test_an_activation_does_not_change():
+    relu = fl.Activation("leaky_relu", negative_slope=0.5)
+    for change in (lambda: setattr(relu, "name", "elu"), lambda: delattr(relu, "name")):
+        with pytest.raises(AttributeError, match="can't be changed"):
+            change()
+    assert copy.copy(relu) is relu
+    assert copy.deepcopy(relu) is relu
+    assert relu != "leaky_relu"
+    assert relu == fl.Activation("leaky_relu", negative_slope=0.5)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("elu", {"alpha": 2}), ("leaky_relu", {})])
+def test_out_of_float16(name, parameters):
+    """The core computes in float32; the result is rounded into `out` once."""
+    f = getattr(fl, name)
+    x = np.array([[-2, -0.5, 0, 0.25, 65504]], np.float16)
+    out = np.full(x.shape, 7, np.float16)
+    assert f(x, out=out, **parameters) is out
+    assert_same_bits(out, f(x, **parameters))
 
 
 # --- fused, threaded

@@ -15,6 +15,7 @@ from helpers import (
 )
 
 import fastlayer as fl
+from fastlayer import _arrays
 
 WIDER = ["i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"]
 DTYPES = ["?", "i1", "u1", *(order + d for order in "<>" for d in WIDER)]
@@ -387,3 +388,30 @@ def test_assigned_weights_are_seen_everywhere(rng, layer, net, dtype):
     message = refusal(layer.update, weight=np.ones((13, K + 1)))
     assert str((13, K + 1)) in message
     assert_same_bits(net(x), again)
+
+
+def test_out_that_overlaps_itself_gets_what_an_assignment_gives(rng, dtype):
+    """NumPy allows to make such windows; the core declines them, and the result is copied."""
+    memory, expected = np.zeros(20, dtype), np.zeros(20, dtype)
+    step = memory.itemsize
+    window, same = (
+        np.lib.stride_tricks.as_strided(a, (4, 5), (2 * step, step)) for a in (memory, expected)
+    )
+    x = normal(rng, (4, 5), dtype)
+    same[...] = fl.relu(x)
+    assert fl.relu(x, out=window) is window
+    assert_same_bits(memory, expected)
+
+
+def test_a_core_that_declines_what_was_made_to_fit_is_reported():
+    x = np.ones(3, np.float32)
+    for out in (None, np.empty_like(x)):
+        with pytest.raises(RuntimeError, match="declined valid arguments; please report"):
+            _arrays.evaluate(lambda a, target: None, x, (x.dtype, x.dtype), x.shape, out)
+
+
+@pytest.mark.parametrize(("axis", "expected"), [(0, r"\(21, \.\.\.\)"), (-1, r"\(\.\.\., 21\)")])
+def test_the_expected_shape_is_that_of_the_axis(layer, axis, expected):
+    x = np.ones((5, 2), layer.dtype)
+    with pytest.raises(ValueError, match=f"expected x of shape {expected}, got .* axis={axis}"):
+        layer(x, axis=axis)

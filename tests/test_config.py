@@ -125,6 +125,15 @@ def test_the_smallest_limit_wins_and_is_named(monkeypatch):
     assert _limits.default_threads() == (3, "FASTLAYER_NUM_THREADS")
 
 
+def test_a_typing_error_does_not_start_a_million_threads(monkeypatch):
+    monkeypatch.setattr(_limits, "_cores", lambda: 1_000_000)
+    monkeypatch.setattr(_limits, "cgroup_quota", lambda: None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for wanted, given in (("4096", 4096), ("4097", 4096), ("999999", 4096)):
+        monkeypatch.setenv("FASTLAYER_NUM_THREADS", wanted)
+        assert _limits.default_threads() == (given, "FASTLAYER_NUM_THREADS")
+
+
 # --- setting it
 
 

@@ -203,6 +203,81 @@ def test_float16_is_computed_in_float32(rng):
     assert_same_bits(fl.linear(x, w, b, "sigmoid"), in_float32.astype(np.float16))
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_of_one_neuron_runs_over_the_samples(rng, dtype, name):
+    """A weight of shape (k,) gives a result without a last axis, as NumPy's product does."""
+    x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((6, 5), 5, ()))
+    expected = getattr(fl, name)(fl.linear(x, w, b))
+    assert_same_bits(fl.linear(x, w, b, name), expected)
+    out = np.empty(6, dtype)
+    assert fl.linear(x, w, b, name, out=out) is out
+    assert_same_bits(out, expected)
+
+
+@pytest.mark.parametrize("activation", ["identity", "relu", "softmax"])
+def test_bias_for_each_row(rng, dtype, activation):
+    """The sums start from a bias that differs between rows, as the contract says of any bias."""
+    x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((6, 300), (4, 300), (6, 4)))
+    rows = [fl.linear(x[i : i + 1], w, b[i], activation) for i in range(6)]
+    assert_same_bits(fl.linear(x, w, b, activation), np.concatenate(rows))
+    out = np.empty((6, 4), dtype)
+    assert fl.linear(x, w, b, activation, out=out) is out
+    assert_same_bits(out, np.concatenate(rows))
+
+
+@pytest.mark.parametrize("activation", ["relu", np.tanh])
+def test_linear_delivers_into_what_the_core_cannot_write(rng, activation):
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((6, 5), (4, 5)))
+    expected = fl.linear(x, w, None, activation)
+    memory = np.zeros(6 * 4 * 4 + 1, np.uint8)
+    misaligned = memory[1:].view(np.float32).reshape(6, 4)
+    for out in (
+        misaligned,
+        np.empty((6, 4), np.float32)[::-1],
+        np.empty((6, 8), np.float32)[:, ::2],
+    ):
+        assert fl.linear(x, w, None, activation, out=out) is out
+        assert_same_bits(np.ascontiguousarray(out), expected)
+    half = np.empty((6, 4), np.float16)
+    x, w = x.astype(np.float16), w.astype(np.float16)
+    assert fl.linear(x, w, None, activation, out=half) is half
+    assert_same_bits(half, fl.linear(x, w, None, activation))
+
+
+def test_a_callable_without_a_hash_is_an_activation(rng):
+    class Doubled:
+        __hash__ = None
+
+        def __call__(self, z):
+            return 2 * z
+
+    x, w = rng.standard_normal((6, 5)), rng.standard_normal((4, 5))
+    assert_same_bits(fl.linear(x, w, None, Doubled()), 2 * fl.linear(x, w))
+
+
+def test_sizes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"linear: x is a scalar, but weight of shape \(4, 5\)"):
+        fl.linear(1.0, np.ones((4, 5)))
+    with pytest.raises(ValueError, match=r"linear: weight must be \(n, k\)"):
+        fl.linear(np.ones(5), np.ones((1, 4, 5)))
+    with pytest.raises(ValueError, match=r"pass weight\.T"):
+        fl.linear(np.ones(4), np.ones((4, 5)))
+    with pytest.raises(
+        ValueError, match=r"weights of shape \(2, 3\) do not fit inputs of shape \(2,"
+    ):
+        fl.dense_forward(np.ones(2), np.ones((2, 3)), np.ones(2), "relu")
+    with pytest.raises(ValueError, match=r"np\.dot and np\.matmul differ"):
+        fl.dot(np.ones((2, 3)), np.ones((4, 3, 2)))
+
+
+def test_dense_forward_takes_a_bias_larger_than_the_product(dtype):
+    """As in NumPy's sum, the product is repeated."""
+    x, w, b = np.arange(3, dtype=dtype), np.ones((2, 3), dtype), np.ones((4, 2), dtype)
+    a, z = fl.dense_forward(x, w, b, "relu")
+    assert_same_bits(z, np.full((4, 2), 4, dtype))
+    assert_same_bits(a, z)
+
+
 def test_lists_are_arrays():
     assert_same_bits(fl.linear([[1, 2]], [[3, 4], [5, 6]], [1, 1]), np.array([[12.0, 18.0]]))
     assert_same_bits(fl.dot([1.0, 2.0], [3.0, 4.0]), np.float64(11))

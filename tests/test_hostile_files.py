@@ -101,6 +101,26 @@ def test_hostile_files_are_refused(jails, tmp_path, suffix, name):
     assert str(path) in text
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("sizes differ", "two sizes differ"),
+        ("encrypted", "is encrypted"),
+        ("symlink", "is a symbolic link"),
+        ("compressed", "is compressed; only stored"),
+        ("same name twice", "is there twice"),
+        ("parent folder", "a path that leads elsewhere"),
+        ("checksum", "its checksum is wrong"),
+        ("overlapping", "overlaps another member"),
+        ("wrong magic", "is not a zip archive"),
+    ],
+)
+def test_archives_are_refused_for_what_is_wrong_with_them(tmp_path, name, why):
+    path = put(tmp_path / "model.npz", corpus.npz(DATA / "version1.npz")[name]())
+    with pytest.raises(fl.ModelFileError, match=why):
+        fl.load(path)
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_what_is_no_regular_file_is_refused(jails, tmp_path, suffix):
     path = tmp_path / f"model{suffix}"

@@ -51,6 +51,12 @@ def test_round_trip(rng, either, dtype):
         back[1].weight[0] = 1
 
 
+def test_no_slopes_for_no_features(path):
+    net = fl.Network([fl.Activation("prelu", weight=np.empty(0))])
+    net.save(path)
+    assert fl.load(path)(np.ones((3, 0))).shape == (3, 0)
+
+
 ACTIVATIONS = [
     "identity", "relu", ("leaky_relu", {"negative_slope": -0.5}), "relu6", "elu", "celu", "selu",
     ("hardtanh", {"min_val": -np.inf, "max_val": 3.0}), "gelu", ("gelu", {"approximate": "tanh"}),

@@ -5,6 +5,7 @@ import io
 import pickle
 import sys
 import threading
+import types
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from helpers import assert_same_bits, assert_within, ref_network
 
 import fastlayer as fl
+from fastlayer import report
 
 DTYPES = [np.float32, np.float64]
 
@@ -324,6 +326,30 @@ def test_progress_without_tqdm_is_quiet(monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_predict_with_a_bar(monkeypatch, rng):
+    """The bar is told how many rows there are, of each batch, and is closed; a stream has no total."""
+    seen = []
+
+    class Bar:
+        def __init__(self, **settings):
+            seen.append(settings["total"])
+
+        def update(self, rows):
+            seen.append(rows)
+
+        def close(self):
+            seen.append("closed")
+
+    monkeypatch.setitem(sys.modules, "tqdm.auto", types.SimpleNamespace(tqdm=Bar))
+    net, x = fl.Network(layers()), rng.standard_normal((7, 6))
+    assert_same_bits(net.predict(x, batch_size=3, progress=True), net(x))
+    assert seen == [7, 3, 3, 1, "closed"]
+    seen.clear()
+    with pytest.raises(ValueError, match="got"):
+        net.predict(np.ones((7, 5)), progress=True)
+    assert seen in ([], [7, "closed"])
+
+
 # --- looking inside
 
 
@@ -357,10 +383,21 @@ def test_summary_and_counts():
     assert summary.total == {"parameters": 184, "bytes": 736, "flops": net.flops()}
     assert summary.rows[2]["kernel"] == "folded into layer 1"
     assert summary.rows[-1]["kernel"] == "Python"
+    before = fl.Network([fl.BatchNorm(8), fl.Layer(8, 4)]).summary()
+    assert before.rows[0]["kernel"] == "folded into layer 1"
     assert [row["shape"] for row in summary.rows[:3]] == ["(..., 12)", "(..., 8)", "(..., 8)"]
+    assert [row["shape"] for row in summary.rows[3:]] == ["(..., 8)", "(..., 8)", "(..., ?)"]
     text = str(summary)
     assert fl.show_config(mode="dicts")["isa"]["active"] in text
     assert len({line.rstrip() for line in text.splitlines()}) == len(net) + 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(90, "90 s"), (1, "1 s"), (0.25, "250 ms"), (1.5e-5, "15 us"), (2e-9, "2 ns")],
+)
+def test_durations_have_fitting_units(seconds, text):
+    assert report._duration(seconds) == text
 
 
 def test_profile(rng):

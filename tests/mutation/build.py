@@ -1,0 +1,109 @@
+"""Compiles one mutated source at -O1 and links it with the objects of everything else.
+
+Of the kernels only two instruction sets are built: scalar, which the C++ tests compare with, and the
+one under test, AVX2 unless the mutant is in a file of another.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sysconfig
+import threading
+from collections.abc import Sequence
+
+KERNEL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-fno-exceptions", "-fno-rtti"]
+ISA_FLAGS = {
+    "scalar": (),
+    "avx2": ("-mavx2", "-mfma"),
+    "avx512": ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma"),
+}
+FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
+SUBJECTS = ("plan", "network", "dense", "golden", "threads", "elementwise")
+EXTENSION = f"python/fastlayer/_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
+def includes() -> list[str]:
+    import pybind11
+
+    return [f"-I{sysconfig.get_path('include')}", f"-I{pybind11.get_include()}"]
+
+
+def sources(root: pathlib.Path, folder: str) -> list[str]:
+    return sorted(str(f.relative_to(root)) for f in (root / "cpp" / folder).glob("*.cpp"))
+
+
+def isa_of(file: str) -> str:
+    """The instruction set whose kernels show a mutant of `file`."""
+    stem = pathlib.PurePath(file).name.split(".")[0]
+    name = stem.partition("_")[2]
+    return name if stem.startswith(("vec_", "kernels_")) else "avx2"
+
+
+class Build:
+    """Objects of an unchanged tree, made on demand, and those of a mutant beside them."""
+
+    lock = threading.Lock()
+
+    def __init__(self, tree: pathlib.Path, unchanged: pathlib.Path, prefix: Sequence[str]) -> None:
+        self.tree, self.unchanged, self.prefix = tree, unchanged, prefix
+        self.tests = [f for f in sources(tree, "tests") if not f.endswith("instructions.cpp")]
+        self.core = sources(tree, "core")
+        self.bindings = sources(tree, "bindings")
+
+    def kernels(self, isa: str) -> list[str]:
+        return [
+            f"cpp/kernels/kernels_{name}.cpp" for name in dict.fromkeys(("scalar", isa, "avx2"))
+        ][: 2 if isa != "scalar" else 3]
+
+    def compile(
+        self, source: str, to: pathlib.Path, isa: str, tree: pathlib.Path | None = None
+    ) -> bool:
+        """Compile `source`; only core/cpu.cpp depends on the instruction sets that are built."""
+        flags = list(FLAGS)
+        if source.startswith("cpp/kernels/"):
+            flags += [*KERNEL_FLAGS, *ISA_FLAGS[isa_of(source)]]
+        else:
+            flags.append("-fopenmp")
+            flags += [f"-DFASTLAYER_HAVE_{isa_of(f).upper()}" for f in self.kernels(isa)]
+        if source.startswith("cpp/bindings/"):
+            flags += [*includes(), '-DFASTLAYER_VERSION="0.1.0"']
+        return self.run("g++", *flags, "-c", source, "-o", str(to), seconds=180, tree=tree) == 0
+
+    def run(self, *command: str, seconds: int, tree: pathlib.Path | None = None) -> int:
+        """The exit status; 124 and 137 are those of a command that took too long."""
+        limit = ["timeout", "-k", "2", str(seconds)]
+        return subprocess.run(
+            [*self.prefix, *limit, *command],
+            cwd=tree or self.tree,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        ).returncode
+
+    def plain(self, source: str, isa: str) -> pathlib.Path:
+        """The object of an unchanged source."""
+        variant = isa if source.endswith("/cpu.cpp") else "any"
+        to = self.unchanged / f"{source.replace('/', '.')}.{variant}.o"
+        with self.lock:
+            if not to.exists():
+                part = to.with_suffix(".part")
+                if not self.compile(source, part, isa, self.unchanged):
+                    raise RuntimeError(f"{source} does not compile")
+                part.rename(to)
+        return to
+
+    def link(
+        self, files: Sequence[str], changed: dict[str, pathlib.Path], isa: str, to: str
+    ) -> None:
+        objects = [str(changed.get(f) or self.plain(f, isa)) for f in files]
+        shared = ["-shared"] if to == EXTENSION else []
+        if self.run("g++", "-fopenmp", *shared, *objects, "-o", to, seconds=120) != 0:
+            raise RuntimeError(f"{to} does not link")
+
+    def link_tests(self, changed: dict[str, pathlib.Path], isa: str) -> None:
+        self.link([*self.tests, *self.core, *self.kernels(isa)], changed, isa, "cpp_tests")
+
+    def link_extension(self, changed: dict[str, pathlib.Path], isa: str) -> None:
+        self.link([*self.bindings, *self.core, *self.kernels(isa)], changed, isa, EXTENSION)

@@ -1,0 +1,104 @@
+"""What the mutation run found, as the page docs/mutation.md."""
+
+from __future__ import annotations
+
+import collections
+import json
+import pathlib
+import xml.etree.ElementTree as ET
+from typing import Any
+
+from mutants import Mutant
+
+EXPLANATIONS = pathlib.Path(__file__).with_name("explanations.json")
+
+PAGE = """# Mutation tests: whether the tests can fail
+
+`tests/mutation` changes the sources by one small fault at a time (`<` for `<=`, one more or one less,
+a flipped bit of a mask, swapped operands, the wrong stride, a dropped statement, a negated condition)
+and runs the tests until one fails. Which faults are tried follows from a seed and the lines themselves.
+
+```sh
+tests/coverage.sh /tmp/coverage           # which Python tests run which lines
+python tests/mutation/run.py run --scratch /tmp/mutation --seconds 60 \\
+  --coverage /tmp/coverage/coverage.data --junit /tmp/coverage/junit
+python tests/mutation/run.py report > docs/mutation.md
+```
+
+A C++ mutant is compiled at -O1 and meets the C++ tests first, then pytest; of the instruction sets, AVX2
+and scalar are compiled, and AVX-512 for faults of its own vector type. A Python mutant meets the tests
+that run its line. Mutants that do not compile, or that compile to the same machine code, do not count.
+CI repeats a dozen found ones (`run.py again`). The results are in `tests/mutation/results.jsonl`, the
+explanations in `explanations.json` beside it.
+"""
+
+
+def fields(mutant: Mutant) -> dict[str, object]:
+    names = ("id", "file", "line", "operator", "before", "after")
+    return {name: getattr(mutant, name) for name in names}
+
+
+def column(rows: list[list[Mutant]], number: int) -> list[Mutant]:
+    return [row[number] for row in rows if number < len(row)]
+
+
+def first_failure(log: pathlib.Path) -> str:
+    """The first failed test of a pytest run, without its parameters."""
+    try:
+        cases = ET.parse(log).getroot().iter("testcase")
+    except ET.ParseError:
+        return "pytest"
+    for case in cases:
+        if case.find("failure") is not None or case.find("error") is not None:
+            file = (case.get("classname") or "").replace(".", "/")
+            return f"{file}.py::{(case.get('name') or '').split('[')[0]}" if file else "pytest"
+    return "pytest"
+
+
+def explanations() -> dict[str, str]:
+    return json.loads(EXPLANATIONS.read_text()) if EXPLANATIONS.exists() else {}
+
+
+def table(rows: list[dict[str, Any]], known: dict[str, str]) -> list[str]:
+    groups: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for row in rows:
+        status = row["status"]
+        if status == "survived":
+            status = "explained" if row["id"] in known else "unexplained"
+        groups[row["group"]][status] += 1
+        groups["all"][status] += 1
+    lines = [
+        "| part | mutants | found by a test | survived, explained | survived, not explained |",
+        "|---|---|---|---|---|",
+    ]
+    for group in ("kernels", "core", "bindings", "python", "all"):
+        found, *rest = (groups[group][s] for s in ("found", "explained", "unexplained"))
+        total = found + sum(rest)
+        share = f" ({100 * found / total:.1f} %)" if total else ""
+        lines.append(f"| {group} | {total} | {found}{share} | {rest[0]} | {rest[1]} |")
+    both = groups["all"]
+    left = f"{both['not compiled']} that do not compile and {both['same code']} with the same code"
+    return [*lines, "", f"Left out: {left}."]
+
+
+def code(text: str) -> str:
+    return f"`{text}`".replace("|", "\\|")
+
+
+def survivors(rows: list[dict[str, Any]], known: dict[str, str]) -> list[str]:
+    lines = ["| place | before | after | why no test fails |", "|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: (row["group"], row["file"], row["line"])):
+        if row["status"] == "survived":
+            place = row["file"].removeprefix("cpp/").removeprefix("python/fastlayer/")
+            changed = code(row["after"]) if row["after"] not in (";", "pass") else "dropped"
+            why = known.get(row["id"], "**not explained**")
+            lines.append(f"| {place}:{row['line']} | {code(row['before'])} | {changed} | {why} |")
+    return lines
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    known = explanations()
+    seconds = [row["seconds"] for row in rows if row["status"] in ("found", "survived")]
+    mean = f"A mutant took {sum(seconds) / len(seconds):.0f} s on average on a busy machine."
+    parts = ["## Results", "", *table(rows, known), mean, "", "## Survivors", ""]
+    return "\n".join([PAGE, *parts, *survivors(rows, known)])
