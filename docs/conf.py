@@ -27,6 +27,8 @@ nitpick_ignore = [
     *(("py:obj", f"numpy.{name}") for name in ("multiply", "show_config")),  # of another project
     ("py:obj", "mmap"),  # a parameter that is also the name of a module
 ]
+# Of other projects: they can be named where they are installed.
+nitpick_ignore_regex = [("py:obj", r"(dask|keras|onnx|sklearn|torch)(\..*)?")]
 suppress_warnings = ["myst.header"]  # the tables that bench/report.py writes skip a level
 
 # Headings get the anchors that Git hosts give them.
