@@ -11,9 +11,7 @@ int main(int argc, char** argv) {
   std::printf("instruction sets:");
   for (const KernelTable* table : supported_tables()) std::printf(" %s", table->name);
   std::printf("\n");
-  if (is("allocations")) {
-    test_allocations();
-  } else if (is("dense")) {
+  if (is("dense")) {
     test_dense();
   } else if (is("elementwise")) {
     test_elementwise();
@@ -29,7 +27,7 @@ int main(int argc, char** argv) {
     test_golden(argv[2], argc > 3 && std::strcmp(argv[3], "--write") == 0);
   } else {
     std::fprintf(stderr,
-                 "usage: %s allocations|dense|elementwise|guards [all]|network|plan|threads|"
+                 "usage: %s dense|elementwise|guards [all]|network|plan|threads|"
                  "golden FILE [--write]\n",
                  argv[0]);
     return 2;

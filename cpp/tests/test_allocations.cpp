@@ -164,8 +164,10 @@ void check_sizes() {
 }
 
 }  // namespace
+}  // namespace fastlayer
 
-void test_allocations() {
+int main() {
+  using namespace fastlayer;
   set_num_threads(1);
   check_network<float>();
   check_network<double>();
@@ -174,5 +176,3 @@ void test_allocations() {
   check_sizes<float>();
   check_sizes<double>();
 }
-
-}  // namespace fastlayer

@@ -5,7 +5,6 @@
 
 namespace fastlayer {
 
-void test_allocations();
 void test_dense();
 void test_elementwise();
 void test_guards(bool all);
