@@ -390,19 +390,6 @@ def test_assigned_weights_are_seen_everywhere(rng, layer, net, dtype):
     assert_same_bits(net(x), again)
 
 
-def test_out_that_overlaps_itself_gets_what_an_assignment_gives(rng, dtype):
-    """NumPy allows to make such windows; the core declines them, and the result is copied."""
-    memory, expected = np.zeros(20, dtype), np.zeros(20, dtype)
-    step = memory.itemsize
-    window, same = (
-        np.lib.stride_tricks.as_strided(a, (4, 5), (2 * step, step)) for a in (memory, expected)
-    )
-    x = normal(rng, (4, 5), dtype)
-    same[...] = fl.relu(x)
-    assert fl.relu(x, out=window) is window
-    assert_same_bits(memory, expected)
-
-
 def test_a_core_that_declines_what_was_made_to_fit_is_reported():
     x = np.ones(3, np.float32)
     for out in (None, np.empty_like(x)):

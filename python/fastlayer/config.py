@@ -25,18 +25,18 @@ def set_num_threads(n: int) -> None:
     n : int
         At least 1. Small calls use fewer. The bits of the results do not depend on it.
 
-    Notes
-    -----
-    Limits that others put on OpenMP in the calling thread, such as ``threadpoolctl``'s, hold
-    beside it. Where a thread could not be started, as a `RuntimeWarning` has told, this has the
-    next call try again.
-
     Raises
     ------
     ValueError
         Less than 1.
     TypeError
         Not an integer.
+
+    Notes
+    -----
+    Limits that others put on OpenMP in the calling thread, such as ``threadpoolctl``'s, hold
+    beside it. Where a thread could not be started, as a `RuntimeWarning` has told, this has the
+    next call try again.
 
     Examples
     --------
