@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -56,6 +57,16 @@ def run_softmax(out):
     return fl.log_softmax(WIDE_ROWS, out=out)
 
 
+@functools.cache
+def large_network():
+    """Of 100 MB, of which a block of rows by the plan takes longer than a turn."""
+    return fl.Network([fl.Layer(5000, 5000, init="zeros")])
+
+
+def run_large_network(out):
+    return large_network()(np.broadcast_to(np.float32(1), (20_000, 5000)), out=out)
+
+
 def network(threads):
     def run(out):
         with fl.num_threads(threads):
@@ -68,6 +79,7 @@ LONG_CALLS = {
     "network, 1 thread": (network(1), (*ROWS.shape[:1], 16)),
     "network, 2 threads": (network(2), (*ROWS.shape[:1], 16)),
     "predict": (run_predict, (*ROWS.shape[:1], 16)),
+    "large network": (run_large_network, (20_000, 5000)),
     "columns": (run_columns, (16, *ROWS.shape[:1])),
     "uint8": (run_other_dtype, (*ROWS.shape[:1], 16)),
     "matmul": (run_matmul, (6000, 4000)),

@@ -140,11 +140,11 @@ ptrdiff_t pieces_of(const Op<T>& op, ptrdiff_t rows, int threads) {
   return std::clamp(panels / 8, least, kMaxPieces);
 }
 
-// The plan with blocks of no more than a turn's work, for calls whose turns end: a block of a
-// network of a gigabyte takes seconds.
+// The plan with blocks of at most half a turn, for calls whose turns end: a block of a network of a
+// gigabyte takes seconds.
 Plan with_short_blocks(Plan plan, ptrdiff_t m, ptrdiff_t least) {
   const double each = plan.picoseconds / static_cast<double>(m);
-  const auto most = static_cast<ptrdiff_t>(1e3 * static_cast<double>(kTurnNs) / each);
+  const auto most = static_cast<ptrdiff_t>(1e3 * static_cast<double>(kTurnNs) / 2 / each);
   plan.row_block = std::min(plan.row_block, std::max(most, least));
   plan.blocks = (m + plan.row_block - 1) / plan.row_block;
   return plan;
