@@ -49,7 +49,8 @@ class Jail:
         warmer: str | None = None,
     ) -> None:
         paths = json.dumps([str(w) for w in warm])
-        self._traced = _function(reader) if warm and "COVERAGE_RUN" in os.environ else None
+        one_file = bool(warm) and seconds == SECONDS
+        self._traced = _function(reader) if one_file and "COVERAGE_RUN" in os.environ else None
         arguments = [reader, warmer or reader, paths, str(beside or ""), str(seconds)]
         path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

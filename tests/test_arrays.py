@@ -390,6 +390,14 @@ def test_assigned_weights_are_seen_everywhere(rng, layer, net, dtype):
     assert_same_bits(net(x), again)
 
 
+def test_columns_of_a_square_array_are_not_taken_for_a_whole_one(rng, dtype):
+    """Rows lie as far apart as there are rows, which is also what a flat array of that width has."""
+    a, b = normal(rng, (8, 8), dtype), np.full((8, 8), 7, dtype)
+    fl.relu(a[:, :5], out=b[:, :5])
+    assert_same_bits(b[:, :5], np.maximum(a[:, :5], 0))
+    assert (b[:, 5:] == 7).all()
+
+
 def test_a_core_that_declines_what_was_made_to_fit_is_reported():
     x = np.ones(3, np.float32)
     for out in (None, np.empty_like(x)):

@@ -218,11 +218,13 @@ def test_softmax_of_one_neuron_runs_over_the_samples(rng, dtype, name):
 def test_bias_for_each_row(rng, dtype, activation):
     """The sums start from a bias that differs between rows, as the contract says of any bias."""
     x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((6, 300), (4, 300), (6, 4)))
-    rows = [fl.linear(x[i : i + 1], w, b[i], activation) for i in range(6)]
-    assert_same_bits(fl.linear(x, w, b, activation), np.concatenate(rows))
-    out = np.empty((6, 4), dtype)
-    assert fl.linear(x, w, b, activation, out=out) is out
-    assert_same_bits(out, np.concatenate(rows))
+    rows = np.concatenate([fl.linear(x[i : i + 1], w, b[i], activation) for i in range(6)])
+    for weight in (w, np.asfortranarray(w)):
+        assert_same_bits(fl.linear(x, weight, b, activation), rows)
+        whole, wide = np.empty((6, 4), dtype), np.empty((6, 8), dtype)
+        for out in (whole, whole[:, ::-1], wide[:, ::2], np.empty((4, 6), dtype).T):
+            assert fl.linear(x, weight, b, activation, out=out) is out
+            assert_same_bits(np.ascontiguousarray(out), rows)
 
 
 @pytest.mark.parametrize("activation", ["relu", np.tanh])

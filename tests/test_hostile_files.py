@@ -111,6 +111,7 @@ def test_hostile_files_are_refused(jails, tmp_path, suffix, name):
         ("same name twice", "is there twice"),
         ("parent folder", "a path that leads elsewhere"),
         ("checksum", "its checksum is wrong"),
+        ("offset beyond", "lies outside of the file"),
         ("wrong magic", "is not a zip archive"),
     ],
 )

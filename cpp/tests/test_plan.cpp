@@ -98,6 +98,7 @@ void test_plan() {
   FL_CHECK(make_plan(1, dense_work(4096, 4096), kDesktop, 2).split_columns, "one row, columns");
   FL_CHECK(!make_plan(4096, dense_work(512, 512), kDesktop, 2).split_columns, "many rows, rows");
   FL_CHECK(estimate(1, dense_work(64, 64)) < 1e6, "4096 weights take less than a microsecond");
+  FL_CHECK(estimate(1, dense_work(4096, 4096)) > 3e8, "one row waits for 64 MiB of weights");
   FL_CHECK(estimate(4096, dense_work(512, 512)) > 1e9, "two GFLOP take more than a millisecond");
 }
 

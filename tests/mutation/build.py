@@ -6,11 +6,14 @@ one under test, AVX2 unless the mutant is in a file of another.
 
 from __future__ import annotations
 
+import collections
+import os
 import pathlib
 import subprocess
 import sysconfig
 import threading
 from collections.abc import Sequence
+from typing import ClassVar
 
 KERNEL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-fno-exceptions", "-fno-rtti"]
 ISA_FLAGS = {
@@ -40,13 +43,18 @@ def isa_of(file: str) -> str:
     return name if stem.startswith(("vec_", "kernels_")) else "avx2"
 
 
+class DoesNotLink(RuntimeError):
+    """What is named has no program to run."""
+
+
 class Build:
     """Objects of an unchanged tree, made on demand, and those of a mutant beside them."""
 
-    lock = threading.Lock()
+    locks: ClassVar[dict[pathlib.Path, threading.Lock]] = collections.defaultdict(threading.Lock)
 
     def __init__(self, tree: pathlib.Path, unchanged: pathlib.Path, prefix: Sequence[str]) -> None:
         self.tree, self.unchanged, self.prefix = tree, unchanged, prefix
+        self.processor_seconds = 0.0  # of all commands so far
         self.tests = [f for f in sources(tree, "tests") if not f.endswith("instructions.cpp")]
         self.core = sources(tree, "core")
         self.bindings = sources(tree, "bindings")
@@ -73,20 +81,23 @@ class Build:
     def run(self, *command: str, seconds: int, tree: pathlib.Path | None = None) -> int:
         """The exit status; 124 and 137 are those of a command that took too long."""
         limit = ["timeout", "-k", "2", str(seconds)]
-        return subprocess.run(
+        process = subprocess.Popen(
             [*self.prefix, *limit, *command],
             cwd=tree or self.tree,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            check=False,
-        ).returncode
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.processor_seconds += usage.ru_utime + usage.ru_stime
+        return process.returncode
 
     def plain(self, source: str, isa: str) -> pathlib.Path:
         """The object of an unchanged source."""
         variant = isa if source.endswith("/cpu.cpp") else "any"
         to = self.unchanged / f"{source.replace('/', '.')}.{variant}.o"
-        with self.lock:
+        with self.locks[to]:
             if not to.exists():
                 part = to.with_suffix(".part")
                 if not self.compile(source, part, isa, self.unchanged):
@@ -100,7 +111,7 @@ class Build:
         objects = [str(changed.get(f) or self.plain(f, isa)) for f in files]
         shared = ["-shared"] if to == EXTENSION else []
         if self.run("g++", "-fopenmp", *shared, *objects, "-o", to, seconds=120) != 0:
-            raise RuntimeError(f"{to} does not link")
+            raise DoesNotLink(to)
 
     def link_tests(self, changed: dict[str, pathlib.Path], isa: str) -> None:
         self.link([*self.tests, *self.core, *self.kernels(isa)], changed, isa, "cpp_tests")

@@ -98,7 +98,10 @@ def survivors(rows: list[dict[str, Any]], known: dict[str, str]) -> list[str]:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     known = explanations()
-    seconds = [row["seconds"] for row in rows if row["status"] in ("found", "survived")]
-    mean = f"A mutant took {sum(seconds) / len(seconds):.0f} s on average on a busy machine."
+    timed = [row for row in rows if row["status"] in ("found", "survived")]
+    seconds = [row["processor_seconds"] for row in timed if "processor_seconds" in row]
+    mean = (
+        f"A mutant takes {sum(seconds) / max(len(seconds), 1):.1f} s of one processor on average."
+    )
     parts = ["## Results", "", *table(rows, known), mean, "", "## Survivors", ""]
     return "\n".join([PAGE, *parts, *survivors(rows, known)])
