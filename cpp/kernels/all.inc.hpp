@@ -8,11 +8,11 @@
 #include "table.hpp"
 // math, then what is made of it
 #include "math.inc.hpp"
-// activations use math
-#include "activations.inc.hpp"
-// lanes use pack and activations, gemm uses lanes and gemv
+// elements use activations, which use math
+#include "elements.inc.hpp"
+// lanes use pack and elements, gemm uses lanes and gemv
 #include "gemm.inc.hpp"
-// rows use pack and activations
+// rows use pack and elements
 #include "rows.inc.hpp"
 
 #define FL_STRING_(s) #s

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#include "activations.inc.hpp"
+#include "elements.inc.hpp"
 #include "math.inc.hpp"
 #include "pack.inc.hpp"
 #include "table.hpp"
