@@ -190,3 +190,30 @@ for wrong in (x[:, 1:], "text", x * 1j):
 print(differences(before, state()))
 """
     assert run_python(code) in ("['threads', 'status']", "[]")
+
+
+IN_A_SUB_INTERPRETER = """
+import importlib, sys
+
+inside = '''
+import warnings
+warnings.simplefilter("ignore")  # NumPy has one for sub-interpreters
+try:
+    import fastlayer
+except ImportError as error:
+    print(error, flush=True)
+'''
+try:
+    interpreters = importlib.import_module("_interpreters")
+except ImportError:  # before CPython 3.13
+    interpreters = importlib.import_module("_xxsubinterpreters")
+interpreters.run_string(interpreters.create(), f"import sys; sys.path[:] = {sys.path!r}" + inside)
+import fastlayer as fl
+print(fl.relu([-1.0, 2.0]).tolist())
+"""
+
+
+def test_a_sub_interpreter_gets_an_import_error():
+    said = run_python(IN_A_SUB_INTERPRETER)
+    assert "only in the main one" in said
+    assert said.endswith("[0.0, 2.0]")
