@@ -1,12 +1,17 @@
 import os
+import sys
+import sysconfig
 
 import hypothesis
 import numpy as np
 import pytest
+from registers import AVAILABLE, control_register
 
 hypothesis.settings.register_profile(
     "fastlayer", deadline=None, derandomize=True, max_examples=100, database=None
 )
+# The long runs: 10^4 examples of every test, other ones each time.
+hypothesis.settings.register_profile("long", deadline=None, max_examples=10_000, database=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fastlayer"))
 
 
@@ -22,6 +27,21 @@ def pytest_report_header(config):
         f"fastlayer {fl.__version__}: instruction set {active_isa()} (FASTLAYER_ISA {wanted}), "
         f"threads {fl.get_num_threads()}, numpy {np.__version__}"
     )
+
+
+def pytest_sessionfinish(session):
+    """On free-threaded Python, nothing may have turned the GIL on."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and sys._is_gil_enabled():
+        raise pytest.UsageError("the GIL is on: some extension module needs it")
+
+
+@pytest.fixture(autouse=True)
+def control_register_stays():
+    """Rounding and flush-to-zero of the caller are never changed, whatever a test does."""
+    before = control_register() if AVAILABLE else None
+    yield
+    if AVAILABLE:
+        assert control_register() == before
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ import os
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
 import fastlayer as fl
 
 BLOCK = 256  # the block length of the sum, part of the numerical contract
 FLOATS = [np.float32, np.float64]
 SIZES = [0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 256, 257, 784]
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"  # the long runs, instead of CI's
 ISA_NAMES = ("scalar", "avx2", "avx512", "neon")
 
 # ----------------------------------------------------------------------------- bits and ULPs
@@ -427,3 +429,8 @@ def active_isa():
 
 def available_isas():
     return fl.show_config(mode="dicts")["isa"]["supported"]
+
+
+def few_or_many(few, many):
+    """Parameters for a test that CI runs `few` times, and ``pytest -m long`` `many` times."""
+    return [pytest.param(few), pytest.param(many, marks=pytest.mark.long)]

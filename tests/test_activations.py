@@ -471,3 +471,32 @@ def test_threads_do_not_change_bits(threads, one_thread, dtype, name, parameters
     if "softmax" in name:
         x = x.reshape(1000, 300)
     assert_same_bits(getattr(fl, name)(x, **parameters), one_thread(name, parameters, x))
+
+
+def last_cache_bytes():
+    return int(fl.show_config(mode="dicts")["caches"]["l3"].split()[0]) * 1024
+
+
+def test_results_larger_than_the_caches(rng, threads, dtype):
+    """These are stored past the caches: from and to any alignment, and not a byte beyond."""
+    size = last_cache_bytes() // np.dtype(dtype).itemsize + 12345
+    x = rng.normal(size=size + 3).astype(dtype)[3:]
+    out = np.full(size + 2, 7, dtype)
+    fl.relu(x, out=out[1:-1])
+    assert_same_bits(out[1:-1], np.maximum(x, 0))
+    assert (out[0], out[-1]) == (7, 7)
+    expected = fl.tanh(x[-1000:])
+    fl.tanh(x, out=x)
+    assert_same_bits(x[-1000:], expected)
+
+
+@pytest.mark.parametrize("columns", [10, 125, 3000])
+def test_softmax_larger_than_the_caches(rng, threads, columns):
+    rows = last_cache_bytes() // 4 // columns + 7
+    x = rng.random((rows, columns), np.float32)
+    out = np.full((rows, columns + 1), 7, np.float32)
+    fl.softmax(x, out=out[:, :-1])
+    some = slice(None, None, rows // 50)
+    assert_same_bits(out[some, :-1], fl.softmax(x[some]))
+    assert_same_bits(out[-1, :-1], fl.softmax(x[-1]))
+    assert (out[:, -1] == 7).all()

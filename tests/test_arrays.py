@@ -373,6 +373,7 @@ def test_weights_are_read_only(layer):
         layer.bias[0] = 1
 
 
+@pytest.mark.thread_unsafe(reason="replaces the weights of a fixture")
 def test_assigned_weights_are_seen_everywhere(rng, layer, net, dtype):
     x = normal(rng, (4, K), dtype)
     first = net(x)
@@ -387,19 +388,6 @@ def test_assigned_weights_are_seen_everywhere(rng, layer, net, dtype):
     message = refusal(layer.update, weight=np.ones((13, K + 1)))
     assert str((13, K + 1)) in message
     assert_same_bits(net(x), again)
-
-
-def test_out_that_overlaps_itself_gets_what_an_assignment_gives(rng, dtype):
-    """NumPy allows to make such windows; the core declines them, and the result is copied."""
-    memory, expected = np.zeros(20, dtype), np.zeros(20, dtype)
-    step = memory.itemsize
-    window, same = (
-        np.lib.stride_tricks.as_strided(a, (4, 5), (2 * step, step)) for a in (memory, expected)
-    )
-    x = normal(rng, (4, 5), dtype)
-    same[...] = fl.relu(x)
-    assert fl.relu(x, out=window) is window
-    assert_same_bits(memory, expected)
 
 
 def test_columns_of_a_square_array_are_not_taken_for_a_whole_one(rng, dtype):

@@ -11,7 +11,7 @@ import fastlayer as fl
 
 FRAMEWORKS = (
     *("torch", "keras", "tensorflow", "jax", "sklearn", "scipy", "onnx", "onnxruntime", "h5py"),
-    *("safetensors", "pandas", "tqdm", "mpmath"),
+    *("safetensors", "pandas", "tqdm", "mpmath", "dask", "matplotlib"),
 )
 SLOW = ("zipfile", "json", "difflib", "ctypes.util", "inspect", "pickle", "tempfile", "asyncio")
 CONVERTERS = (

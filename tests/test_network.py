@@ -1,6 +1,7 @@
 """Network: what it accepts, how it runs, and the reports about it."""
 
 import copy
+import io
 import pickle
 import sys
 import threading
@@ -307,10 +308,22 @@ def test_predict_refuses(rng):
         net.predict(np.ones((5, 7)), batch_size=2)
 
 
-def test_predict_without_tqdm_says_what_to_do(monkeypatch):
+@pytest.mark.parametrize("shown", [True, False], ids=["terminal", "file"])
+def test_progress_is_a_bar_on_a_terminal_and_nothing_elsewhere(monkeypatch, shown):
+    pytest.importorskip("tqdm")
+    error = io.StringIO()
+    monkeypatch.setattr(error, "isatty", lambda: shown, raising=False)
+    monkeypatch.setattr(sys, "stderr", error)
+    fl.Network(layers()).predict(np.ones((3, 6)), progress=True)
+    assert ("100%" in error.getvalue() and "3.00/3.00" in error.getvalue()) == shown
+    assert bool(error.getvalue()) == shown
+
+
+def test_progress_without_tqdm_is_quiet(monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    with pytest.raises(ImportError, match="pip install tqdm"):
-        fl.Network(layers()).predict(np.ones((3, 6)), progress=True)
+    net = fl.Network(layers())
+    assert_same_bits(net.predict(np.ones((3, 6)), progress=True), net(np.ones((3, 6))))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_predict_with_a_bar(monkeypatch, rng):

@@ -1,119 +1,31 @@
-"""The README and the docs keep their word: code runs, links lead somewhere, the commands are there."""
+"""What the README must show, and the table of special values in docs/numerics.md.
+
+That the code on the pages runs is tested in test_docs.py.
+"""
 
 from __future__ import annotations
 
-import os
-import re
 import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import ELEMENTWISE
+from pages import README, ROOT, blocks
 
 import fastlayer as fl
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(
-        rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
-
-
-def run(page: Path, folder: Path) -> None:
-    """Every block of the page, each seeing the names of those before it."""
-    names: dict[str, object] = {}
-    for i, block in enumerate(blocks(page, "python")):
-        file = folder / f"{page.stem}_{i + 1}.py"
-        file.write_text(block, "utf-8")
-        names = runpy.run_path(str(file), names)
-
-
-CONVERTING = ROOT / "docs" / "converting.md"
-
-
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page != CONVERTING], ids=lambda page: page.name
-)
-def test_python_blocks_run(page, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    run(page, tmp_path)
-
-
-def sections() -> dict[str, str]:
-    """The sections of docs/converting.md that have examples, by heading."""
-    parts = re.split(r"^## (.*)\n", CONVERTING.read_text("utf-8"), flags=re.MULTILINE)[1:]
-    return {h: text for h, text in zip(parts[::2], parts[1::2], strict=True) if "```python" in text}
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
-@pytest.mark.parametrize("heading", sections())
-def test_converting(heading, tmp_path, monkeypatch) -> None:
-    text = sections()[heading]
-    code = "".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    needed = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
-    if ".safetensors" in code:
-        needed.add("safetensors")
-    if "keras" in needed and "KERAS_BACKEND" not in os.environ:
-        monkeypatch.setenv("KERAS_BACKEND", "torch")
-    for module in sorted(needed):
-        pytest.importorskip(module)
-    monkeypatch.chdir(tmp_path)
-    if ".onnx" in text:
-        write_onnx_model()
-    page = tmp_path / "converting.md"
-    page.write_text(text, "utf-8")
-    run(page, tmp_path)
-
-
-def write_onnx_model() -> None:
-    onnx = pytest.importorskip("onnx")
-    rng = np.random.default_rng(0)
-    arrays = {
-        "w1": rng.normal(size=(4, 8)),
-        "b1": rng.normal(size=8),
-        "w2": rng.normal(size=(8, 3)),
-    }
-    graph = onnx.parser.parse_graph(
-        "model (float[N, 4] x) => (float[N, 3] y) "
-        "{ h = Gemm(x, w1, b1) r = Relu(h) z = MatMul(r, w2) y = Softmax(z) }"
-    )
-    for name, array in arrays.items():
-        graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
-    model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=10
-    )
-    onnx.save(model, "model.onnx")
-
-
-def test_converting_shows_the_three_lines() -> None:
-    examples = "".join(blocks(CONVERTING, "python"))
-    for line in ('fl.load("model.onnx")(x)', "fl.from_torch(m)(x)", "fl.from_sklearn(est)(x)"):
-        assert line in examples
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page) -> None:
-    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8"))
-    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
-    assert not missing
-
 
 def test_readme_has_an_example_and_the_two_commands() -> None:
-    readme = ROOT / "README.md"
-    assert blocks(readme, "python")
-    assert blocks(readme, "sh") == [
+    assert blocks(README, "python")
+    assert blocks(README, "sh") == [
         "pip install . && python -m fastlayer demo\npip install '.[test]' && pytest\n"
     ]
-    assert len(readme.read_text("utf-8").splitlines()) < 120
+    assert len(README.read_text("utf-8").splitlines()) < 120
 
 
 def test_readme_shows_an_error_of_one_line_with_the_shapes(tmp_path, capsys) -> None:
     file = tmp_path / "error.py"
-    file.write_text(blocks(ROOT / "README.md", "python")[-1], "utf-8")
+    file.write_text(blocks(README, "python")[-1], "utf-8")
     runpy.run_path(str(file), {"np": np, "fl": fl})
     message = capsys.readouterr().out
     assert message.count("\n") == 1

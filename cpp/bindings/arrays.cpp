@@ -1,5 +1,7 @@
 #include "arrays.hpp"
 
+#include <new>
+
 namespace fastlayer {
 namespace {
 
@@ -21,6 +23,10 @@ constexpr DType integer() {
       return is_signed ? DType::kInt64 : DType::kUint64;
   }
 }
+
+// Views with strides of 0 may be larger than any memory. A row of so many elements takes 64 TiB
+// when it is packed, and sizes computed from fewer do not overflow.
+constexpr ptrdiff_t kMaxColumns = ptrdiff_t(1) << 40;
 
 bool dtype_of_number(int number, DType& dtype) {
   switch (number) {
@@ -151,6 +157,7 @@ bool borrow(py::handle object, ArrayView& view) {
 
 void rows_of(const ArrayView& array, RowsView& rows) {
   const int last = array.ndim - 1;
+  if (array.shape[last] > kMaxColumns) throw std::bad_alloc();
   rows.data = array.data;
   rows.dtype = array.dtype;
   rows.cols = array.shape[last];

@@ -23,7 +23,8 @@ struct ArrayView {
 
 bool borrow(py::handle object, ArrayView& view);
 
-// The rows of an array (..., cols), merged leading dimensions. ndim >= 1.
+// The rows of an array (..., cols), merged leading dimensions. ndim >= 1. Throws std::bad_alloc for
+// rows that no memory could hold when they are packed.
 void rows_of(const ArrayView& array, RowsView& rows);
 
 // Whether the bytes of two arrays may overlap, by their extents.
@@ -32,6 +33,19 @@ bool may_overlap(const ArrayView& a, const ArrayView& b);
 bool identical(const ArrayView& a, const ArrayView& b);
 
 bool same_shape(const ArrayView& a, const ptrdiff_t* shape, int ndim);
+
+// Whether elements lie where a T may lie. As in NumPy's own flag, what no element depends on does
+// not count: the strides of axes of length 1, and everything of an array without elements.
+template <typename T>
+bool whole_strides(const ArrayView& a) {
+  constexpr ptrdiff_t size = sizeof(T);
+  bool whole = reinterpret_cast<uintptr_t>(a.data) % size == 0;
+  for (int d = 0; d < a.ndim; ++d) {
+    if (a.shape[d] == 0) return true;
+    if (a.shape[d] > 1 && a.strides[d] % size != 0) whole = false;
+  }
+  return whole;
+}
 
 // A new C-contiguous array of uninitialised elements. Throws what NumPy raises.
 py::object new_array(DType dtype, const ptrdiff_t* shape, int ndim);

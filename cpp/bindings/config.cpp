@@ -52,6 +52,8 @@ void register_config(py::module_& m) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"), py::pos_only());
   m.def("get_num_threads", &num_threads);
   m.def("set_own_num_threads", &set_own_num_threads, py::arg("n"), py::pos_only());
+  m.def("set_openmp_default", &set_openmp_default, py::arg("n"), py::pos_only());
+  m.def("openmp_limits", &openmp_limits);
   m.def("config", &config);
   m.def("stats", &stats);
 }

@@ -6,9 +6,10 @@
 #include "../core/elementwise.hpp"
 #include "../core/matmul.hpp"
 #include "../core/plan.hpp"
-#include "../core/threads.hpp"
+#include "../core/turns.hpp"
 #include "../core/workspace.hpp"
 #include "arrays.hpp"
+#include "gil.hpp"
 #include "registers.hpp"
 
 namespace fastlayer {
@@ -18,17 +19,6 @@ constexpr const char* kActivationNames[kActivationCount] = {
     "identity",  "relu",      "leaky_relu", "hardtanh", "elu",     "celu",        "selu",
     "gelu",      "gelu_tanh", "silu",       "mish",     "sigmoid", "log_sigmoid", "hardsigmoid",
     "hardswish", "tanh",      "softplus",   "softsign", "exp",     "softmax",     "log_softmax"};
-
-// Runs f without the GIL where it takes long enough.
-template <typename F>
-void run_released(double picoseconds, F f) {
-  if (picoseconds > kReleaseGilAbove) {
-    const py::gil_scoped_release released;
-    f();
-  } else {
-    f();
-  }
-}
 
 // Calls f with a null T* of the array's element type; false for other dtypes.
 template <typename F>
@@ -42,14 +32,6 @@ bool with_float(DType dtype, F f) {
     return true;
   }
   return false;
-}
-
-// A matrix whose strides are whole elements.
-template <typename T>
-bool whole_strides(const ArrayView& a) {
-  constexpr ptrdiff_t size = sizeof(T);
-  if (reinterpret_cast<uintptr_t>(a.data) % size != 0) return false;
-  return std::all_of(a.strides, a.strides + a.ndim, [](ptrdiff_t s) { return s % size == 0; });
 }
 
 // The last axis as a contiguous vector of n elements, copied where it is not one already.
@@ -228,7 +210,7 @@ py::object matmul_of(const ArrayView& a, const ArrayView& b, py::handle out) {
   const ptrdiff_t size = sizeof(T);
   const double cost = matmul_picoseconds(m, n, k, sizeof(T)) * static_cast<double>(stack.count);
   run_released(cost, [&] {
-    for (ptrdiff_t i = 0; i < stack.count; ++i) {
+    for (ptrdiff_t i = 0; i < stack.count && go_on(); ++i) {
       char *pa = a.data, *pb = b.data, *py_ = y.data;
       ptrdiff_t rest = i;
       for (int d = stack.ndim - 1; d >= 0; --d) {

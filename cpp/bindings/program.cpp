@@ -5,8 +5,8 @@
 #include <variant>
 
 #include "../core/network.hpp"
-#include "../core/threads.hpp"
 #include "arrays.hpp"
+#include "gil.hpp"
 #include "registers.hpp"
 
 namespace fastlayer {
@@ -64,10 +64,7 @@ class Weights {
     AlignedArray<T> b;
     if (!bias.is_none()) b = vector_of<T>(bias, n);
     const T* const bias_data = bias.is_none() ? nullptr : b.data();
-    if (reinterpret_cast<uintptr_t>(w.data) % size != 0 || w.strides[0] % size != 0 ||
-        w.strides[1] % size != 0) {
-      refuse("weight: misaligned");
-    }
+    if (!whole_strides<T>(w)) refuse("weight: misaligned");
     packed_ = std::make_shared<const PackedWeights<T>>(n, k, reinterpret_cast<const T*>(w.data),
                                                        w.strides[0] / size, w.strides[1] / size,
                                                        bias_data);
@@ -204,12 +201,7 @@ class Program {
     rows_of(from, rows_x);
     rows_of(result.view(), rows_y);
     const Plan plan = net.plan(rows_x.rows);
-    if (plan.picoseconds > kReleaseGilAbove) {
-      const py::gil_scoped_release released;
-      net.run(rows_x, rows_y, plan);
-    } else {
-      net.run(rows_x, rows_y, plan);
-    }
+    run_released(plan.picoseconds, [&] { net.run(rows_x, rows_y, plan); });
     return result.finish();
   }
 
@@ -258,14 +250,52 @@ py::object run_function(const py::object& self) {
   return py::reinterpret_steal<py::object>(function);
 }
 
+// pybind11 3.1 makes an instance without asking whether there was memory for it.
+PyObject* new_instance(PyTypeObject* type, PyObject*, PyObject*) noexcept {
+  PyObject* const self = type->tp_alloc(type, 0);
+  if (self == nullptr) return nullptr;
+  try {
+    reinterpret_cast<py::detail::instance*>(self)->allocate_layout();
+    return self;
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
+  type->tp_free(self);  // what pybind11 does at the end needs the layout
+  Py_DECREF(type);
+  return nullptr;
+}
+
+// A constructor, as py::init makes one; but pybind11 3.1 lets what is thrown while an instance is
+// registered go out into CPython, which ends the process. Here it is registered where that is
+// caught.
+template <typename C, typename... Args, typename... Options>
+void define_init(py::class_<C>& type, const Options&... options) {
+  reinterpret_cast<PyTypeObject*>(type.ptr())->tp_new = &new_instance;
+  type.def(
+      "__init__",
+      [](py::detail::value_and_holder& instance, Args... args) {
+        auto made = std::make_unique<C>(args...);
+        instance.value_ptr() = made.get();
+        try {
+          instance.type->init_instance(instance.inst, nullptr);
+        } catch (...) {
+          instance.value_ptr() = nullptr;
+          throw;
+        }
+        made.release();  // the instance's own now
+      },
+      py::detail::is_new_style_constructor(), options...);
+}
+
 }  // namespace
 
 void register_program(py::module_& m) {
   m.def("epoch", [] { return g_epoch.load(); });
   m.def("bump_epoch", [] { return g_epoch.fetch_add(1) + 1; });
 
-  py::class_<Weights>(m, "PackedWeights", py::module_local())
-      .def(py::init<py::handle, py::handle>(), py::arg("weight"), py::arg("bias"))
+  py::class_<Weights> weights(m, "PackedWeights", py::module_local());
+  define_init<Weights, py::handle, py::handle>(weights, py::arg("weight"), py::arg("bias"));
+  weights.def(py::init<py::handle, py::handle>(), py::arg("weight"), py::arg("bias"))
       .def_property_readonly(
           "in_features", [](const Weights& w) { return w.visit([](auto& p) { return p.k(); }); })
       .def_property_readonly(
@@ -283,8 +313,10 @@ void register_program(py::module_& m) {
            [](const Weights& w) { return w.visit([](auto& p) { return unpack_bias(p); }); });
 
   const py::none none;
-  py::class_<Program>(m, "Program", py::module_local())
-      .def(py::init<const std::string&, ptrdiff_t>(), py::arg("dtype"), py::arg("in_features"))
+  py::class_<Program> program(m, "Program", py::module_local());
+  define_init<Program, const std::string&, ptrdiff_t>(program, py::arg("dtype"),
+                                                      py::arg("in_features"));
+  program.def(py::init<const std::string&, ptrdiff_t>(), py::arg("dtype"), py::arg("in_features"))
       .def("dense", &Program::dense, py::arg("weights"), py::arg("activation") = "identity",
            py::arg("p0") = 0.0, py::arg("p1") = 0.0)
       .def("activation", &Program::activation, py::arg("name"), py::arg("p0") = 0.0,

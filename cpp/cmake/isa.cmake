@@ -2,16 +2,46 @@
 # FASTLAYER_ISA_LIBRARIES and FASTLAYER_ISA_DEFINITIONS, and FASTLAYER_WARNINGS for everyone.
 include(CheckCXXCompilerFlag)
 
+# GCC and Clang, under Windows by the name of clang-cl, which takes most flags as /clang:FLAG.
+set(clang_cl FALSE)
+if(MSVC)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "fastlayer's kernels need Clang or GCC; with Visual Studio, install \"C++ "
+      "Clang tools for Windows\" and pass -T ClangCL to CMake, or `pip install . -C "
+      "cmake.args='-T ClangCL'`")
+  endif()
+  if(CMAKE_CXX_COMPILER_FRONTEND_VARIANT STREQUAL "MSVC")
+    set(clang_cl TRUE)
+  endif()
+endif()
+
+if(MINGW)
+  message(WARNING "the fma of mingw-w64 (version 10) rounds twice: scalar kernels and processors "
+    "without FMA give other bits than promised; use Clang with -T ClangCL")
+endif()
+
 set(FASTLAYER_WARNINGS -Wall -Wextra -Wshadow -Wpointer-arith)
 if(FASTLAYER_WERROR)
   list(APPEND FASTLAYER_WARNINGS -Werror)
 endif()
+set(FASTLAYER_EXACT -ffp-contract=off)
 
 # The numbers are the product: no contraction, no reassociation, the same in every kernel file. No LTO,
 # which could merge code of different instruction sets. -O2 at least: without inlining, the vector
 # words are calls.
-set(FASTLAYER_KERNEL_FLAGS -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math
-  -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables)
+set(FASTLAYER_KERNEL_FLAGS -O3 ${FASTLAYER_EXACT} -fno-math-errno -fno-trapping-math
+  -fno-exceptions -fno-rtti)
+if(FASTLAYER_SANITIZE)
+  list(APPEND FASTLAYER_KERNEL_FLAGS -O1)  # instrumented tiles take -O3 a quarter of an hour
+endif()
+if(NOT WIN32)  # there every function needs them
+  list(APPEND FASTLAYER_KERNEL_FLAGS -fno-asynchronous-unwind-tables)
+endif()
+if(clang_cl)
+  foreach(flags FASTLAYER_WARNINGS FASTLAYER_EXACT FASTLAYER_KERNEL_FLAGS)
+    list(TRANSFORM ${flags} PREPEND /clang:)
+  endforeach()
+endif()
 
 set(FASTLAYER_ISA_LIBRARIES)
 set(FASTLAYER_ISA_DEFINITIONS)

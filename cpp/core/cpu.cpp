@@ -4,6 +4,10 @@
 #include <fstream>
 #include <stdexcept>
 
+#if defined(FASTLAYER_HAVE_AVX2) || defined(FASTLAYER_HAVE_AVX512)
+#include "cpu_x86.hpp"
+#endif
+
 namespace fastlayer {
 namespace {
 
@@ -12,18 +16,18 @@ struct Candidate {
   bool supported;
 };
 
-// Every flag that the kernels' file is compiled with. __builtin_cpu_supports also asks whether the
-// operating system saves the registers (XCR0).
+// Each with every feature that its kernels' file is compiled for.
 std::vector<Candidate> candidates() {
   std::vector<Candidate> list;
+#if defined(FASTLAYER_HAVE_AVX2) || defined(FASTLAYER_HAVE_AVX512)
+  const X86Features has = x86_features();
+#endif
 #if defined(FASTLAYER_HAVE_AVX512)
-  list.push_back({&avx512::kTable,
-                  __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")});
+  list.push_back({&avx512::kTable, has.avx512f && has.avx512vl && has.avx512bw && has.avx512dq &&
+                                       has.avx2 && has.fma});
 #endif
 #if defined(FASTLAYER_HAVE_AVX2)
-  list.push_back({&avx2::kTable, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")});
+  list.push_back({&avx2::kTable, has.avx2 && has.fma});
 #endif
 #if defined(FASTLAYER_HAVE_NEON)
   list.push_back({&neon::kTable, true});

@@ -6,7 +6,7 @@
 #include "convert.hpp"
 #include "cpu.hpp"
 #include "plan.hpp"
-#include "threads.hpp"
+#include "turns.hpp"
 #include "workspace.hpp"
 
 namespace fastlayer {
@@ -15,6 +15,11 @@ namespace {
 // A piece of work that a thread claims: 16 Ki elements are 5 us and more, against 0.1 us for the
 // claim.
 constexpr ptrdiff_t kPiece = 16 * 1024;
+
+// Results of the last cache's size and more go past it, made in L1 so many elements at a time: relu
+// of 1e8 bytes takes 7 ms on a core of Zen 4, where plain stores take 10. With 4 Ki elements it is
+// 11: the reading ahead stops while a piece is copied.
+constexpr ptrdiff_t kStreamed = 1024;
 
 // An array without gaps is one long row where a row function does not care for rows.
 bool flat(const RowsView& v, ptrdiff_t size) {
@@ -29,31 +34,47 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
   const ptrdiff_t elements = x.rows * x.cols;
   if (elements == 0) return;
   const bool direct = x.direct<T>() && y.direct<T>();
-  if (splittable && direct && flat(x, size) && flat(y, size)) {
+  const bool one_row = splittable && direct && flat(x, size) && flat(y, size);
+  const bool streamed = direct && kernels<T>().stream && x.data != y.data &&
+                        static_cast<size_t>(elements * size) >= caches().l3 &&
+                        (one_row || x.cols <= kPiece);
+  if (one_row) {
+    const ptrdiff_t flat_row = streamed ? kStreamed : kPiece;
     for (RowsView* v : {&x, &y}) {
-      v->rows = (elements + kPiece - 1) / kPiece;
-      v->cols = kPiece;
-      v->strides[0] = kPiece * size;
+      v->rows = (elements + flat_row - 1) / flat_row;
+      v->cols = flat_row;
+      v->strides[0] = flat_row * size;
     }
   }
   const int threads = threads_for(elementwise_picoseconds(elements));
   const ptrdiff_t rows = std::max<ptrdiff_t>(kPiece / x.cols, 1);  // in a piece of work
   const ptrdiff_t pieces = (x.rows + rows - 1) / rows;
+  const bool in_place = direct && !streamed;
   T* const scratch =
-      direct ? nullptr
-             : static_cast<T*>(workspace(static_cast<size_t>(threads * rows * x.cols) * sizeof(T)));
+      in_place
+          ? nullptr
+          : static_cast<T*>(workspace(static_cast<size_t>(threads * rows * x.cols) * sizeof(T)));
   std::atomic<ptrdiff_t> next{0};
-  parallel(threads, [&](int thread) {
-    T* const own = direct ? nullptr : scratch + thread * rows * x.cols;
-    for (;;) {
+  parallel_in_turns(threads, [&](int thread, Turn& turn) {
+    T* const own = in_place ? nullptr : scratch + thread * rows * x.cols;
+    while (!turn.over()) {
       const ptrdiff_t first = next.fetch_add(1, std::memory_order_relaxed) * rows;
       if (first >= pieces * rows) break;
       const ptrdiff_t count = std::min(rows, x.rows - first);
       if (!direct) load_rows(x, first, count, own, x.cols);
       if (direct) {
-        const ptrdiff_t n = std::min(x.cols, elements - first * x.cols);  // of a last piece
-        block(reinterpret_cast<const T*>(x.row(first)), x.strides[0] / size,
-              reinterpret_cast<T*>(y.row(first)), y.strides[0] / size, count, n);
+        const ptrdiff_t ldy = y.strides[0] / size;
+        const ptrdiff_t together = streamed ? std::max<ptrdiff_t>(kStreamed / x.cols, 1) : count;
+        for (ptrdiff_t r = 0; r < count; r += together) {
+          const ptrdiff_t some = std::min(together, count - r);
+          const ptrdiff_t n = std::min(x.cols, elements - (first + r) * x.cols);  // the last: rest
+          T* const to = reinterpret_cast<T*>(y.row(first + r));
+          block(reinterpret_cast<const T*>(x.row(first + r)), x.strides[0] / size,
+                streamed ? own : to, streamed ? n : ldy, some, n);
+          for (ptrdiff_t i = 0; streamed && i < some; ++i) {
+            kernels<T>().stream(own + i * n, to + i * ldy, n);
+          }
+        }
       } else {
         block(own, x.cols, own, x.cols, count, x.cols);
       }

@@ -7,7 +7,7 @@
 #include "cpu.hpp"
 #include "elementwise.hpp"
 #include "plan.hpp"
-#include "threads.hpp"
+#include "turns.hpp"
 #include "workspace.hpp"
 
 namespace fastlayer {
@@ -252,10 +252,10 @@ void one_block(const Call<T>& c, const Blocking<T>& plan, int threads) {
   const ptrdiff_t each = plan.stripe * plan.panel + plan.own;
   T* const memory = static_cast<T*>(workspace(static_cast<size_t>(threads * each) * sizeof(T)));
   Step step;
-  parallel(threads, [&](int thread) {
+  parallel_in_turns(threads, [&](int thread, Turn& turn) {
     T* const packed = memory + thread * each;
     T* const mine = packed + plan.stripe * plan.panel;
-    step.run(plan.stripes, [&](ptrdiff_t stripe) {
+    run_step(step, plan.stripes, turn, [&](ptrdiff_t stripe) {
       const ptrdiff_t p = stripe * plan.stripe, count = std::min(plan.stripe, c.panels - p);
       for (ptrdiff_t i = 0; i < plan.parts; ++i) {
         const Depth d = plan.part(i);
@@ -278,16 +278,17 @@ void many_blocks(const Call<T>& c, const Blocking<T>& plan, int threads) {
   for (ptrdiff_t i = 0; i < 2 * tasks; ++i) new (steps + i) Step;
   T* const packed = reinterpret_cast<T*>(memory + header);
 
-  parallel(threads, [&](int thread) {
+  parallel_in_turns(threads, [&](int thread, Turn& turn) {
     T* const mine = packed + plan.stripe * plan.panel + thread * plan.own;
     for (ptrdiff_t i = 0; i < tasks; ++i) {
       const Depth d = plan.part(i / plan.stripes);
       const ptrdiff_t p = i % plan.stripes * plan.stripe;
       const ptrdiff_t count = std::min(plan.stripe, c.panels - p);
       const ptrdiff_t panel = (d.count + 1) * kLine<T>;
-      steps[2 * i].run(count, [&](ptrdiff_t j) { c.pack(p + j, 1, d, packed + j * panel); });
-      steps[2 * i + 1].run(plan.blocks,
-                           [&](ptrdiff_t b) { plan.block(b, p, count, d, packed, mine); });
+      const auto pack = [&](ptrdiff_t j) { c.pack(p + j, 1, d, packed + j * panel); };
+      const auto block = [&](ptrdiff_t b) { plan.block(b, p, count, d, packed, mine); };
+      if (!run_step(steps[2 * i], count, turn, pack)) return;
+      if (!run_step(steps[2 * i + 1], plan.blocks, turn, block)) return;
     }
   });
 }

@@ -6,7 +6,7 @@
 
 #include "convert.hpp"
 #include "cpu.hpp"
-#include "threads.hpp"
+#include "turns.hpp"
 
 namespace fastlayer {
 namespace {
@@ -140,6 +140,16 @@ ptrdiff_t pieces_of(const Op<T>& op, ptrdiff_t rows, int threads) {
   return std::clamp(panels / 8, least, kMaxPieces);
 }
 
+// The plan with blocks of at most half a turn, for calls whose turns end: a block of a network of a
+// gigabyte takes seconds.
+Plan with_short_blocks(Plan plan, ptrdiff_t m, ptrdiff_t least) {
+  const double each = plan.picoseconds / static_cast<double>(m);
+  const auto most = static_cast<ptrdiff_t>(1e3 * static_cast<double>(kTurnNs) / 2 / each);
+  plan.row_block = std::min(plan.row_block, std::max(most, least));
+  plan.blocks = (m + plan.row_block - 1) / plan.row_block;
+  return plan;
+}
+
 }  // namespace
 
 template <typename T>
@@ -254,8 +264,10 @@ void Network<T>::run(const RowsView& x, const RowsView& y, const Plan& plan) con
   if (x.rows == 0 || out_features() == 0) return;
   if (plan.split_columns) {
     run_columns(x, y, plan);
-  } else {
+  } else if (lookout() == nullptr) {
     run_rows(x, y, plan);
+  } else {
+    run_rows(x, y, with_short_blocks(plan, x.rows, kernels<T>().max_tile_rows));
   }
 }
 
@@ -324,18 +336,26 @@ class Scratch {
 template <typename T>
 void Network<T>::run_rows(const RowsView& x, const RowsView& y, const Plan& plan) const {
   const Scratch<T> scratch(x, y, slot_width_, reads_often(), plan.row_block, plan.threads, 0);
+  const auto run_block = [&](ptrdiff_t b, int thread) {
+    const ptrdiff_t first = b * plan.row_block;
+    const Block<T> block = scratch.block(first, std::min(plan.row_block, x.rows - first), thread);
+    if (!scratch.direct_x()) {
+      load_rows(x, first, block.rows, block.input.data, block.input.ld);
+    }
+    for (const Op<T>& op : ops_) run_op(op, block, 0, 1);
+    if (!scratch.direct_y()) {
+      store_rows(block.output.data, block.output.ld, y, first, block.rows);
+    }
+  };
+  if (plan.blocks == 1) {
+    run_block(0, 0);
+    return;
+  }
   std::atomic<ptrdiff_t> next{0};
-  parallel(plan.threads, [&](int thread) {
-    for (ptrdiff_t b; (b = next.fetch_add(1, std::memory_order_relaxed)) < plan.blocks;) {
-      const ptrdiff_t first = b * plan.row_block;
-      const Block<T> block = scratch.block(first, std::min(plan.row_block, x.rows - first), thread);
-      if (!scratch.direct_x()) {
-        load_rows(x, first, block.rows, block.input.data, block.input.ld);
-      }
-      for (const Op<T>& op : ops_) run_op(op, block, 0, 1);
-      if (!scratch.direct_y()) {
-        store_rows(block.output.data, block.output.ld, y, first, block.rows);
-      }
+  parallel_in_turns(plan.threads, [&](int thread, Turn& turn) {
+    for (ptrdiff_t b;
+         !turn.over() && (b = next.fetch_add(1, std::memory_order_relaxed)) < plan.blocks;) {
+      run_block(b, thread);
     }
   });
 }

@@ -25,10 +25,12 @@ ptrdiff_t cache_rows(const Work& work, const Caches& caches) {
   const ptrdiff_t tiles = work.weight_bytes <= caches.l2 / 2   ? kTilesL2
                           : work.weight_bytes <= caches.l3 / 2 ? kTilesL3
                                                                : kTilesMemory;
-  const ptrdiff_t wanted = tiles * work.tile_rows;
+  const size_t row = std::max<size_t>(work.scratch_row_bytes, 1);
+  // Narrow networks: what a block costs beside its work shrinks while all of its rows fit L1.
+  const auto in_l1 = static_cast<ptrdiff_t>(caches.l1 / 2 / row) / work.tile_rows;
+  const ptrdiff_t wanted = std::max(tiles, in_l1) * work.tile_rows;
   // Intermediate rows stay in L2 beside the weights that pass through it. Where the weights come
   // from memory, reading them less often is worth more, and the rows may spill into a part of L3.
-  const size_t row = std::max<size_t>(work.scratch_row_bytes, 1);
   const size_t room =
       tiles == kTilesMemory ? std::max(caches.l2 / 2, caches.l3 / 8) : caches.l2 / 2;
   const auto fits = static_cast<ptrdiff_t>(room / row);

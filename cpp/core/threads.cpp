@@ -1,11 +1,16 @@
 #include "threads.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
+#include <exception>
+#include <limits>
 #include <mutex>
 #include <thread>
+#include <vector>
 
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
@@ -19,21 +24,19 @@
 #endif
 
 #include "float_mode.hpp"
+#include "turns.hpp"
 
 namespace fastlayer {
 namespace {
 
 std::atomic<int> g_threads{1};
 std::atomic<uint64_t> g_regions{0};
+std::atomic<uint64_t> g_settings{0};   // calls of set_num_threads
+std::atomic<int> g_openmp_default{0};  // 0: not known
+std::atomic<int> g_missing_wanted{0}, g_missing_available{0};
 thread_local int t_threads = 0;
 
 #if defined(_OPENMP)
-
-int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 // A helper that ran out of work looks for more this long before it sleeps: a call that follows
 // within it is joined in under a microsecond, one that finds the team asleep pays about 50 us for
@@ -75,6 +78,24 @@ struct Sleeper {
   void go_anywhere() {}
 #endif
 };
+
+// How many of `wanted` threads can be started, found by starting them. libgomp ends the process
+// when it can't have a thread, so it is only asked for what has just been possible.
+int startable(int wanted) {
+  std::vector<std::thread> threads;
+  std::mutex gate;  // all of them are alive until it opens
+  std::unique_lock<std::mutex> closed(gate);
+  try {
+    threads.reserve(static_cast<size_t>(wanted));
+    while (static_cast<int>(threads.size()) < wanted) {
+      threads.emplace_back([&gate] { const std::lock_guard<std::mutex> open(gate); });
+    }
+  } catch (const std::exception&) {  // std::system_error, std::bad_alloc
+  }
+  closed.unlock();
+  for (std::thread& thread : threads) thread.join();
+  return static_cast<int>(threads.size());
+}
 
 struct Job {
   void (*body)(void* context, int thread);
@@ -133,13 +154,35 @@ class Team {
   // opens the region is a thread of its own, since a region lasts as long as its team.
   void grow(int helpers) {
     if (helpers <= helpers_) return;
+    const uint64_t settings = g_settings.load(std::memory_order_relaxed);
+    if (helpers > most_ && settings == most_since_) return;
+    // All of them beside those of the smaller team, and one place is left to others.
+    const int found = startable(helpers + 1) - 1;
+    if (found < helpers) {
+      miss(helpers, std::max(found, helpers_), settings);
+      if (found <= helpers_) return;
+      helpers = found;
+    }
     const uint64_t team = team_.fetch_add(1) + 1;  // the smaller team before it goes home
     if (helpers_ > 0) wake();
-    helpers_ = helpers;
-    std::thread([this, helpers, team] {
+    helpers_ = 0;
+    try {
+      std::thread([this, helpers, team] {
 #pragma omp parallel num_threads(helpers)
-      help(team);
-    }).detach();
+        help(team);
+      }).detach();
+      helpers_ = helpers;
+    } catch (const std::exception&) {
+      miss(helpers, 0, settings);
+    }
+  }
+
+  // Remembered until somebody sets the number of threads anew.
+  void miss(int helpers, int found, uint64_t settings) {
+    most_ = found;
+    most_since_ = settings;
+    g_missing_available.store(found + 1, std::memory_order_relaxed);
+    g_missing_wanted.store(helpers + 1, std::memory_order_release);
   }
 
   bool enter(uint64_t& last_call) {
@@ -191,7 +234,10 @@ class Team {
   }
 
   std::atomic<bool> busy_{false};
-  int helpers_ = 0;  // of the newest team; changed by the one who is busy
+  // Changed by the one who is busy: helpers of the newest team, and how many there can be.
+  int helpers_ = 0;
+  int most_ = std::numeric_limits<int>::max();
+  uint64_t most_since_ = 0;  // g_settings then
   std::atomic<uint64_t> team_{0};
   Job job_;
   alignas(64) std::atomic<uint64_t> gate_{0};
@@ -224,11 +270,46 @@ const int g_fork_handler = pthread_atfork(nullptr, nullptr, &in_child);
 
 #endif  // _OPENMP
 
+int asked_threads() {
+  return t_threads > 0 ? t_threads : g_threads.load(std::memory_order_relaxed);
+}
+
+// OpenMP's number for this thread where somebody has changed it.
+int openmp_threads() {
+  constexpr int kAny = std::numeric_limits<int>::max();
+#if defined(_OPENMP)
+  const int standard = g_openmp_default.load(std::memory_order_relaxed);
+  const int now = omp_get_max_threads();
+  return standard == 0 || now == standard ? kAny : now;
+#else
+  return kAny;
+#endif
+}
+
 }  // namespace
 
-void set_num_threads(int n) { g_threads.store(std::max(n, 1), std::memory_order_relaxed); }
+void set_num_threads(int n) {
+  g_threads.store(std::max(n, 1), std::memory_order_relaxed);
+  g_settings.fetch_add(1, std::memory_order_relaxed);
+}
 
-int num_threads() { return t_threads > 0 ? t_threads : g_threads.load(std::memory_order_relaxed); }
+int num_threads() { return std::min(asked_threads(), openmp_threads()); }
+
+bool openmp_limits() { return openmp_threads() < asked_threads(); }
+
+void set_openmp_default(int n) {
+#if defined(_OPENMP)
+  if (n == 0) n = omp_get_num_procs();
+#endif
+  g_openmp_default.store(n, std::memory_order_relaxed);
+}
+
+bool missing_threads() { return g_missing_wanted.load(std::memory_order_relaxed) != 0; }
+
+Missing take_missing_threads() {
+  const int wanted = g_missing_wanted.exchange(0, std::memory_order_acquire);
+  return {wanted, wanted == 0 ? 0 : g_missing_available.load(std::memory_order_relaxed)};
+}
 
 int set_own_num_threads(int n) {
   const int previous = t_threads;
@@ -256,9 +337,10 @@ void pause_briefly(unsigned turn) {
 bool has_openmp() { return true; }
 
 int threads_for(double picoseconds) {
-  const int limit = num_threads();
   const double worth = picoseconds / kWorkPerThread;
-  if (limit == 1 || worth < 2) return 1;
+  if (worth < 2) return 1;
+  const int limit = num_threads();
+  if (limit == 1) return 1;
   if (!team().awake() && !team().worth_waking(picoseconds)) return 1;
   return worth >= limit ? limit : static_cast<int>(worth);
 }

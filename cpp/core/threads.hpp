@@ -12,8 +12,13 @@ namespace fastlayer {
 // The process-wide number, at least 1.
 void set_num_threads(int n);
 // What a call from this thread may use: this thread's own number if it has one, else the
-// process-wide.
+// process-wide; and no more than OpenMP's number for this thread where somebody has changed that,
+// as threadpoolctl does.
 int num_threads();
+// OpenMP's number in threads where nobody has; 0 for one for each processor.
+void set_openmp_default(int n);
+// Whether OpenMP's number is what limits num_threads() in this thread.
+bool openmp_limits();
 // For calls from this thread alone; 0 goes back to the process-wide number. Returns the previous
 // one.
 int set_own_num_threads(int n);
@@ -41,6 +46,14 @@ void parallel(int threads, Body&& body) {
 
 // Calls to run_parallel that invited the team.
 uint64_t parallel_regions();
+
+// The team is smaller than a call wanted because the system starts no more threads.
+struct Missing {
+  int wanted, available;  // the caller counted
+};
+// Whether there is such news; taking it leaves none: {0, 0}.
+bool missing_threads();
+Missing take_missing_threads();
 
 // Waits for another thread: a few microseconds busily, then giving up the processor in between,
 // since the one waited for may need this very processor.

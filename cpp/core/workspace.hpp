@@ -10,6 +10,19 @@ namespace fastlayer {
 // At least `bytes` bytes, 64-byte aligned, valid until this thread's next call. Throws
 // std::bad_alloc.
 void* workspace(size_t bytes);
+// Keeps this thread's scratch as it is while something else runs in the middle of a call, and gives
+// that a scratch of its own.
+class WorkspaceAside {
+ public:
+  WorkspaceAside();
+  ~WorkspaceAside();
+  WorkspaceAside(const WorkspaceAside&) = delete;
+  WorkspaceAside& operator=(const WorkspaceAside&) = delete;
+
+ private:
+  void* data_;
+  size_t size_;
+};
 // How often any thread's scratch had to grow.
 uint64_t workspace_allocations();
 

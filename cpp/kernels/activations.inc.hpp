@@ -1,5 +1,5 @@
-// One functor per element-wise activation, the loop that applies it to an array, and the
-// element-wise kernels of the table. What the functions are and how exact they are: docs/numerics.
+// One functor per element-wise activation. What the functions are and how exact they are:
+// docs/numerics.
 #pragma once
 
 #include <stddef.h>
@@ -54,12 +54,29 @@ struct Sigmoid {
     const Vec<T> d_low = fma(m.l, s, fma(m.h, s, one - d));
     return {{select(negative, m.h, one), select(negative, m.l, Vec<T>::zero())}, {d, d_low}, scale};
   }
+
+  // The same for plain arguments, with nothing missing: the quotient has the same bits.
+  template <typename Mask>
+  static FL_INLINE Sigmoid of_plain(Vec<T> minus_a, Mask negative) {
+    const Vec<T> one = constant(T(1));
+    const ExpParts<T> e = exp_parts(minus_a, Vec<T>::zero());
+    const Pair<T> m = mantissa(e);
+    const Vec<T> s = power_of_two(e.shifted, T(1));
+    const Vec<T> h = m.h * s, l = m.l * s;
+    const Vec<T> d = h + one;
+    const Vec<T> d_low = l + (h + (one - d));
+    return {{select(negative, h, one), select(negative, l, Vec<T>::zero())}, {d, d_low}, one};
+  }
 };
 
 template <typename T>
 FL_INLINE Vec<T> sigmoid(Vec<T> x) {
   using C = MathConstants<T>;
   const auto negative = less(x, Vec<T>::zero());
+  if (plain(x)) {
+    const Sigmoid<T> s = Sigmoid<T>::of_plain(negative_abs(x), negative);
+    return quotient(s.n, s.d);
+  }
   const Vec<T> minus_a = at_least(negative_abs(x), constant(C::kExpMin));
   const Sigmoid<T> s = Sigmoid<T>::of(minus_a, Vec<T>::zero(), negative);
   const Vec<T> y = quotient(s.n, s.d);
@@ -71,6 +88,12 @@ template <typename T>
 FL_INLINE Vec<T> silu(Vec<T> x) {
   using C = MathConstants<T>;
   const auto negative = less(x, Vec<T>::zero());
+  if (plain(x)) {
+    const Sigmoid<T> s = Sigmoid<T>::of_plain(negative_abs(x), negative);
+    const Pair<T> factor = divide(s.n, s.d);
+    const Vec<T> y = fma(x, factor.h, x * factor.l);
+    return select(less(Vec<T>::zero(), abs(x)), y, x);
+  }
   const Vec<T> minus_a = at_least(negative_abs(x), constant(C::kExpMin));
   const Sigmoid<T> s = Sigmoid<T>::of(minus_a, Vec<T>::zero(), negative);
   return gated(x, with_sign_of(negate(minus_a), x), divide(s.n, s.d), s.scale);
@@ -274,106 +297,6 @@ FL_INLINE Vec<T> softsign(Vec<T> x) {
   const Vec<T> a = at_most(abs(x), constant(T(0x1p+60)));
   const Vec<T> y = quotient(Pair<T>{a, Vec<T>::zero()}, two_sum(constant(T(1)), a));
   return select(is_nan(x), x, with_sign_of(y, x));
-}
-
-// Up to kLanes elements; the lanes beyond `count` are 0 and are not stored.
-template <typename T>
-FL_INLINE Vec<T> load_up_to(const T* p, ptrdiff_t count) {
-  if (count >= Vec<T>::kLanes) return Vec<T>::load(p);
-  return Vec<T>::load_partial(p, static_cast<int>(count));
-}
-template <typename T>
-FL_INLINE void store_up_to(Vec<T> v, T* p, ptrdiff_t count) {
-  if (count >= Vec<T>::kLanes) return v.store(p);
-  v.store_partial(p, static_cast<int>(count));
-}
-
-// y[i] = f(x[i]); y may be x. One place calls f, so that it is always inlined, tail included.
-template <typename T, typename F>
-FL_INLINE void map(const T* x, T* y, ptrdiff_t n, F f) {
-  for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
-    store_up_to(f(load_up_to(x + i, n - i)), y + i, n - i);
-  }
-}
-
-template <typename T>
-void activation(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n) {
-  using V = Vec<T>;
-  const V p0 = constant(act.p0);
-  const V p1 = constant(act.p1);
-  switch (act.kind) {
-    case Activation::kIdentity:
-      if (x != y) map(x, y, n, [](V v) { return v; });
-      return;
-    case Activation::kRelu:
-      return map(x, y, n, [](V v) { return relu(v); });
-    case Activation::kLeakyRelu:
-      return map(x, y, n, [=](V v) { return leaky_relu(v, p0); });
-    case Activation::kHardtanh:
-      return map(x, y, n, [=](V v) { return hardtanh(v, p0, p1); });
-    case Activation::kElu:
-      return map(x, y, n, [=](V v) { return elu(v, p0); });
-    case Activation::kCelu: {
-      const V inverse = constant(T(1) / act.p0);
-      return map(x, y, n, [=](V v) { return celu(v, p0, inverse); });
-    }
-    case Activation::kSelu:
-      return map(x, y, n, [](V v) { return selu(v); });
-    case Activation::kGelu:
-      return map(x, y, n, [](V v) { return gelu(v); });
-    case Activation::kGeluTanh:
-      return map(x, y, n, [](V v) { return gelu_tanh(v); });
-    case Activation::kSilu:
-      return map(x, y, n, [](V v) { return silu(v); });
-    case Activation::kMish:
-      return map(x, y, n, [](V v) { return mish(v); });
-    case Activation::kSigmoid:
-      return map(x, y, n, [](V v) { return sigmoid(v); });
-    case Activation::kLogSigmoid: {
-      const auto softplus = Softplus<T, true>::of(T(1), MathConstants<T>::kLinearArg);
-      return map(x, y, n, [=](V v) { return negate(softplus(negate(v))); });
-    }
-    case Activation::kHardsigmoid:
-      return map(x, y, n, [](V v) { return hardsigmoid(v); });
-    case Activation::kHardswish:
-      return map(x, y, n, [](V v) { return hardswish(v); });
-    case Activation::kTanh:
-      return map(x, y, n, [](V v) { return tanh(v); });
-    case Activation::kSoftplus:
-      if (act.p0 == T(1)) return map(x, y, n, Softplus<T, true>::of(act.p0, act.p1));
-      return map(x, y, n, Softplus<T, false>::of(act.p0, act.p1));
-    case Activation::kSoftsign:
-      return map(x, y, n, [](V v) { return softsign(v); });
-    case Activation::kExp:
-      return map(x, y, n, [](V v) { return exp(v); });
-    case Activation::kSoftmax:
-    case Activation::kLogSoftmax:
-      return;  // rows.inc.hpp
-  }
-}
-
-template <typename T>
-void prelu(const T* x, const T* slope, T* y, ptrdiff_t n) {
-  for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
-    const Vec<T> v = load_up_to(x + i, n - i);
-    store_up_to(leaky_relu(v, load_up_to(slope + i, n - i)), y + i, n - i);
-  }
-}
-
-template <typename T>
-void add(const T* x, const T* b, T* y, ptrdiff_t n) {
-  for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
-    store_up_to(load_up_to(x + i, n - i) + load_up_to(b + i, n - i), y + i, n - i);
-  }
-}
-
-template <typename T>
-void affine(const T* x, const T* scale, const T* shift, T* y, ptrdiff_t n) {
-  for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
-    const Vec<T> v = load_up_to(x + i, n - i);
-    const Vec<T> result = fma(v, load_up_to(scale + i, n - i), load_up_to(shift + i, n - i));
-    store_up_to(result, y + i, n - i);
-  }
 }
 
 }  // namespace

@@ -8,11 +8,11 @@
 #include "table.hpp"
 // math, then what is made of it
 #include "math.inc.hpp"
-// activations use math
-#include "activations.inc.hpp"
-// lanes use pack and activations, gemm uses lanes and gemv
+// elements use activations, which use math
+#include "elements.inc.hpp"
+// lanes use pack and elements, gemm uses lanes and gemv
 #include "gemm.inc.hpp"
-// rows use pack and activations
+// rows use pack and elements
 #include "rows.inc.hpp"
 
 #define FL_STRING_(s) #s
@@ -33,6 +33,7 @@ constexpr Kernels<T> kernels() {
   k.pack_panel = &pack_panel<T>;
   k.activation = &activation<T>;
   k.prelu = &prelu<T>;
+  k.stream = Vec<T>::kStreams ? &stream<T> : nullptr;
   k.add = &add<T>;
   k.affine = &affine<T>;
   k.softmax = &softmax<T, false>;

@@ -18,6 +18,8 @@ namespace {
 // normal_tail, whose first three coefficients stand alone.
 //
 //   kMagic          added to a number, rounds it to an integer in the low bits
+//   kPlainArg       below this magnitude 2^n may be applied at once: all that roundoff leaves of
+//                   e^x / (1 + e^x), as pairs, is still a multiple of the least subnormal number
 //   kExpMin         exp_parts with scale_up works down to here; e^kExpMin times any x is 0
 //   kExpArg*        beyond these e^x is 0 or infinite
 //   kScaleUp, Down  keep 2^n a normal number on the way
@@ -32,6 +34,7 @@ struct MathConstants;
 template <>
 struct MathConstants<float> {
   static constexpr float kMagic = 0x1.8p+23f;
+  static constexpr float kPlainArg = 16.0f;
   static constexpr float kExpMin = -130.0f;
   static constexpr float kExpArgMin = -104.0f, kExpArgMax = 89.0f;
   static constexpr float kScaleUp = 0x1p+64f, kScaleDown = 0x1p-64f;
@@ -69,6 +72,7 @@ struct MathConstants<float> {
 template <>
 struct MathConstants<double> {
   static constexpr double kMagic = 0x1.8p+52;
+  static constexpr double kPlainArg = 256.0;
   static constexpr double kExpMin = -870.0;
   static constexpr double kExpArgMin = -746.0, kExpArgMax = 710.0;
   static constexpr double kScaleUp = 0x1p+256, kScaleDown = 0x1p-256;
@@ -225,7 +229,8 @@ FL_INLINE Vec<T> polynomial(const T (&c)[N], Vec<T> x) {
   return groups<(N <= 6 ? 1 : N <= 12 ? 2 : 3), 0>(c, powers);
 }
 
-// e^x = 2^n (1 + r + w): n stands in the low bits of `shifted`, |r| < 0.35, |w| < 0.08.
+// e^x = 2^n (1 + r + w): n stands in the low bits of `shifted`, |r| < 0.35, |w| < 0.08. Where n is
+// 0, r is x.
 template <typename T>
 struct ExpParts {
   Vec<T> shifted, n, r, w;
@@ -241,10 +246,15 @@ FL_INLINE ExpParts<T> exp_parts(Vec<T> x, Vec<T> low) {
   // Exact: both terms are multiples of the last place of ln 2, and they nearly cancel.
   const Vec<T> head = fnma(n, constant(C::kLn2Hi), x);
   const Vec<T> tail = fnma(n, constant(C::kLn2Lo), low);
-  const Pair<T> r = fast_two_sum(head, tail);
-  // w = r^2 q(r) + r.l (1 + r)
-  const Vec<T> q = polynomial(C::kExp, r.h);
-  return {shifted, n, r.h, fma(r.h * r.h, q, fma(r.h, r.l, r.l))};
+  // What this sum loses counts in the polynomial's terms only, by less than a tenth of an ULP.
+  const Vec<T> r = head + tail;
+  return {shifted, n, head, fma(r * r, polynomial(C::kExp, r), tail)};
+}
+
+// Whether 2^n needs no care in any lane. The bits are the same either way.
+template <typename T>
+FL_INLINE bool plain(Vec<T> x) {
+  return all(less(abs(x), constant(MathConstants<T>::kPlainArg)));
 }
 
 // 2^n times `unit`, a power of two, while the product is a normal number.
@@ -275,6 +285,10 @@ FL_INLINE Vec<T> scale_up(ExpParts<T> e) {
 template <typename T>
 FL_INLINE Vec<T> exp(Vec<T> x) {
   using C = MathConstants<T>;
+  if (plain(x)) {
+    const ExpParts<T> e = exp_parts(x, Vec<T>::zero());
+    return rounded_mantissa(e) * power_of_two(e.shifted, T(1));
+  }
   const Vec<T> a = at_most(at_least(x, constant(C::kExpArgMin)), constant(C::kExpArgMax));
   const ExpParts<T> e = exp_parts(a, Vec<T>::zero());
   // 2^n in two factors: n may lie beyond the exponents of normal numbers.
@@ -284,11 +298,11 @@ FL_INLINE Vec<T> exp(Vec<T> x) {
   return select(is_nan(x), x, rounded_mantissa(e) * s1 * s2);
 }
 
-// e^(x + low) for x + low in [kExpMin, 0], rounded once.
+// e^(x + low) kScaleUp for x + low in [kExpMin, 0], at most kScaleUp; to about 1.2 ULP.
 template <typename T>
-FL_INLINE Vec<T> exp_nonpositive(Vec<T> x, Vec<T> low) {
+FL_INLINE Vec<T> exp_scaled_up(Vec<T> x, Vec<T> low) {
   const ExpParts<T> e = exp_parts(x, low);
-  return rounded_mantissa(e) * scale_up(e) * constant(MathConstants<T>::kScaleDown);
+  return (constant(T(1)) + (e.r + e.w)) * scale_up(e);
 }
 
 // e^(x + low) - 1, accurate near 0 too, while 2^n is a normal number.

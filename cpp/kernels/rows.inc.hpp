@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#include "activations.inc.hpp"
+#include "elements.inc.hpp"
 #include "math.inc.hpp"
 #include "pack.inc.hpp"
 #include "table.hpp"
@@ -27,17 +27,27 @@ FL_INLINE Sum<T> join(Sum<T> a, Sum<T> b) {
   return {h, ((a.h - (h - v)) + (b.h - v)) + (a.l + b.l)};
 }
 
-// One compensated sum for each lane of a line.
+// One compensated sum for each lane of a line, from `offset` on.
 template <typename T>
 struct LineSum {
   Pair<T> chain[kLineVecs<T>];
 
-  FL_INLINE LineSum() {
-    for (Pair<T>& c : chain) c = {Vec<T>::zero(), Vec<T>::zero()};
+  explicit FL_INLINE LineSum(Vec<T> offset) {
+    for (Pair<T>& c : chain) c = {offset, Vec<T>::zero()};
   }
   FL_INLINE void add(int vector, Vec<T> x) {
     const Pair<T> s = two_sum(chain[vector].h, x);
     chain[vector] = {s.h, chain[vector].l + s.l};
+  }
+  // For 0 <= x <= offset: the sum so far is never the smaller term.
+  FL_INLINE void add_small(int vector, Vec<T> x) { chain[vector] = plus(chain[vector], x); }
+  static FL_INLINE Pair<T> plus(Pair<T> sum, Vec<T> x) {
+    const Pair<T> s = fast_two_sum(sum.h, x);
+    return {s.h, sum.l + s.l};
+  }
+  // Exact: a sum is a multiple of the last place of its offset.
+  FL_INLINE void take_off(Vec<T> offset) {
+    for (Pair<T>& c : chain) c.h = c.h - offset;
   }
   // As a pair with |l| <= ulp(h).
   FL_INLINE Sum<T> total() const {
@@ -77,6 +87,10 @@ FL_INLINE Vec<T> load_filled(const T* x, ptrdiff_t count, Vec<T> filler, Vec<T> 
   return select(less(lane, constant(static_cast<T>(rest))), Vec<T>::load_partial(x, rest), filler);
 }
 template <typename T>
+FL_INLINE Vec<T> zero_beyond(Vec<T> x, ptrdiff_t count, Vec<T> lane) {
+  return select(less(lane, constant(static_cast<T>(count))), x, Vec<T>::zero());
+}
+template <typename T>
 FL_INLINE Vec<T> lane_numbers() {
   T numbers[Vec<T>::kLanes];
   for (int i = 0; i < Vec<T>::kLanes; ++i) numbers[i] = static_cast<T>(i);
@@ -102,19 +116,21 @@ constexpr T kInfinity = static_cast<T>(__builtin_inf());
 // The largest element; NaNs are passed over.
 template <typename T>
 FL_INLINE T row_maximum(const T* x, ptrdiff_t n, Vec<T> lane) {
+  constexpr ptrdiff_t kLanes = Vec<T>::kLanes;
+  constexpr int kChains = 4;
   const Vec<T> lowest = constant(-kInfinity<T>);
-  Vec<T> m[kLineVecs<T>];
+  Vec<T> m[kChains];
   for (Vec<T>& v : m) v = lowest;
-  for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
-    const Vec<T> e = load_filled(x + i, n - i, lowest, lane);
-    m[v] = select(less(m[v], e), e, m[v]);
-  });
-  T all[kLine<T>];
-  for (int v = 0; v < kLineVecs<T>; ++v) m[v].store(all + v * Vec<T>::kLanes);
-  for (int width = kLine<T> / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) all[i] = all[i] < all[i + width] ? all[i + width] : all[i];
+  ptrdiff_t i = 0;
+  for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
+    for (int c = 0; c < kChains; ++c) m[c] = at_least(m[c], Vec<T>::load(x + i + c * kLanes));
   }
-  return all[0];
+  for (; i < n; i += kLanes) m[0] = at_least(m[0], load_filled(x + i, n - i, lowest, lane));
+  T lanes[kLanes];
+  at_least(at_least(m[0], m[1]), at_least(m[2], m[3])).store(lanes);
+  T most = lanes[0];
+  for (const T e : lanes) most = most < e ? e : most;
+  return most;
 }
 
 // x - m as a pair, for x <= m.
@@ -123,11 +139,12 @@ FL_INLINE Pair<T> below_maximum(Vec<T> x, Vec<T> m) {
   return two_sum(x, negate(m));
 }
 
+// e^d times kScaleUp, so that it is a normal number; the factor cancels in a quotient.
 template <typename T>
 FL_INLINE Vec<T> exp_clamped(Pair<T> d) {
   const Vec<T> least = constant(MathConstants<T>::kExpMin);
   const auto clamped = less(d.h, least);
-  return exp_nonpositive(select(clamped, least, d.h), select(clamped, Vec<T>::zero(), d.l));
+  return exp_scaled_up(select(clamped, least, d.h), select(clamped, Vec<T>::zero(), d.l));
 }
 
 // e^(x - m) over its sum.
@@ -137,19 +154,19 @@ FL_INLINE Vec<T> softmax_of(Vec<T> e, Vec<T> sum, Vec<T> inverse) {
   return fma(fnma(q, sum, e), inverse, q);
 }
 
-// The logarithm of a sum that holds the maximum's own 1; without it the logarithm keeps its
-// relative accuracy near 0.
+// m plus the logarithm of a scaled-up sum that holds the maximum's own 1; without it the logarithm
+// keeps its relative accuracy near 0.
 template <typename T>
-FL_INLINE Pair<T> log_of_sum(Vec<T> h, Vec<T> l) {
-  return log1p_any(fast_two_sum(h - constant(T(1)), l));
+FL_INLINE Pair<T> maximum_and_log(Vec<T> m, Vec<T> h, Vec<T> l) {
+  const Vec<T> down = constant(MathConstants<T>::kScaleDown);
+  const Pair<T> log_sum = log1p_any(fast_two_sum(h * down - constant(T(1)), l * down));
+  const Pair<T> s = two_sum(m, log_sum.h);
+  return {s.h, s.l + log_sum.l};
 }
+// x - c. Where the first difference is rounded it is large beside c.l.
 template <typename T>
-FL_INLINE Vec<T> log_softmax_of(Vec<T> x, Vec<T> m, Pair<T> log_sum) {
-  const Pair<T> d = below_maximum(x, m);
-  const Pair<T> r = two_sum(d.h, negate(log_sum.h));
-  const Vec<T> low = r.l + (d.l - log_sum.l);
-  // Where an element is -inf the remainders are NaN.
-  return r.h + select(is_nan(low), Vec<T>::zero(), low);
+FL_INLINE Vec<T> log_softmax_of(Vec<T> x, Pair<T> c) {
+  return (x - c.h) - c.l;
 }
 
 template <typename T, bool kLog>
@@ -157,19 +174,19 @@ void softmax_row(const T* x, T* y, ptrdiff_t n) {
   using V = Vec<T>;
   const V lane = lane_numbers<T>();
   const V m = constant(row_maximum(x, n, lane));
-  LineSum<T> sums;
+  const V offset = constant(MathConstants<T>::kScaleUp);
+  LineSum<T> sums(offset);
   for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
-    // The lanes beyond the row add e^-inf = 0.
-    const V e =
-        exp_clamped(below_maximum(load_filled(x + i, n - i, constant(-kInfinity<T>), lane), m));
-    sums.add(v, e);
+    const V e = exp_clamped(below_maximum(load_filled(x + i, n - i, m, lane), m));
+    sums.add_small(v, n - i < V::kLanes ? zero_beyond(e, n - i, lane) : e);
     if (!kLog) store_up_to(e, y + i, n - i);
   });
+  sums.take_off(offset);
   const Sum<T> total = sums.total();
   if (!(total.h < kInfinity<T>)) return fill_nan(y, n);
   if (kLog) {
-    const Pair<T> log_sum = log_of_sum(constant(total.h), constant(total.l));
-    map(x, y, n, [=](V e) { return log_softmax_of(e, m, log_sum); });
+    const Pair<T> c = maximum_and_log(m, constant(total.h), constant(total.l));
+    map(x, y, n, [=](V e) { return log_softmax_of(e, c); });
   } else {
     const V sum = constant(total.h), inverse = constant(T(1) / total.h);
     map(y, y, n, [=](V e) { return softmax_of(e, sum, inverse); });
@@ -191,16 +208,17 @@ FL_INLINE void softmax_columns(T* columns, ptrdiff_t n) {
     const V e = V::load(columns + i * L);
     m = select(less(m, e), e, m);
   }
+  const V offset = constant(MathConstants<T>::kScaleUp);
   Pair<T> chains[L];
-  for (Pair<T>& c : chains) c = {V::zero(), V::zero()};
+  for (Pair<T>& c : chains) c = {offset, V::zero()};
   for (ptrdiff_t i = 0; i < n; ++i) {
     T* const at = columns + i * L;
     const V e = exp_clamped(below_maximum(V::load(at), m));
     Pair<T>& chain = chains[i % L];
-    const Pair<T> s = two_sum(chain.h, e);
-    chain = {s.h, chain.l + s.l};
+    chain = LineSum<T>::plus(chain, e);
     if (!kLog) e.store(at);
   }
+  for (Pair<T>& c : chains) c.h = c.h - offset;
   for (ptrdiff_t width = L / 2; width > 0; width /= 2) {
     for (ptrdiff_t i = 0; i < width; ++i) {
       const Pair<T> a = chains[i], b = chains[i + width];
@@ -212,11 +230,11 @@ FL_INLINE void softmax_columns(T* columns, ptrdiff_t n) {
   const V low = chains[0].l - (sum - chains[0].h);
   const auto finite = less(sum, constant(kInfinity<T>));
   const V inverse = constant(T(1)) / sum;
-  const Pair<T> log_sum = kLog ? log_of_sum(sum, low) : Pair<T>{low, low};
+  const Pair<T> c = kLog ? maximum_and_log(m, sum, low) : Pair<T>{low, low};
   for (ptrdiff_t i = 0; i < n; ++i) {
     T* const at = columns + i * L;
     const V e = V::load(at);
-    const V y = kLog ? log_softmax_of(e, m, log_sum) : softmax_of(e, sum, inverse);
+    const V y = kLog ? log_softmax_of(e, c) : softmax_of(e, sum, inverse);
     select(finite, y, constant(kNan<T>)).store(at);
   }
 }
@@ -260,11 +278,10 @@ constexpr T kRowScale = sizeof(T) == 4 ? T(0x1p-80) : T(0x1p-600);
 // sum(f(x[i])), the lanes beyond the row left out.
 template <typename T, typename F>
 FL_INLINE Sum<T> row_sum(const T* x, ptrdiff_t n, Vec<T> lane, F f) {
-  LineSum<T> sums;
+  LineSum<T> sums(Vec<T>::zero());
   for_each_vector<T>(n, [&](ptrdiff_t i, int v) {
     const Vec<T> e = f(load_up_to(x + i, n - i));
-    const ptrdiff_t rest = n - i < Vec<T>::kLanes ? n - i : Vec<T>::kLanes;
-    sums.add(v, select(less(lane, constant(static_cast<T>(rest))), e, Vec<T>::zero()));
+    sums.add(v, n - i < Vec<T>::kLanes ? zero_beyond(e, n - i, lane) : e);
   });
   return sums.total();
 }

@@ -33,6 +33,9 @@ struct Vec<float> {
   }
   FL_INLINE void store(float* p) const { _mm256_storeu_ps(p, r); }
   FL_INLINE void store_partial(float* p, int n) const { _mm256_maskstore_ps(p, first(n), r); }
+  static constexpr bool kStreams = true;
+  FL_INLINE void stream(float* p) const { _mm256_stream_ps(p, r); }
+  static FL_INLINE void end_stream() { _mm_sfence(); }
   static constexpr int kQuad = 4;
   static FL_INLINE void load_transposed(const float* p, ptrdiff_t stride, Vec (&columns)[kQuad]) {
     __m256 row[4];  // rows i and i + 4
@@ -74,6 +77,9 @@ struct Vec<double> {
   }
   FL_INLINE void store(double* p) const { _mm256_storeu_pd(p, r); }
   FL_INLINE void store_partial(double* p, int n) const { _mm256_maskstore_pd(p, first(n), r); }
+  static constexpr bool kStreams = true;
+  FL_INLINE void stream(double* p) const { _mm256_stream_pd(p, r); }
+  static FL_INLINE void end_stream() { _mm_sfence(); }
   static constexpr int kQuad = 2;
   static FL_INLINE void load_transposed(const double* p, ptrdiff_t stride, Vec (&columns)[kQuad]) {
     __m256d row[2];  // rows i and i + 2
@@ -156,6 +162,8 @@ FL_INLINE __m256 equal(VecF a, VecF b) { return _mm256_cmp_ps(a.r, b.r, _CMP_EQ_
 FL_INLINE __m256d equal(VecD a, VecD b) { return _mm256_cmp_pd(a.r, b.r, _CMP_EQ_OQ); }
 FL_INLINE __m256 is_nan(VecF a) { return _mm256_cmp_ps(a.r, a.r, _CMP_UNORD_Q); }
 FL_INLINE __m256d is_nan(VecD a) { return _mm256_cmp_pd(a.r, a.r, _CMP_UNORD_Q); }
+FL_INLINE bool all(__m256 m) { return _mm256_movemask_ps(m) == 0xff; }
+FL_INLINE bool all(__m256d m) { return _mm256_movemask_pd(m) == 0xf; }
 FL_INLINE VecF select(__m256 m, VecF yes, VecF no) { return {_mm256_blendv_ps(no.r, yes.r, m)}; }
 FL_INLINE VecD select(__m256d m, VecD yes, VecD no) { return {_mm256_blendv_pd(no.r, yes.r, m)}; }
 

@@ -31,6 +31,9 @@ struct Vec<float> {
   }
   FL_INLINE void store(float* p) const { _mm512_storeu_ps(p, r); }
   FL_INLINE void store_partial(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), r); }
+  static constexpr bool kStreams = true;
+  FL_INLINE void stream(float* p) const { _mm512_stream_ps(p, r); }
+  static FL_INLINE void end_stream() { _mm_sfence(); }
   static FL_INLINE Vec zero() { return {_mm512_setzero_ps()}; }
   static FL_INLINE Vec set1(float s) { return {_mm512_set1_ps(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) {
@@ -54,6 +57,9 @@ struct Vec<double> {
   }
   FL_INLINE void store(double* p) const { _mm512_storeu_pd(p, r); }
   FL_INLINE void store_partial(double* p, int n) const { _mm512_mask_storeu_pd(p, first(n), r); }
+  static constexpr bool kStreams = true;
+  FL_INLINE void stream(double* p) const { _mm512_stream_pd(p, r); }
+  static FL_INLINE void end_stream() { _mm_sfence(); }
   static FL_INLINE Vec zero() { return {_mm512_setzero_pd()}; }
   static FL_INLINE Vec set1(double s) { return {_mm512_set1_pd(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) {
@@ -126,6 +132,8 @@ FL_INLINE __mmask16 equal(VecF a, VecF b) { return _mm512_cmp_ps_mask(a.r, b.r, 
 FL_INLINE __mmask8 equal(VecD a, VecD b) { return _mm512_cmp_pd_mask(a.r, b.r, _CMP_EQ_OQ); }
 FL_INLINE __mmask16 is_nan(VecF a) { return _mm512_cmp_ps_mask(a.r, a.r, _CMP_UNORD_Q); }
 FL_INLINE __mmask8 is_nan(VecD a) { return _mm512_cmp_pd_mask(a.r, a.r, _CMP_UNORD_Q); }
+FL_INLINE bool all(__mmask16 m) { return m == 0xffff; }
+FL_INLINE bool all(__mmask8 m) { return m == 0xff; }
 FL_INLINE VecF select(__mmask16 m, VecF yes, VecF no) {
   return {_mm512_mask_blend_ps(m, no.r, yes.r)};
 }

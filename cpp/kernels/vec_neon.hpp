@@ -31,6 +31,7 @@ struct Vec<float> {
     return {vld1q_f32(t)};
   }
   FL_INLINE void store(float* p) const { vst1q_f32(p, r); }
+  static constexpr bool kStreams = false;
   FL_INLINE void store_partial(float* p, int n) const {
     float t[4];
     vst1q_f32(t, r);
@@ -70,6 +71,7 @@ struct Vec<double> {
     return {vld1q_f64(t)};
   }
   FL_INLINE void store(double* p) const { vst1q_f64(p, r); }
+  static constexpr bool kStreams = false;
   FL_INLINE void store_partial(double* p, int n) const {
     double t[2];
     vst1q_f64(t, r);
@@ -146,6 +148,8 @@ FL_INLINE uint32x4_t is_nan(VecF a) { return vmvnq_u32(vceqq_f32(a.r, a.r)); }
 FL_INLINE uint64x2_t is_nan(VecD a) {
   return veorq_u64(vceqq_f64(a.r, a.r), vdupq_n_u64(~static_cast<uint64_t>(0)));
 }
+FL_INLINE bool all(uint32x4_t m) { return vminvq_u32(m) != 0; }
+FL_INLINE bool all(uint64x2_t m) { return (vgetq_lane_u64(m, 0) & vgetq_lane_u64(m, 1)) != 0; }
 FL_INLINE VecF select(uint32x4_t m, VecF yes, VecF no) { return {vbslq_f32(m, yes.r, no.r)}; }
 FL_INLINE VecD select(uint64x2_t m, VecD yes, VecD no) { return {vbslq_f64(m, yes.r, no.r)}; }
 

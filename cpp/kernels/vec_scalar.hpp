@@ -41,6 +41,9 @@ struct Vec {
   FL_INLINE void store_partial(T* p, int n) const {
     if (n > 0) *p = r;
   }
+  // Whether there are stores past the caches: stream(p), aligned to the vector, and end_stream()
+  // before another thread may read what was stored.
+  static constexpr bool kStreams = false;
   static FL_INLINE Vec zero() { return {T(0)}; }
   static FL_INLINE Vec set1(T s) { return {s}; }
   // Columns 0 .. kQuad-1 (16 bytes) of kLanes rows that lie `stride` elements apart: lane i of
@@ -129,7 +132,7 @@ FL_INLINE Vec<T> shift_right(Vec<T> a) {
 }
 
 // Comparisons are false where an operand is NaN and raise no flag; select(m, yes, no) is m ? yes :
-// no lane by lane and keeps the bits of what it selects.
+// no lane by lane and keeps the bits of what it selects. all(m): m holds in every lane.
 template <typename T>
 FL_INLINE bool less(Vec<T> a, Vec<T> b) {
   return __builtin_isless(a.r, b.r);
@@ -142,6 +145,7 @@ template <typename T>
 FL_INLINE bool is_nan(Vec<T> a) {
   return __builtin_isunordered(a.r, a.r);
 }
+FL_INLINE bool all(bool m) { return m; }
 template <typename T>
 FL_INLINE Vec<T> select(bool m, Vec<T> yes, Vec<T> no) {
   return m ? yes : no;

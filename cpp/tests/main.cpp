@@ -15,6 +15,8 @@ int main(int argc, char** argv) {
     test_dense();
   } else if (is("elementwise")) {
     test_elementwise();
+  } else if (is("guards")) {
+    test_guards(argc > 2 && std::strcmp(argv[2], "all") == 0);
   } else if (is("network")) {
     test_network();
   } else if (is("plan")) {
@@ -24,7 +26,9 @@ int main(int argc, char** argv) {
   } else if (is("golden") && argc > 2) {
     test_golden(argv[2], argc > 3 && std::strcmp(argv[3], "--write") == 0);
   } else {
-    std::fprintf(stderr, "usage: %s dense|elementwise|network|plan|threads|golden FILE [--write]\n",
+    std::fprintf(stderr,
+                 "usage: %s dense|elementwise|guards [all]|network|plan|threads|"
+                 "golden FILE [--write]\n",
                  argv[0]);
     return 2;
   }

@@ -113,6 +113,22 @@ void check_table(const KernelTable& table) {
   });
 }
 
+// Copies past the cache, from every alignment to every alignment.
+template <typename T>
+void check_stream(const KernelTable& table) {
+  const Kernels<T>& k = kernels_of<T>(table);
+  if (!k.stream) return;
+  for (ptrdiff_t n = 0; n <= kMaxLength; ++n) {
+    const std::vector<T> x = values<T>(n, static_cast<uint64_t>(n));
+    for (const bool at_end : {false, true}) {
+      Guarded<T> from(x, at_end), to(n, !at_end);
+      k.stream(from.data(), to.data(), n);
+      FL_CHECK(std::memcmp(from.data(), to.data(), sizeof(T) * static_cast<size_t>(n)) == 0,
+               "%s %s stream of %td", table.name, type_name<T>(), n);
+    }
+  }
+}
+
 // Finite rows: the special values above make most rows of the row kernels NaN.
 template <typename T>
 void check_finite_rows(const KernelTable& table) {
@@ -177,6 +193,8 @@ void test_elementwise() {
     check_finite_rows<double>(*table);
     check_softmax_rows<float>(*table);
     check_softmax_rows<double>(*table);
+    check_stream<float>(*table);
+    check_stream<double>(*table);
   }
 }
 

@@ -8,6 +8,10 @@
 #include "check.hpp"
 #include "tests.hpp"
 
+#if defined(FASTLAYER_HAVE_AVX512)
+#include "../core/cpu_x86.hpp"
+#endif
+
 namespace fastlayer {
 namespace {
 
@@ -55,9 +59,25 @@ void check_small_calls_stay_alone() {
   set_num_threads(before);
 }
 
+#if defined(FASTLAYER_HAVE_AVX512) && defined(__linux__)
+// GCC and Clang ask in ways of their own.
+void check_features() {
+  const X86Features has = x86_features();
+  FL_CHECK(has.avx2 == (__builtin_cpu_supports("avx2") != 0), "avx2 %d", has.avx2);
+  FL_CHECK(has.fma == (__builtin_cpu_supports("fma") != 0), "fma %d", has.fma);
+  FL_CHECK(has.avx512f == (__builtin_cpu_supports("avx512f") != 0), "avx512f %d", has.avx512f);
+  FL_CHECK(has.avx512vl == (__builtin_cpu_supports("avx512vl") != 0), "avx512vl %d", has.avx512vl);
+  FL_CHECK(has.avx512bw == (__builtin_cpu_supports("avx512bw") != 0), "avx512bw %d", has.avx512bw);
+  FL_CHECK(has.avx512dq == (__builtin_cpu_supports("avx512dq") != 0), "avx512dq %d", has.avx512dq);
+}
+#else
+void check_features() {}
+#endif
+
 }  // namespace
 
 void test_plan() {
+  check_features();
   check_small_calls_stay_alone();
   for (ptrdiff_t width : {3, 10, 64, 512, 4096}) {
     const Work work = dense_work(width, width);

@@ -16,7 +16,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastlayer import _core, config
+try:
+    from fastlayer import _core, config
+except ImportError as error:  # FASTLAYER_ISA
+    from fastlayer._cli.environment import end_command
+
+    end_command(error)
+    raise
 from fastlayer._chain import Flatten
 from fastlayer._norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer._rectifiers import (
@@ -125,17 +131,26 @@ _CONVERTERS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _CONVERTERS:
-        raise AttributeError(f"module 'fastlayer' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "dask":  # not in __all__: a star import would hide the real one
+        return import_module("fastlayer.dask")
+    if name not in _CONVERTERS:
+        raise AttributeError(f"module 'fastlayer' has no attribute {name!r}")
     found = getattr(import_module(f"fastlayer.convert.{_CONVERTERS[name]}"), name)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_CONVERTERS})
+    # What tab completion offers: what is public, and not the modules that it comes from.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
-config.start()
+try:
+    config.start()
+except ValueError as error:  # FASTLAYER_NUM_THREADS
+    from fastlayer._cli.environment import end_command
+
+    end_command(error)
+    raise

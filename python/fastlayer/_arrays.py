@@ -42,13 +42,53 @@ def is_masked(x: object) -> bool:
     return ma is not None and isinstance(x, ma.MaskedArray)
 
 
+def is_array(x: object) -> bool:
+    """Whether `x` is one array: an ndarray, or `__array__`, DLPack or a buffer offers one."""
+    if _is_numpys(x) or hasattr(x, "__dlpack__"):
+        return True
+    try:
+        memoryview(x).release()  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):
+        return False
+    return not isinstance(x, bytes)  # text, to NumPy
+
+
+def _is_numpys(x: object) -> bool:
+    """Whether `x` speaks one of NumPy's own array protocols."""
+    return (
+        hasattr(x, "__array__")
+        or hasattr(x, "__array_interface__")
+        or hasattr(x, "__array_struct__")
+    )
+
+
+def _asarray(x: object, what: str) -> Array:
+    """Return `x` as NumPy reads it, through DLPack where `x` offers nothing else."""
+    if _is_numpys(x) or not hasattr(x, "__dlpack__"):
+        try:
+            return np.asarray(x)
+        except ValueError as error:
+            raise ValueError(f"{what} is not a rectangular array: {error}") from None
+    try:
+        return np.from_dlpack(x)
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"{what} is a {type(x).__name__} that NumPy can't read through DLPack ({error}); "
+            "copy it to the CPU, in a dtype that NumPy has"
+        ) from None
+
+
 def as_real(x: object, what: str = "x") -> Array:
     """Return `x` as a plain, aligned, native-endian array of a real dtype, copying if it must.
+
+    `x` is an array, nested sequences of numbers, or an object that offers an array through
+    ``__array__``, DLPack or the buffer protocol.
 
     Raises
     ------
     TypeError
-        Masked arrays and dtypes other than bool, integers, float16, float32 and float64.
+        Masked arrays, dtypes other than bool, integers, float16, float32 and float64, and arrays
+        that DLPack can't hand over, such as those on a GPU.
     ValueError
         Nested sequences that are not rectangular.
     """
@@ -57,10 +97,7 @@ def as_real(x: object, what: str = "x") -> Array:
             f"{what} is a masked array, and a mask has no meaning in a layer; "
             "fill it first with .filled(value)"
         )
-    try:
-        a = np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"{what} is not a rectangular array: {error}") from None
+    a = _asarray(x, what)
     if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
         hint = _HINTS.get(a.dtype.kind, "convert it first")
         raise TypeError(
@@ -116,6 +153,23 @@ def frozen(a: Array) -> Array:
     return view
 
 
+def may_share(a: Array, b: Array) -> bool:
+    """Whether an element of `a` and one of `b` share memory; also where that is hard to tell."""
+    return np.may_share_memory(a, b, max_work=10_000)  # type: ignore[arg-type]  # any int
+
+
+def _overlaps_itself(a: Array) -> bool:
+    """Whether two elements of `a` share memory."""
+    if a.flags.forc:
+        return False
+    # Two elements differ first along some axis: shift the later one back to where that is 0.
+    for axis in range(a.ndim):
+        first = a[(0,) * axis]
+        if may_share(first[:1], first[1:]):
+            return True
+    return False
+
+
 def check_out(out: object, shape: tuple[int, ...], dtype: DType) -> Array:
     """Return `out` as a plain array that a result of this shape and dtype can be written to."""
     if not isinstance(out, np.ndarray) or is_masked(out):
@@ -126,9 +180,10 @@ def check_out(out: object, shape: tuple[int, ...], dtype: DType) -> Array:
         raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
-    if out.size and any(d > 1 and s == 0 for d, s in zip(out.shape, out.strides, strict=True)):
-        raise ValueError("out is a broadcast view, in which elements share memory")
-    return out.view(np.ndarray)
+    plain = out.view(np.ndarray)
+    if plain.size and _overlaps_itself(plain):
+        raise ValueError("out is a broadcast or overlapping view, in which elements share memory")
+    return plain
 
 
 def as_result(y: Array) -> Array:

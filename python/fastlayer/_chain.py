@@ -33,7 +33,29 @@ class Flatten:
     """
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Return a view of `x` where that is possible, else a copy; the dtype stays."""
+        """Return a view of `x` where that is possible, else a copy; the dtype stays.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (m, ...), any real dtype. One dimension or none passes unchanged.
+
+        Returns
+        -------
+        ndarray
+            Shape (m, n), n the product of all dimensions but the first.
+
+        Raises
+        ------
+        TypeError
+            Complex, masked or non-numeric `x`.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> fl.Flatten()([[[1, 2], [3, 4]]])
+        array([[1, 2, 3, 4]])
+        """
         return flatten(as_real(x))
 
     def __repr__(self) -> str:
@@ -197,6 +219,22 @@ class Parts(Forward):
 
         A product and a sum count as two: ``2 * batch * n * k`` for each dense layer. Biases,
         activations and norms are not counted.
+
+        Parameters
+        ----------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        int
+            Number of operations.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> fl.Network([fl.Layer(4, 8), fl.Layer(8, 3)]).flops(batch=10)
+        1120
         """
         return sum(part.flops(batch) for part in self._parts if isinstance(part, Forward))
 

@@ -76,9 +76,9 @@ def lower_activation(activation: Activation | Callable[..., Any], dtype: DType) 
     """Return the operations of an activation that stands on its own."""
     if not isinstance(activation, Activation):
         return [Call(activation, keeps_shape=True)]
-    if activation.fused is not None:
-        return [Rows("activation", activation.fused, None, activation)]
-    slopes = activation.slopes(dtype)
+    if activation._fused is not None:
+        return [Rows("activation", activation._fused, None, activation)]
+    slopes = activation._slopes(dtype)
     if slopes is None:
         raise TypeError(f"{activation!r} can't be part of a layer")
     return [Rows("prelu", (slopes,), slopes.size)]

@@ -66,7 +66,7 @@ class Forward:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the trained parameters."""
+        """Size of the trained parameters in bytes."""
         return self.num_parameters * self._dtype.itemsize
 
     def flops(self, batch: int = 1) -> int:
@@ -74,6 +74,22 @@ class Forward:
 
         A product and a sum count as two: ``2 * batch * n * k`` for each dense layer. Biases,
         activations and norms are not counted.
+
+        Parameters
+        ----------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        int
+            Number of operations.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> fl.Network([fl.Layer(4, 3), fl.LayerNorm(3)]).flops(batch=10)
+        240
         """
         return 0
 
@@ -118,6 +134,17 @@ class Forward:
             A wrong shape of `x` or `out`; the message holds both shapes.
         TypeError
             Complex, masked or non-numeric `x`; `out` of another dtype.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> layer = fl.Layer.from_arrays([[1.0, 1.0], [1.0, -1.0], [0.0, 2.0]])
+        >>> layer([[3.0, 1.0]])
+        array([[4., 2., 2.]])
+        >>> layer([[3.0], [1.0]], axis=0)
+        array([[4.],
+               [2.],
+               [2.]])
         """
         if axis == -1:
             y = self._run(x, out)
@@ -126,7 +153,33 @@ class Forward:
         return self._forward_slow(x, axis, out)
 
     def forward(self, x: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
-        """Run the forward pass; the same as calling the object."""
+        """Run the forward pass; the same as calling the object.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (..., in_features), or (in_features,) for one sample; any real dtype.
+        axis : int
+            The axis that the features lie along: -1 for rows as samples, 0 for columns.
+        out : ndarray, optional
+            Where the result goes.
+
+        Returns
+        -------
+        ndarray
+            Shape (..., out_features), the features along `axis`; `out` where that is given.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for a call.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> fl.LayerNorm(2, eps=0).forward([1.0, 3.0])
+        array([-1.,  1.], dtype=float32)
+        """
         return self(x, axis=axis, out=out)
 
     def _compiled(self) -> list[Step]:
@@ -137,8 +190,9 @@ class Forward:
             folds = dict(folds)
             steps = compile_steps(self._lower(self._dtype), self._dtype, None, epoch, folds)
             self._compilation = (epoch, steps, folds)
-            single = steps[0] if len(steps) == 1 else None
-            self._run = single.run if isinstance(single, ProgramStep) else _decline
+        # Always: another thread may have put an older program there.
+        single = steps[0] if len(steps) == 1 else None
+        self._run = single.run if isinstance(single, ProgramStep) else _decline
         return steps
 
     def _uncompiled(self) -> dict[str, Any]:
@@ -147,6 +201,11 @@ class Forward:
 
     def __getstate__(self) -> dict[str, Any]:
         return self._uncompiled()
+
+    def __dask_tokenize__(self) -> Any:
+        from fastlayer._content import token_of
+
+        return token_of(self)
 
     def _columns(self, x: Array, out: Array | None) -> Array | None:
         """Run plain arrays whose columns are samples without further ado, or return None."""

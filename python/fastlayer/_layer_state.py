@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 class State:
     """Weights and activation, replaced as a whole by an update: no thread sees a mixture."""
 
-    __slots__ = ("_arrays", "activation", "packed")
+    __slots__ = ("_arrays", "activation", "digest", "packed")
 
     def __init__(
         self, packed: _core.PackedWeights, activation: Activation | Callable[..., Any]
     ) -> None:
         self.packed = packed
         self.activation = activation
+        self.digest: str | None = None  # of weight and bias, once someone asks
         # Weak references to the arrays last handed out: no copy of the weights stays behind.
         self._arrays: dict[str, ref[Array]] = {}
 

@@ -24,9 +24,9 @@ def default_threads() -> tuple[int, str]:
     quota = cgroup_quota()
     if quota is not None:
         limits.append((quota, "CPU quota of the control group"))
-    omp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if _is_count(omp):  # its own library reports what is wrong with it
-        limits.append((int(omp), "OMP_NUM_THREADS"))
+    omp = openmp_threads()
+    if omp is not None:
+        limits.append((omp, "OMP_NUM_THREADS"))
     own = os.environ.get("FASTLAYER_NUM_THREADS", "").strip()
     if own:
         if not _is_count(own):
@@ -34,6 +34,15 @@ def default_threads() -> tuple[int, str]:
         limits.append((int(own), "FASTLAYER_NUM_THREADS"))
     n, source = min(reversed(limits), key=lambda limit: limit[0])
     return min(max(n, 1), MOST), source
+
+
+def openmp_threads() -> int | None:
+    """Return what OMP_NUM_THREADS says for regions that are not nested, None where it is not set.
+
+    None, too, where it is no list of positive integers: OpenMP reports that itself.
+    """
+    omp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(omp) if _is_count(omp) else None
 
 
 def _is_count(text: str) -> bool:

@@ -24,6 +24,7 @@ class _Norm(Forward):
     _features: int
     _arrays: dict[str, Array | None]
     _eps: float
+    _digest: str | None = None
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class LayerNorm(_Norm):
     weight, bias : array_like, optional
         Shape (n,); ones and zeros where they are not given.
     dtype : dtype, optional
-        float32 or float64; by default that of the arrays, or float32 without any.
+        By default that of the arrays, or float32 without any; else float32 or float64.
 
     Raises
     ------
@@ -154,7 +155,7 @@ class RMSNorm(_Norm):
     weight : array_like, optional
         Shape (n,); ones where it is not given.
     dtype : dtype, optional
-        float32 or float64; by default that of the array, or float32 without one.
+        By default that of the array, or float32 without one; else float32 or float64.
 
     Raises
     ------
@@ -200,7 +201,7 @@ class BatchNorm(_Norm):
     weight, bias, running_mean, running_var : array_like, optional
         Shape (n,); ones, zeros, zeros and ones where they are not given.
     dtype : dtype, optional
-        float32 or float64; by default that of the arrays, or float32 without any.
+        By default that of the arrays, or float32 without any; else float32 or float64.
 
     Raises
     ------

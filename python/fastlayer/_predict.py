@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._arrays import as_real, check_out
+from fastlayer._arrays import as_real, check_out, is_array, may_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Self
 
-    from fastlayer._arrays import Array
+    from fastlayer._arrays import Array, DType
+    from fastlayer._forward import Forward
     from fastlayer.network import Network
 
     Progress = Callable[[int, int | None], object]
@@ -38,10 +39,11 @@ def predict(
     size = batch_size or max(_SMALLEST_BATCH, -(-m // _REPORTS))
     if m <= size and not progress:
         return net(a, out=out)
-    if net._takes not in (None, a.shape[-1]):
-        return net(a)  # which explains what is wrong with x as a whole
+    check_features(net, a.shape, a.dtype)
+    if isinstance(out, np.ndarray) and np.may_share_memory(a, out):
+        a = a.copy()  # the first batches would overwrite what the last ones read
     result = out
-    with _Report(progress, m) as report:
+    with Report(progress, m) as report:
         for low in range(0, max(m, 1), size):
             batch = a[low : low + size]
             if low == 0:
@@ -59,11 +61,17 @@ def predict(
     return result
 
 
+def check_features(net: Forward, shape: tuple[int, ...], dtype: DType) -> None:
+    """Raise the error of ``net(x)`` for a whole `x` of this shape, before any of it is there."""
+    if not shape or net._takes not in (None, shape[-1]):
+        net(np.broadcast_to(np.zeros((), dtype), shape))
+
+
 def is_stream(x: object) -> bool:
     """Whether `x` is several arrays one after the other, rather than one array or nested lists."""
     if isinstance(x, list | tuple):
         return len(x) > 0 and all(np.ndim(item) > 1 and hasattr(item, "dtype") for item in x)
-    return hasattr(x, "__iter__") and not hasattr(x, "__array__") and not isinstance(x, str | bytes)
+    return hasattr(x, "__iter__") and not is_array(x) and not isinstance(x, str | bytes)
 
 
 def _batches(x: Iterable[Any], size: int | None) -> Iterator[Array]:
@@ -81,13 +89,19 @@ def _stream(
     parts: list[Array] = []
     done = 0
     total = sum(len(item) for item in x) if isinstance(x, list | tuple) else None
-    with _Report(progress, total) as report:
+    if out is not None:
+        check_out(out, np.shape(out), net.dtype)
+        if isinstance(x, list | tuple):
+            x = [np.array(item) if _shared(item, out) else item for item in x]
+    with Report(progress, total) as report:
         for batch in _batches(x, size):
             m = batch.shape[0]
             if out is None:
                 parts.append(net(batch))
             elif done + m > len(out):
                 raise ValueError(f"out has {len(out)} rows, but x has more")
+            elif _shared(batch, out[:done]):
+                raise ValueError("out has overwritten a part of x before its turn; copy x or out")
             else:
                 net(batch, out=out[done : done + m])
             done += m
@@ -101,8 +115,12 @@ def _stream(
     return np.concatenate(parts)
 
 
-class _Report:
-    """Progress, as a bar or through a callable."""
+def _shared(x: Any, out: Array) -> bool:
+    return may_share(as_real(x), out)
+
+
+class Report:
+    """Progress: through a callable, or as a bar where tqdm is installed and stderr is a terminal."""
 
     def __init__(self, progress: bool | Progress, total: int | None) -> None:
         self._call = progress if callable(progress) else None
@@ -114,11 +132,9 @@ class _Report:
             try:
                 tqdm = import_module("tqdm.auto").tqdm
             except ImportError:
-                raise ImportError(
-                    "progress=True needs tqdm (pip install tqdm); or pass a callable "
-                    "(rows_done, rows_total)"
-                ) from None
-            self._bar = tqdm(total=total, unit="row")
+                return
+            # None: no bar where nobody would see it move. Notebooks count as terminals.
+            self._bar = tqdm(total=total, unit=" rows", unit_scale=True, disable=None)
 
     def __enter__(self) -> Self:
         return self

@@ -63,7 +63,7 @@ def linear(
     compute, result = _dtypes(*pairs)
     x, w = cast(x, compute), cast(w, compute)
     b = None if b is None else cast(b, compute)
-    fused = act.fused if isinstance(act, Activation) else None
+    fused = act._fused if isinstance(act, Activation) else None
     # The softmax of a single neuron runs over the samples: over the result as the caller sees it.
     if fused is not None and not (w.ndim == 1 and fused[0] in _ROWWISE):
         target = None if out is None else check_out(out, shape, result)
@@ -128,7 +128,9 @@ def affine(x: Array, w: Array, b: Array | None, fused: Fused, target: Array | No
 
 def _sum(x: Array, w: Array, b: Array | None, fused: Fused, y: Array | None) -> Array | None:
     if b is None or all(d == 1 for d in b.shape[:-1]):
-        vector = None if b is None else np.broadcast_to(b.reshape(-1), w.shape[:1])
+        vector = None if b is None else b.reshape(-1)
+        if vector is not None and vector.size != w.shape[0]:
+            vector = vector.repeat(w.shape[0])
         return _core.linear(x, w, vector, *fused, y, False)
     # A bias that differs between rows: the sums start from it.
     if y is None or np.may_share_memory(y, x) or np.may_share_memory(y, w):

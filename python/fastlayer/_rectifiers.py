@@ -25,12 +25,19 @@ def identity(x: ArrayLike, *, out: Array | None = None) -> Array:
     x : array_like
         Any shape, any real dtype; integers and bools become float64.
     out : ndarray, optional
-        Where the result goes; the result's shape and dtype.
+        Where the result goes; the result's shape and dtype. May be `x` itself.
 
     Returns
     -------
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
 
     Examples
     --------
@@ -94,6 +101,13 @@ def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: Array | None 
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
 
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
     Examples
     --------
     >>> import fastlayer as fl
@@ -125,8 +139,10 @@ def prelu(x: ArrayLike, weight: ArrayLike, *, out: Array | None = None) -> Array
 
     Raises
     ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
     ValueError
-        `weight` is neither one number nor one for each feature.
+        `weight` is neither one number nor one for each feature; `out` has another shape.
 
     Examples
     --------
@@ -152,6 +168,13 @@ def relu6(x: ArrayLike, *, out: Array | None = None) -> Array:
     -------
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
 
     Examples
     --------
@@ -184,8 +207,10 @@ def hardtanh(
 
     Raises
     ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
     ValueError
-        `min_val` is greater than `max_val`.
+        `min_val` is greater than `max_val`; `out` has another shape.
 
     Examples
     --------
@@ -222,6 +247,13 @@ def hardsigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
 
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
     Examples
     --------
     >>> import fastlayer as fl
@@ -246,6 +278,13 @@ def hardswish(x: ArrayLike, *, out: Array | None = None) -> Array:
     -------
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
 
     Examples
     --------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """Logistic function: ``1 / (1 + exp(-x))``, without overflow for any `x`.
+    """Logistic function: ``1 / (1 + exp(-x))`` (Verhulst, 1845), without overflow for any `x`.
 
     ``fl.logistic`` is this function.
 
@@ -32,6 +32,13 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     -------
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
 
     Examples
     --------
@@ -58,6 +65,13 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
 
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
     Examples
     --------
     >>> import fastlayer as fl
@@ -82,6 +96,13 @@ def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     -------
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
 
     Examples
     --------
@@ -108,6 +129,13 @@ def softsign(x: ArrayLike, *, out: Array | None = None) -> Array:
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
 
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
     Examples
     --------
     >>> import fastlayer as fl
@@ -132,6 +160,13 @@ def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     -------
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
 
     Examples
     --------
@@ -165,8 +200,10 @@ def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
 
     Raises
     ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
     ValueError
-        `x` is a scalar, or has no such axis.
+        `x` is a scalar, or has no such axis; `out` has another shape.
 
     Examples
     --------
@@ -197,8 +234,10 @@ def log_softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Ar
 
     Raises
     ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
     ValueError
-        `x` is a scalar, or has no such axis.
+        `x` is a scalar, or has no such axis; `out` has another shape.
 
     Examples
     --------

@@ -33,6 +33,13 @@ def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
 
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
     Examples
     --------
     >>> import fastlayer as fl
@@ -65,8 +72,10 @@ def celu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array
 
     Raises
     ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
     ValueError
-        `alpha` is zero.
+        `alpha` is zero; `out` has another shape.
 
     Examples
     --------
@@ -103,6 +112,13 @@ def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
 
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
     Examples
     --------
     >>> import fastlayer as fl
@@ -133,8 +149,10 @@ def gelu(x: ArrayLike, approximate: str = "none", *, out: Array | None = None) -
 
     Raises
     ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
     ValueError
-        `approximate` is neither.
+        `approximate` is neither; `out` has another shape.
 
     Examples
     --------
@@ -175,6 +193,13 @@ def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
 
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
     Examples
     --------
     >>> import fastlayer as fl
@@ -199,6 +224,13 @@ def mish(x: ArrayLike, *, out: Array | None = None) -> Array:
     -------
     ndarray or scalar
         The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
 
     Examples
     --------
@@ -233,8 +265,10 @@ def softplus(
 
     Raises
     ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
     ValueError
-        `beta` is not positive.
+        `beta` is not positive; `out` has another shape.
 
     Examples
     --------

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from fastlayer._arrays import Array
     from fastlayer.activations import ActivationLike
 
-_KEEP: Any = object()
+
+class _Keep:
+    """Stands for an argument that was not given, where None means something."""
+
+    def __repr__(self) -> str:
+        return "<as it is>"
+
+
+_KEEP: Any = _Keep()
 _updating = Lock()
 
 
@@ -87,7 +95,26 @@ class Weights(Forward):
         return n * k + n * self._state.packed.has_bias + slopes
 
     def flops(self, batch: int = 1) -> int:
-        """Return the floating-point operations of the product, ``2 * batch * n * k``."""
+        """Return the floating-point operations of the product, ``2 * batch * n * k``.
+
+        A product and a sum count as two. The bias and the activation are not counted.
+
+        Parameters
+        ----------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        int
+            Number of operations.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> fl.Layer(4, 3).flops(batch=10)
+        240
+        """
         return 2 * batch * self.out_features * self.in_features
 
     def update(
@@ -146,6 +173,8 @@ class Weights(Forward):
         return {**state, **plain, "activation": held.activation}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = [state.pop(key) for key in ("weight", "bias", "activation")]
+        weight, bias, activation = (state.pop(key) for key in ("weight", "bias", "activation"))
         self.__dict__.update(state)
-        self._state = make_state(*arrays)
+        # Buffers out of band (PEP 574) may lie anywhere in a message: as_real aligns them.
+        bias = None if bias is None else as_real(bias, "bias")
+        self._state = make_state(as_real(weight, "weight"), bias, activation)

@@ -97,7 +97,7 @@ class Activation:
     __slots__ = ("_fused", "_key", "_name", "_parameters")
     _name: str
     _parameters: dict[str, Any]
-    _fused: Fused | None
+    _fused: Fused | None  # name and numbers of the core's kernel, where there is a single one
     _key: tuple[Any, ...]
 
     def __init__(self, name: str, **parameters: Any) -> None:
@@ -133,25 +133,43 @@ class Activation:
         return dict(self._parameters)
 
     @property
-    def fused(self) -> Fused | None:
-        """Name and numbers of the core's kernel, None where there is no single one."""
-        return self._fused
-
-    @property
     def num_parameters(self) -> int:
         """Number of trained parameters: the slopes of a prelu."""
         return self._parameters["weight"].size if self._name == "prelu" else 0
 
     def __call__(self, x: ArrayLike, *, out: Array | None = None) -> Array:
-        """Apply to an array of any shape; see the function of this name.
+        """Apply to an array; the parameters, slopes of a prelu too, take its dtype.
 
-        The parameters take the dtype of `x`, also the slopes of a prelu.
+        Parameters
+        ----------
+        x : array_like
+            Any shape, any real dtype; integers and bools become float64.
+        out : ndarray, optional
+            Where the result goes; the result's shape and dtype. May be `x` itself.
+
+        Returns
+        -------
+        ndarray or scalar
+            The shape of `x`, a NumPy scalar where `x` is one.
+
+        Raises
+        ------
+        TypeError
+            `x` is complex, masked or not numeric; `out` has another dtype.
+        ValueError
+            `out` has another shape; `x` has no such axis, or not one feature for each slope.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> fl.Activation("hardtanh", min_val=0.0, max_val=255.0)([-3.0, 99.0, 300.0])
+        array([  0.,  99., 255.])
         """
         if self._name == "prelu":
             return _apply.prelu(x, self._parameters["weight"], out, weak=True)
         return _FUNCTIONS[self._name](x, **self._parameters, out=out)
 
-    def slopes(self, dtype: DType) -> Array | None:
+    def _slopes(self, dtype: DType) -> Array | None:
         """Return the slopes, one for each feature, of a prelu that has several; else None."""
         if self._name != "prelu" or self._fused is not None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import local
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -31,6 +32,12 @@ def set_num_threads(n: int) -> None:
     TypeError
         Not an integer.
 
+    Notes
+    -----
+    Limits that others put on OpenMP in the calling thread, such as ``threadpoolctl``'s, hold
+    beside it. Where a thread could not be started, as a `RuntimeWarning` has told, this has the
+    next call try again.
+
     Examples
     --------
     >>> import fastlayer as fl
@@ -46,7 +53,16 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Return how many threads a call from here may use.
+    """Return how many threads a call from the current thread may use.
+
+    The process-wide number or that of `num_threads`, and no more than OpenMP's number for this
+    thread where that was changed, as ``threadpoolctl.threadpool_limits`` does.
+
+    Returns
+    -------
+    int
+        The number of `num_threads` where the current thread is inside one, else that of the
+        process.
 
     Examples
     --------
@@ -83,10 +99,13 @@ class num_threads:
 
     def __init__(self, n: int) -> None:
         self._n = _checked(n)
-        self._before: list[int] = []
+        self._before = local()  # a thread restores what it found itself
 
     def __enter__(self) -> Self:
-        self._before.append(_core.set_own_num_threads(self._n))
+        self._before.stack = [
+            *getattr(self._before, "stack", ()),
+            _core.set_own_num_threads(self._n),
+        ]
         return self
 
     def __exit__(
@@ -95,7 +114,7 @@ class num_threads:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _core.set_own_num_threads(self._before.pop())
+        _core.set_own_num_threads(self._before.stack.pop())
 
 
 def _checked(n: object) -> int:
@@ -112,6 +131,12 @@ def start() -> None:
     global _source
     n, _source = _limits.default_threads()
     _core.set_num_threads(n)
+    _core.set_openmp_default(_limits.openmp_threads() or 0)
+
+
+def _threads_source() -> str:
+    limited = _core.openmp_limits()
+    return "OpenMP's limit of this thread" if limited else _source
 
 
 @overload
@@ -153,7 +178,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         "build": {"compiler": core["compiler"], "openmp": core["openmp"]},
         "isa": {name: core[f"isa_{name}"] for name in ("built", "supported", "active")},
         "caches": {level: f"{size // 1024} KiB" for level, size in core["caches"].items()},
-        "threads": {"count": get_num_threads(), "source": _source},
+        "threads": {"count": get_num_threads(), "source": _threads_source()},
         "python": {"version": platform.python_version(), "numpy": np.__version__},
     }
     if mode == "dicts":

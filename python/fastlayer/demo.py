@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import importlib.resources
 import math
-import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlayer import Layer, Network, __version__, get_num_threads, show_config
+from fastlayer import Layer, Network
+from fastlayer._cli.timing import ROUNDS, machine, race
 
 Floats = NDArray[np.float32]
 Forward = Callable[[Floats], Floats]
@@ -28,14 +26,6 @@ _CELL = 16  # a pixel is two characters wide, about as wide as high
 _GAP = 4
 _BLOCKS = " \u2591\u2592\u2593\u2588"  # paper to ink
 _ASCII = " .+%@"
-_ROUNDS = 7
-_TURN_SECONDS = 0.02  # one turn of one racer, after it has settled
-_UNSTEADY = 1.5  # the median of the turns over the best of them
-# OpenBLAS's threads spin for some 50 ms after a call that used them, in everybody's way. It took
-# 0.1 s on 2 cores of Zen 4 until that was over. Single rows do not start them.
-_SETTLE_ROW = 0.01
-_SETTLE_BATCH = 0.15
-_SLOWS_NUMPY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 @dataclass(frozen=True)
@@ -129,35 +119,6 @@ def gallery(digits: Digits, answers: Floats, shades: str) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _turn(forward: Forward, x: Floats, settle: float, calls: int) -> float:
-    """Seconds per call, with no clock on the first `settle` seconds."""
-    settled = time.perf_counter() + settle
-    while time.perf_counter() < settled:
-        forward(x)
-    start = time.perf_counter()
-    for _ in range(calls):
-        forward(x)
-    return (time.perf_counter() - start) / calls
-
-
-def race(racers: Sequence[Forward], x: Floats) -> tuple[list[float], bool]:
-    """Median seconds per call of each racer on x, taking turns, and whether they were steady.
-
-    On a busy machine turns differ, or take so long that there are fewer of them.
-    """
-    settle = _SETTLE_ROW if len(x) == 1 else _SETTLE_BATCH
-    guesses = [_turn(forward, x, settle, 10) for forward in racers]
-    calls = [max(1, int(_TURN_SECONDS / guess)) for guess in guesses]
-    late = time.perf_counter() + 1.5 * _ROUNDS * len(racers) * (settle + _TURN_SECONDS)
-    rounds: list[list[float]] = []
-    while len(rounds) < _ROUNDS and (not rounds or time.perf_counter() < late):
-        times = [_turn(forward, x, settle, n) for forward, n in zip(racers, calls, strict=True)]
-        rounds.append(times)
-    turns = list(zip(*rounds, strict=True))
-    steady = len(rounds) == _ROUNDS and all(median(t) < _UNSTEADY * min(t) for t in turns)
-    return [median(t) for t in turns], steady
-
-
 def _timings(net: Network, digits: Digits) -> list[str]:
     x = digits.pixels.astype(np.float32)
     reference = numpy_forward(digits)
@@ -177,31 +138,17 @@ def _timings(net: Network, digits: Digits) -> list[str]:
         ours, theirs = (1e6 * t / m for t in seconds)
         ratio = "busy" if busy else f"{theirs / ours:.1f}x"
         lines.append(f"  {name:<22}{ours:>9.3f} us{theirs:>9.3f} us{ratio:>10}")
-    lines += ["", *_machine()]
+    lines += ["", *machine()]
     if busy:
         lines.append("Note: the machine is busy, so these times say little; try again later.")
     return [
         *lines,
-        f"Each is the median of up to {_ROUNDS} turns, warm, on the same float32 arrays;",
+        f"Each is the median of up to {ROUNDS} turns, warm, on the same float32 arrays;",
         f"the answers differ by at most {difference:.0e}, which is rounding.",
     ]
 
 
-def _machine() -> list[str]:
-    isa = show_config(mode="dicts")["isa"]["active"]
-    threads = get_num_threads()
-    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
-    lines = [
-        f"fastlayer {__version__}: {isa}, {threads} thread{'s' if threads > 1 else ''}.",
-        f"NumPy {np.__version__}: {blas.get('name')} {blas.get('version')}.",
-    ]
-    slowed = [name for name in _SLOWS_NUMPY if name in os.environ]
-    if slowed:
-        lines.append(f"Note: this environment slows NumPy down: {', '.join(slowed)}.")
-    return lines
-
-
-def run() -> int:
+def run(args: object = None) -> int:
     """Print the demo; the exit status."""
     digits = load()
     net = build(digits)

@@ -21,12 +21,19 @@ _WEIGHTS = (".pt", ".pth", ".bin")
 class ModelFileError(ValueError):
     """A model file that is damaged, of an unknown version, or not a model.
 
-    Attributes
+    Parameters
     ----------
     path : str
         The file.
     key : str
-        What in it is wrong.
+        The place in it.
+    why : str
+        What is wrong there.
+
+    Attributes
+    ----------
+    path, key, why : str
+        As above.
 
     Examples
     --------
@@ -64,6 +71,7 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
     Returns
     -------
     Network
+        The network, in the dtype of the file's weights.
 
     Raises
     ------
@@ -72,7 +80,7 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
     ConversionError
         A model trained elsewhere that can't be converted exactly.
     ValueError
-        Another suffix, or `mmap` with a format that can't be mapped.
+        Another suffix, or ``mmap=True`` with a format that can't be mapped.
     ImportError
         The package that reads the format is not there.
     OSError
@@ -80,7 +88,7 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
 
     See Also
     --------
-    from_state_dict : weights without an architecture, .pt and .safetensors of PyTorch.
+    from_state_dict : Read weights without an architecture, .pt and .safetensors of PyTorch.
 
     Examples
     --------

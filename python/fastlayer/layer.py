@@ -36,12 +36,14 @@ class Layer(Weights):
     bias : bool
         Whether there is a bias; it starts at zero.
     init : str or callable
-        "he_normal" (standard deviation ``sqrt(2/k)``), "xavier_uniform", "lecun_normal",
-        "normal" (standard deviation ``1/(n*k)``), "zeros", or ``(rng, shape) -> array``.
+        "he_normal" (standard deviation ``sqrt(2/k)``; He et al., 2015), "xavier_uniform" (within
+        ``+- sqrt(6/(n+k))``; Glorot & Bengio, 2010), "lecun_normal" (standard deviation
+        ``sqrt(1/k)``; LeCun et al., 1998), "normal" (standard deviation ``1/(n*k)``), "zeros", or
+        ``(rng, shape) -> array``.
     rng : int or numpy.random.Generator, optional
         Seed; the same seed gives the same layer.
     dtype : dtype
-        float32 or float64: what it computes in and returns.
+        What it computes in and returns: float32 or float64.
 
     Raises
     ------
@@ -52,7 +54,7 @@ class Layer(Weights):
 
     See Also
     --------
-    Layer.from_arrays : a layer from trained weights.
+    Layer.from_arrays : Make a layer from trained weights.
 
     Examples
     --------
@@ -105,12 +107,13 @@ class Layer(Weights):
         layout : {"out_in", "in_out"}
             Which axis of `weight` is which; never guessed from shapes.
         dtype : dtype, optional
-            float32 or float64. By default that of the arrays: integers become float64, float16
-            becomes float32.
+            By default that of the arrays: integers become float64, float16 becomes float32. Else
+            float32 or float64.
 
         Returns
         -------
         Layer
+            Its weights are copies, in `dtype`.
 
         Raises
         ------
@@ -176,8 +179,32 @@ class Layer(Weights):
     ) -> Array | tuple[Array, Array]:
         """Run the forward pass, as calling the layer does.
 
-        With `return_preactivation` the result is ``(a, z)``: `a` has the same bits as
-        ``layer(x)`` and goes to `out`, ``z = x @ weight.T + bias`` is a new array.
+        Parameters
+        ----------
+        x : array_like
+            Shape (..., in_features), or (in_features,) for one sample. Any real dtype; it is
+            converted to `dtype` on the way in.
+        axis : int
+            The axis that the features lie along: -1 for rows as samples, 0 for columns.
+        out : ndarray, optional
+            Where `a` goes: the result's shape and `dtype`. May overlap `x`.
+        return_preactivation : bool
+            Whether the sum is returned too.
+
+        Returns
+        -------
+        a : ndarray
+            Shape (..., out_features), the features along `axis`; `out` where that is given. The
+            same bits as ``layer(x)``.
+        z : ndarray
+            ``x @ weight.T + bias``, a new array; only with `return_preactivation`.
+
+        Raises
+        ------
+        ValueError
+            A wrong shape of `x` or `out`; the message holds both shapes.
+        TypeError
+            Complex, masked or non-numeric `x`; `out` of another dtype.
 
         Examples
         --------
@@ -192,8 +219,8 @@ class Layer(Weights):
 
     def _lower(self, dtype: DType) -> list[Op]:
         state = self._state
-        if isinstance(state.activation, Activation) and state.activation.fused is not None:
-            return [Dense(state.packed, state.activation.fused)]
+        if isinstance(state.activation, Activation) and state.activation._fused is not None:
+            return [Dense(state.packed, state.activation._fused)]
         return [Dense(state.packed, IDENTITY), *lower_activation(state.activation, dtype)]
 
     def _astype(self, dtype: DType) -> Layer:

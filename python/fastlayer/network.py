@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from fastlayer._arrays import as_real, cast, float_dtype
-from fastlayer._chain import Part, Parts, as_parts, lower_parts
-from fastlayer.layer import Layer
+from fastlayer._arrays import float_dtype
+from fastlayer._chain import Part, as_parts, lower_parts
+from fastlayer._inspection import Inspection
 from fastlayer.modules import repr_part
 
 if TYPE_CHECKING:
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from fastlayer._arrays import Array, DType
     from fastlayer._compile import Op
     from fastlayer.convert._prove import Proof
-    from fastlayer.report import Profile, Summary, Verification
 
 
-class Network(Parts):
+class Network(Inspection):
     """Layers in a row: the output of each is the input of the next.
 
     Calling it is stateless and may be done from many threads at once. A layer may be part of
@@ -111,10 +110,12 @@ class Network(Parts):
         batch_size : int, optional
             Rows at a time; by default all of an array at once.
         out : ndarray, optional
-            Where the result goes, e.g. a writable memmap: the result's shape and `dtype`.
+            Where the result goes, e.g. a writable memmap: the result's shape and `dtype`. May
+            overlap an array, or a list of arrays.
         progress : bool or callable
-            True shows a bar with tqdm; a callable is given the rows done and the rows in total,
-            None where that isn't known.
+            True shows a bar where tqdm is installed and stderr is a terminal or a notebook, and
+            nothing elsewhere; a callable is given the rows done and the rows in total, None
+            where that isn't known.
 
         Returns
         -------
@@ -124,11 +125,10 @@ class Network(Parts):
         Raises
         ------
         ValueError
-            A wrong shape of `x` or `out`, a `batch_size` below 1.
+            A wrong shape of `x` or `out`, a `batch_size` below 1; an iterator whose next part
+            `out` has overwritten.
         TypeError
             Complex, masked or non-numeric `x`; `out` of another dtype.
-        ImportError
-            ``progress=True`` without tqdm.
 
         Examples
         --------
@@ -142,106 +142,52 @@ class Network(Parts):
 
         return predict(self, x, batch_size, out, progress)
 
-    def activations(self, x: ArrayLike) -> list[tuple[Array, Array]]:
-        """Return ``(a, z)`` for every layer: what it gives, and what its activation got.
-
-        For parts that are not a `Layer`, `z` is their input. The layers are run one by one, as
-        they are: without the folding of `BatchNorm` that a call of the network does.
+    def astype(self, dtype: DTypeLike) -> Network:
+        """Return a new network that computes in `dtype`.
 
         Parameters
         ----------
-        x : array_like
-            Shape (..., in_features).
+        dtype : dtype
+            One of float32 and float64.
 
         Returns
         -------
-        list of (ndarray, ndarray)
-
-        Examples
-        --------
-        >>> import fastlayer as fl
-        >>> net = fl.Network([fl.Layer.from_arrays([[2.0]]), "relu"])
-        >>> net.activations([-1.0])
-        [(array([-2.]), array([-2.])), (array([0.]), array([-2.]))]
-        """
-        pairs = []
-        a = as_real(x)
-        for part in self._parts:
-            if isinstance(part, Layer):
-                a, z = part.forward(a, return_preactivation=True)
-            else:
-                z = cast(a, self._dtype)
-                a = Network._of((part,), self._dtype)(z)
-            pairs.append((a, z))
-        return pairs
-
-    def summary(self) -> Summary:
-        """Return a table of the layers; print it, or read its `rows`.
-
-        Examples
-        --------
-        >>> import fastlayer as fl
-        >>> summary = fl.Network([fl.Layer(4, 2, "relu")]).summary()
-        >>> summary.rows[0]["parameters"], summary.rows[0]["flops"]
-        (10, 16)
-        """
-        from fastlayer.report import Summary
-
-        return Summary(self)
-
-    def profile(self, x: ArrayLike, *, repeat: int = 10) -> Profile:
-        """Measure the time of each layer on `x`; print the result, or read its `rows`.
-
-        Each layer runs on its own, `repeat` times, and the fastest counts; the network as a
-        whole, which keeps activations in cache between layers, is measured beside them.
-        """
-        from fastlayer.report import Profile
-
-        return Profile(self, x, repeat)
-
-    def verify(self, reference: Callable[[Any], Any], x: ArrayLike) -> Verification:
-        """Compare with another implementation of the same network on `x`.
-
-        Parameters
-        ----------
-        reference : callable
-            Called with `x`; returns an array of the same shape as ``net(x)``.
-        x : array_like
-            The input for both.
-
-        Returns
-        -------
-        Verification
-            Largest absolute and relative error, largest error in units of the last place of
-            `dtype`, share of rows whose argmax agrees. Prints as a table.
+        Network
+            Its weights are copies, rounded where `dtype` is narrower.
 
         Raises
         ------
-        ValueError
-            The results have different shapes.
+        TypeError
+            Another dtype.
 
         Examples
         --------
         >>> import fastlayer as fl
-        >>> import numpy as np
-        >>> layer = fl.Layer(8, 3, rng=0, dtype=np.float64)
-        >>> report = fl.Network([layer]).verify(lambda x: x @ layer.weight.T, np.ones((5, 8)))
-        >>> report.argmax_agreement
-        1.0
+        >>> fl.Network([fl.Layer(4, 3)]).astype("float64").dtype
+        dtype('float64')
         """
-        from fastlayer.report import Verification
-
-        return Verification(self, reference, x)
-
-    def astype(self, dtype: DTypeLike) -> Network:
-        """Return a new network that computes in `dtype`, float32 or float64."""
         return self._astype(float_dtype(dtype))
 
     def _astype(self, dtype: DType) -> Network:
         return Network._of(tuple(self._parts_astype(dtype)), dtype)
 
     def copy(self) -> Network:
-        """Return a network with layers of its own."""
+        """Return a network with layers of its own.
+
+        Returns
+        -------
+        Network
+            With copies of the weights.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> net = fl.Network([fl.Layer.from_arrays([[2.0]])])
+        >>> other = net.copy()
+        >>> other[0].weight = [[3.0]]
+        >>> float(net[0].weight[0, 0])
+        2.0
+        """
         from copy import deepcopy
 
         return deepcopy(self)
@@ -251,10 +197,28 @@ class Network(Parts):
 
         The file appears under its name only when it is complete.
 
+        Parameters
+        ----------
+        path : path
+            Ends in .npz or .safetensors.
+
         Raises
         ------
         ValueError
-            Another suffix than .npz and .safetensors, or an activation that is a Python function.
+            Another suffix, or an activation that is a Python function.
+        ImportError
+            There is no safetensors package, for that suffix.
+        OSError
+            The file can't be written.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fl.Network([fl.Layer(4, 2)]).save(os.path.join(folder, "model.npz"))
+        ...     os.listdir(folder)
+        ['model.npz']
         """
         from fastlayer.io import save
 

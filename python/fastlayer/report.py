@@ -13,6 +13,7 @@ from fastlayer._chain import parameters_of, title
 from fastlayer._forward import Forward
 from fastlayer._norms import BatchNorm
 from fastlayer._steps import ProgramStep
+from fastlayer._tables import Shown, Table
 from fastlayer.activations import Activation, describe
 from fastlayer.layer import Layer
 
@@ -24,21 +25,7 @@ if TYPE_CHECKING:
     from fastlayer.network import Network
 
 
-def table(header: list[str], rows: list[list[str]], left: int) -> str:
-    """Return aligned columns; the first `left` to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    rule = ["-" * w for w in widths]
-    lines = []
-    for row in (header, rule, *rows):
-        cells = [
-            cell.ljust(w) if i < left else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-class Summary:
+class Summary(Shown):
     """What a network is made of; see `Network.summary`.
 
     Attributes
@@ -71,7 +58,7 @@ class Summary:
             key: sum(row[key] for row in self.rows) for key in ("parameters", "bytes", "flops")
         }
 
-    def __str__(self) -> str:
+    def _table(self) -> Table:
         header = ["", "Layer", "Output", "Activation", "Kernel", "Parameters", "Bytes", "FLOPs/row"]
         keys = ("layer", "shape", "activation", "kernel")
         counts = ("parameters", "bytes", "flops")
@@ -80,9 +67,7 @@ class Summary:
             for i, row in enumerate(self.rows)
         ]
         rows.append(["", "Total", "", "", "", *(f"{self.total[key]:,}" for key in counts)])
-        return table(header, rows, 5)
-
-    __repr__ = __str__
+        return Table(header, rows, 5, total=True)
 
 
 def _width_after(part: Part, width: int | None) -> int | None:
@@ -117,7 +102,7 @@ def plan_of(net: Network, samples: int) -> str:
     return step.program.describe(samples) if isinstance(step, ProgramStep) else ""
 
 
-class Profile:
+class Profile(Shown):
     """Where the time of a network goes; see `Network.profile`.
 
     Attributes
@@ -127,8 +112,10 @@ class Profile:
         and "gflops" (thousand million operations a second in matrix products).
     seconds : float
         Time of the network as a whole.
-    samples : int
-        Number of rows of the input.
+    samples, threads : int
+        Number of rows of the input, and of threads that a call might use.
+    flops : int
+        Floating-point operations of the matrix products of a call.
     plan : str
         How the core cuts the call up; empty where Python steps in between.
     """
@@ -154,7 +141,7 @@ class Profile:
         for row in self.rows:
             row["share"] = row["seconds"] / total
 
-    def __str__(self) -> str:
+    def _table(self) -> Table:
         header = ["", "Layer", "Time", "Share", "GFLOP/s"]
         rows = [
             [
@@ -169,10 +156,9 @@ class Profile:
         whole = f"{self.flops / self.seconds / 1e9:.1f}"
         rows.append(["", "Whole network", _duration(self.seconds), "", whole])
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        footer = f"{self.samples} samples, {threads} allowed"
-        return f"{table(header, rows, 2)}\n{footer}" + (f"\nPlan: {self.plan}" if self.plan else "")
-
-    __repr__ = __str__
+        plan = (f"Plan: {self.plan}",) if self.plan else ()
+        notes = (f"{self.samples} samples, {threads} allowed", *plan)
+        return Table(header, rows, 2, total=True, notes=notes)
 
 
 def _samples(y: Array) -> int:
@@ -196,7 +182,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-class Verification:
+class Verification(Shown):
     """How far a network is from another implementation; see `Network.verify`.
 
     Attributes
@@ -209,6 +195,8 @@ class Verification:
         Share of rows whose largest element is at the same place.
     samples : int
         Number of rows.
+    dtype : dtype
+        That of the network.
     """
 
     def __init__(self, net: Network, reference: Callable[[Any], Any], x: Any) -> None:
@@ -247,7 +235,5 @@ class Verification:
             ["Rows with the same argmax", f"{self.argmax_agreement:.2%}"],
         ]
 
-    def __str__(self) -> str:
-        return table([f"{self.samples} samples", ""], self._rows(), 1)
-
-    __repr__ = __str__
+    def _table(self) -> Table:
+        return Table([f"{self.samples} samples", ""], self._rows(), 1)

@@ -6,10 +6,17 @@ from __future__ import annotations
 class ConversionError(ValueError):
     """A model that can't be converted exactly; nothing is ever approximated.
 
-    Attributes
+    Parameters
     ----------
     place : str
         The layer or node, as its own framework names it: ``layer 3, 'lstm_1' (keras LSTM)``.
+    why : str
+        What is the matter, and what to do.
+
+    Attributes
+    ----------
+    place, why : str
+        As above.
 
     Examples
     --------

@@ -47,7 +47,23 @@ class Regressor:
         return self.network.in_features or 0
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Run the network, in the dtype of the estimator's weights."""
+        """Run the network, in the dtype of the estimator's weights.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (..., n_features).
+
+        Returns
+        -------
+        ndarray
+            Shape (..., n_outputs): values, or probabilities.
+
+        Raises
+        ------
+        ValueError
+            Another number of features.
+        """
         return self.network(x)
 
     def predict(self, x: ArrayLike) -> Array:

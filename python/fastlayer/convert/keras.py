@@ -54,9 +54,9 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
     Examples
     --------
     >>> import fastlayer as fl
-    >>> import keras                                                  # doctest: +SKIP
-    >>> layers = [keras.Input((4,)), keras.layers.Dense(3, "relu")]  # doctest: +SKIP
-    >>> fl.from_keras(keras.Sequential(layers))                       # doctest: +SKIP
+    >>> import keras
+    >>> layers = [keras.Input((4,)), keras.layers.Dense(3, "relu")]
+    >>> fl.from_keras(keras.Sequential(layers))
     Network([
         Layer(4, 3, activation='relu', dtype=float32),
     ])

@@ -29,7 +29,7 @@ _FRAMEWORKS = {
 
 
 class Accelerated:
-    """The forward pass of a hand-written network, run by fastlayer; made by `accelerate`.
+    """The forward pass of a hand-written network, run by fastlayer; made by ``fl.accelerate``.
 
     Calling it, or its method of the original's name, gives what the original gives but for
     rounding. It holds no weights: each call reads the original's arrays with `linear`, so a change

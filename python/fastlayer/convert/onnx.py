@@ -56,12 +56,12 @@ def from_onnx(model: str | PathLike[str] | Any) -> Network:
     Examples
     --------
     >>> import fastlayer as fl
-    >>> import onnx  # doctest: +SKIP
+    >>> import onnx
     >>> model = onnx.parser.parse_model('''
     ...     <ir_version: 8, opset_import: ["": 17]>
     ...     graph (float[N, 2] x) => (float[N, 1] y) <float[2, 1] w = {1, -1}>
-    ...     { h = MatMul(x, w) y = Relu(h) }''')  # doctest: +SKIP
-    >>> fl.from_onnx(model)([[3.0, 1.0]])  # doctest: +SKIP
+    ...     { h = MatMul(x, w) y = Relu(h) }''')
+    >>> fl.from_onnx(model)([[3.0, 1.0]])
     array([[2.]], dtype=float32)
     """
     if isinstance(model, str | os.PathLike):

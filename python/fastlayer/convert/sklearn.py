@@ -54,7 +54,7 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
     Returns
     -------
     Classifier or Regressor
-        With `predict`, for classifiers `predict_proba` and `classes_`, and `network`. The network
+        With `predict`, for classifiers `predict_proba` and `classes_`, and ``network``. The network
         has the dtype of the estimator's weights; results have scikit-learn's, which is float64
         where the weights or `x` are.
 
@@ -66,9 +66,9 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
     Examples
     --------
     >>> import fastlayer as fl
-    >>> from sklearn.linear_model import LinearRegression  # doctest: +SKIP
-    >>> model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])  # doctest: +SKIP
-    >>> fl.from_sklearn(model).predict([[2.0]])  # doctest: +SKIP
+    >>> from sklearn.linear_model import LinearRegression
+    >>> model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
+    >>> fl.from_sklearn(model).predict([[2.0]])
     array([5.])
     """
     if isinstance(estimator, type):

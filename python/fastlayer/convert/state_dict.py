@@ -67,6 +67,7 @@ def from_state_dict(
     Returns
     -------
     Network
+        In the dtype of the weights, which are copied.
 
     Raises
     ------

@@ -60,9 +60,9 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
     Examples
     --------
     >>> import fastlayer as fl
-    >>> import torch                                                  # doctest: +SKIP
-    >>> module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())  # doctest: +SKIP
-    >>> fl.from_torch(module)                                         # doctest: +SKIP
+    >>> import torch
+    >>> module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+    >>> fl.from_torch(module)
     Network([
         Layer(4, 3, activation='relu', dtype=float32),
     ])

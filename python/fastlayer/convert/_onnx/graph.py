@@ -145,7 +145,11 @@ class Graph:
         return None
 
     def affine(
-        self, node: Node, value: Value, scale: Array | None = None, shift: Array | None = None
+        self,
+        node: Node,
+        value: Value,
+        scale: Array | np.float64 | None = None,
+        shift: Array | np.float64 | None = None,
     ) -> Value:
         """Return ``value * scale + shift`` with constants that broadcast against it."""
         both = [None if c is None else np.asarray(c, np.float64) for c in (scale, shift)]

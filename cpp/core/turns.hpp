@@ -1,0 +1,98 @@
+// Long work in turns: between two of them the caller may ask whether to go on, so that Ctrl-C does
+// not wait for the end of a call. Where nobody asks, which is in all short calls, turns never end.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+#include "threads.hpp"
+
+namespace fastlayer {
+
+inline int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// Asks on behalf of the calls of one thread. stop() runs outside of every region and may do
+// anything, calls of this package included; once it has said yes, the work that is left is not
+// done.
+struct Lookout {
+  bool (*stop)(void* context);
+  void* context;
+  int64_t due;  // when to ask next
+  bool stopped;
+};
+
+// A turn takes so long, and then the time of the pieces that have been begun: a block of rows, or a
+// millisecond of a product.
+constexpr int64_t kTurnNs = 40'000'000;
+
+inline thread_local Lookout* t_lookout = nullptr;
+
+// This thread's, or null.
+inline Lookout* lookout() { return t_lookout; }
+// Returns the one before.
+inline Lookout* set_lookout(Lookout* lookout) {
+  Lookout* const before = t_lookout;
+  t_lookout = lookout;
+  return before;
+}
+
+// Asks now; false where the call is to end.
+bool look_up();
+// Asks if it is time to.
+inline bool go_on() {
+  const Lookout* const asked = lookout();
+  return asked == nullptr || now_ns() < asked->due || look_up();
+}
+
+class Turn {
+ public:
+  explicit Turn(const Lookout* asked) : due_(asked == nullptr ? kNever : asked->due) {}
+  // Ask before each piece; everybody leaves once it is over.
+  bool over() {
+    if (due_ == kNever) return false;
+    if (!over_.load(std::memory_order_relaxed)) {
+      if (now_ns() < due_) return false;
+      over_.store(true, std::memory_order_relaxed);
+    }
+    return true;
+  }
+  bool called_off() const { return over_.load(std::memory_order_relaxed); }
+
+ private:
+  static constexpr int64_t kNever = INT64_MAX;
+  const int64_t due_;
+  std::atomic<bool> over_{false};
+};
+
+// parallel() with a body (thread index, turn) that leaves when the turn is over and takes up the
+// work where it was left at the next.
+template <typename Body>
+void parallel_in_turns(int threads, Body body) {
+  const Lookout* const asked = lookout();
+  for (;;) {
+    Turn turn(asked);
+    parallel(threads, [&](int thread) { body(thread, turn); });
+    if (!turn.called_off() || !look_up()) return;
+  }
+}
+
+// Step::run that ends with the turn; false where the step is not done then.
+template <typename Piece>
+bool run_step(Step& step, ptrdiff_t count, Turn& turn, Piece piece) {
+  for (ptrdiff_t i;
+       !turn.over() && (i = step.next.fetch_add(1, std::memory_order_relaxed)) < count;) {
+    piece(i);
+    step.done.fetch_add(1, std::memory_order_release);
+  }
+  const auto done = [&] { return step.done.load(std::memory_order_acquire) >= count; };
+  wait_until([&] { return done() || turn.called_off(); });
+  return done();
+}
+
+}  // namespace fastlayer

@@ -1,0 +1,119 @@
+"""`fastlayer.dask.predict`: a network on the blocks of a Dask array.
+
+Dask itself is imported when a function is called; its extra is ``fastlayer[dask]``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer._arrays import as_real
+from fastlayer._content import is_rowwise, snapshot
+from fastlayer._forward import Forward
+from fastlayer._predict import check_features
+from fastlayer.config import num_threads
+
+if TYPE_CHECKING:
+    from fastlayer._arrays import Array
+
+__all__ = ["predict"]
+
+
+def predict(net: Forward, x: Any) -> Any:
+    """Run the forward pass on a Dask array, lazily, a block at a time.
+
+    The result has the bits of ``net(x.compute())``, however `x` is cut into blocks and wherever
+    they are computed. Each task runs on one thread: a worker has a slot for each of its cores.
+
+    Parameters
+    ----------
+    net : Network or Layer
+        It is taken as it is now; later updates of its weights do not reach the result. The graph
+        holds it once, in a task of its own, so that each worker gets it once.
+    x : dask.array.Array
+        Shape (..., in_features), or (in_features,) for one sample, of any real dtype. Any blocks
+        will do, also of unknown sizes: features in several blocks are brought together first.
+        With a `Flatten` or a Python function among the layers, so are all axes but the first;
+        these networks run once on a row of zeros, for the shape of their result.
+
+    Returns
+    -------
+    dask.array.Array
+        Shape (..., out_features), dtype ``net.dtype``, in the blocks of `x` but for the features.
+
+    Raises
+    ------
+    ValueError
+        A wrong shape of `x`, or an unknown number of features.
+    TypeError
+        `net` is not of fastlayer, `x` not a Dask array of NumPy blocks, or not of a real dtype.
+    ImportError
+        Without Dask.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import fastlayer as fl
+    >>> from fastlayer.dask import predict
+    >>> net = fl.Network([fl.Layer(64, 10, "softmax", rng=0)])
+    >>> y = predict(net, da.ones((1000, 64), chunks=(250, 64)))
+    >>> y.shape, y.chunks[0], y.dtype
+    ((1000, 10), (250, 250, 250, 250), dtype('float32'))
+    """
+    try:
+        da, delayed = import_module("dask.array"), import_module("dask").delayed
+    except ImportError as error:
+        raise ImportError("fastlayer.dask needs Dask: pip install 'fastlayer[dask]'") from error
+    _check(net, x, da)
+    held = snapshot(net)
+    if x.ndim == 0:
+        check_features(held, x.shape, x.dtype)
+    # Axes that a block has to hold whole.
+    whole = range(x.ndim - 1 if is_rowwise(held) else min(1, x.ndim - 1), x.ndim)
+    if any(isnan(x.shape[axis]) for axis in whole):
+        raise ValueError(
+            f"x of shape {x.shape}: the sizes of axes {list(whole)} must be known; call "
+            "x.compute_chunk_sizes() first"
+        )
+    check_features(held, tuple(0 if isnan(n) else n for n in x.shape), x.dtype)
+    rows = whole.start
+    sample = held(np.zeros((1,) * rows + x.shape[rows:], x.dtype))
+    if sample.shape[:rows] != (1,) * rows:
+        raise ValueError(
+            f"net gives shape {sample.shape} for one row, so its rows can't be told apart"
+        )
+    split = {axis: -1 for axis in whole if x.numblocks[axis] > 1}
+    chunks = (*x.chunks[:rows], *((n,) for n in sample.shape[rows:]))
+    token = import_module("dask.base").tokenize(held)
+    return da.map_blocks(
+        _fastlayer_predict,
+        x.rechunk(split) if split else x,
+        delayed(held, name=f"fastlayer-network-{token}", pure=True, traverse=False),
+        dtype=held.dtype,
+        chunks=chunks,
+        drop_axis=list(range(len(chunks), x.ndim)),
+        new_axis=list(range(x.ndim, len(chunks))),
+        meta=np.empty((0,) * len(chunks), held.dtype),
+    )
+
+
+def _check(net: object, x: Any, da: Any) -> None:
+    if not isinstance(net, Forward):
+        hint = "; pass its .network" if isinstance(getattr(net, "network", None), Forward) else ""
+        raise TypeError(f"net must be a fastlayer Network or Layer, got {type(net).__name__}{hint}")
+    if not isinstance(x, da.Array):
+        raise TypeError(
+            f"x must be a dask.array.Array, got {type(x).__name__}; net.predict(x) takes the others"
+        )
+    if not isinstance(x._meta, np.ndarray):
+        raise TypeError(f"x must have blocks of NumPy arrays, not {type(x._meta).__name__}")
+    as_real(x._meta)
+
+
+def _fastlayer_predict(block: Array, net: Forward) -> Array:  # the dashboard shows the name
+    with num_threads(1):
+        return net(block)
