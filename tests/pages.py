@@ -34,7 +34,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands(code: str) -> list[str]:
-    """The lines of a shell block, without comments."""
+    """The lines of a shell block, without comments; a backslash joins two."""
+    code = code.replace("\\\n", "")
     lines = (re.sub(r"(^|\s+)#.*", "", line).strip() for line in code.splitlines())
     return [line for line in lines if line]
 
@@ -46,6 +47,8 @@ ELSEWHERE = {
     r"find cpp .*clang-format|FASTLAYER_ISA=\w+ pytest|\.ci/run": "see .ci/run",
     r"\.ci/(sanitize|emulate) ": "see .ci/run, which has them take a part of the tests",
     r"HYPOTHESIS_PROFILE=long |build/tests/cpp/tests/fastlayer_tests guards ": "a long run; see .ci/run",
+    r"python tests/mutation/run.py ": "see .ci/run",
+    r"tests/coverage.sh ": "the whole suite twice, minutes",
     r"git (tag|push) ": "makes a release",
     r"pre-commit ": "makes environments from the network; .ci/run has the same checks",
     r"gunicorn ": "test_server.py",

@@ -4,6 +4,7 @@ import gc
 import mmap
 import os
 import sys
+import time
 import weakref
 
 import numpy as np
@@ -164,3 +165,20 @@ def test_inputs_may_lie_in_memory_that_cannot_be_written(threads, tmp_path, dtyp
         assert_same_bits(net(locked), net(x))
         assert_same_bits(net[0](locked), net[0](x))
         assert_same_bits(fl.linear(locked, net[0].weight), fl.linear(x, net[0].weight))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_helpers_may_run_anywhere_after_a_call(threads):
+    """A sleeping helper is woken off the caller's core, and gets that core back when it is done."""
+    net = fl.Network([fl.Layer(512, 512, "relu", rng=0)])
+    x = np.ones((2000, 512), F4)
+    for _ in range(3):
+        net(x)
+        time.sleep(0.005)  # helpers fall asleep
+    allowed = os.sched_getaffinity(0)
+    for _ in range(400):
+        others = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+        if all(cores == allowed for cores in others):
+            return
+        time.sleep(0.01)
+    pytest.fail(f"threads are bound to {others}, and the process to {allowed}")

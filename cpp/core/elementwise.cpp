@@ -21,10 +21,9 @@ constexpr ptrdiff_t kPiece = 16 * 1024;
 // 11: the reading ahead stops while a piece is copied.
 constexpr ptrdiff_t kStreamed = 1024;
 
-// An array without gaps is one long row where a row function does not care for rows.
+// A direct array without gaps is one long row where a row function does not care for rows.
 bool flat(const RowsView& v, ptrdiff_t size) {
-  return v.leading == 1 && (v.cols <= 1 || v.col_stride == size) &&
-         (v.rows <= 1 || v.strides[0] == v.cols * size);
+  return (v.cols <= 1 || v.col_stride == size) && (v.rows <= 1 || v.strides[0] == v.cols * size);
 }
 
 // Calls block(x, ldx, y, ldy, rows, n) for groups of rows, or of pieces of rows where `splittable`.

@@ -225,7 +225,11 @@ class Team {
       self.next = sleepers_;
       sleepers_ = &self;
       sleeping_.fetch_add(1, std::memory_order_seq_cst);
-      wanted_.wait(lock, wanted);
+      wanted_.wait(lock, [&] {
+        if (wanted()) return true;
+        self.go_anywhere();  // woken too late, and bound for the last caller's sake
+        return false;
+      });
       sleeping_.fetch_sub(1, std::memory_order_relaxed);
       Sleeper** link = &sleepers_;
       while (*link != &self) link = &(*link)->next;

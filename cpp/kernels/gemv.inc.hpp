@@ -19,17 +19,11 @@ void add_rows(const T* x, const T* w, ptrdiff_t stride, T* sums, ptrdiff_t cols)
   using V = Vec<T>;
   V value[R];
   for (int r = 0; r < R; ++r) value[r] = V::set1(x[r]);
-  ptrdiff_t j = 0;
-  for (; j + V::kLanes <= cols; j += V::kLanes) {
+  for (ptrdiff_t j = 0; j < cols; j += V::kLanes) {
     V sum = V::load(sums + j);
     for (int r = 0; r < R; ++r) sum = fma(value[r], V::load(w + r * stride + j), sum);
     sum.store(sums + j);
   }
-  if (j == cols) return;
-  const int rest = static_cast<int>(cols - j);
-  V sum = V::load(sums + j);
-  for (int r = 0; r < R; ++r) sum = fma(value[r], V::load_partial(w + r * stride + j, rest), sum);
-  sum.store(sums + j);
 }
 
 // All but the activation of a single row; w is in place, bias and y are vectors.
