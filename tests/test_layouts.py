@@ -5,6 +5,7 @@ together, is ``HYPOTHESIS_PROFILE=long pytest tests/test_layouts.py``.
 """
 
 import array
+from importlib.util import find_spec
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -154,8 +155,7 @@ def test_bias_add(shapes, data):
 # --- activations
 
 
-@given(st.sampled_from(ELEMENTWISE), LEADS, SIDES, st.data())
-def test_elementwise(name, lead, n, data):
+def check_elementwise(name, lead, n, data):
     memory = Memory(data)
     memory.array(sides((*lead, n)) if data.draw(st.booleans()) else lead)
     (x,) = memory.arrays()
@@ -172,6 +172,17 @@ def test_elementwise(name, lead, n, data):
     else:
         assert_right(y, exact, limit * ulp(exact, compute), result)
     memory.check_out(lambda a, out: f(a[0], out=out), y)
+
+
+@given(st.sampled_from([name for name in ELEMENTWISE if name != "gelu"]), LEADS, SIDES, st.data())
+def test_elementwise(name, lead, n, data):
+    check_elementwise(name, lead, n, data)
+
+
+@pytest.mark.skipif(find_spec("mpmath") is None, reason="could not import 'mpmath'")
+@given(LEADS, SIDES, st.data())
+def test_gelu(lead, n, data):
+    check_elementwise("gelu", lead, n, data)
 
 
 @given(st.sampled_from(["softmax", "log_softmax"]), LEADS, SIDES, st.data())
