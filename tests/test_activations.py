@@ -490,13 +490,14 @@ def test_results_larger_than_the_caches(rng, threads, dtype):
     assert_same_bits(x[-1000:], expected)
 
 
+@pytest.mark.parametrize("gap", [0, 1])
 @pytest.mark.parametrize("columns", [10, 125, 3000])
-def test_softmax_larger_than_the_caches(rng, threads, columns):
+def test_softmax_larger_than_the_caches(rng, threads, columns, gap):
     rows = last_cache_bytes() // 4 // columns + 7
     x = rng.random((rows, columns), np.float32)
-    out = np.full((rows, columns + 1), 7, np.float32)
-    fl.softmax(x, out=out[:, :-1])
+    out = np.full((rows, columns + gap), 7, np.float32)
+    fl.softmax(x, out=out[:, :columns])
     some = slice(None, None, rows // 50)
-    assert_same_bits(out[some, :-1], fl.softmax(x[some]))
-    assert_same_bits(out[-1, :-1], fl.softmax(x[-1]))
-    assert (out[:, -1] == 7).all()
+    assert_same_bits(out[some, :columns], fl.softmax(x[some]))
+    assert_same_bits(out[-1, :columns], fl.softmax(x[-1]))
+    assert (out[:, columns:] == 7).all()

@@ -26,6 +26,14 @@ bool flat(const RowsView& v, ptrdiff_t size) {
   return (v.cols <= 1 || v.col_stride == size) && (v.rows <= 1 || v.strides[0] == v.cols * size);
 }
 
+// Whole lines of short rows, as softmax takes them.
+template <typename T>
+ptrdiff_t streamed_rows(ptrdiff_t cols) {
+  constexpr ptrdiff_t L = kLine<T>;
+  const ptrdiff_t rows = std::max<ptrdiff_t>(kStreamed / cols, 1);
+  return rows < L / 2 ? rows : (rows + L - 1) / L * L;
+}
+
 // Calls block(x, ldx, y, ldy, rows, n) for groups of rows, or of pieces of rows where `splittable`.
 template <typename T, typename Block>
 void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
@@ -33,8 +41,9 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
   const ptrdiff_t elements = x.rows * x.cols;
   if (elements == 0) return;
   const bool direct = x.direct<T>() && y.direct<T>();
-  const bool one_row = splittable && direct && flat(x, size) && flat(y, size);
-  const bool streamed = direct && kernels<T>().stream && x.data != y.data &&
+  const bool whole_y = direct && flat(y, size);
+  const bool one_row = splittable && whole_y && flat(x, size);
+  const bool streamed = whole_y && kernels<T>().stream && x.data != y.data &&
                         static_cast<size_t>(elements * size) >= caches().l3 &&
                         (one_row || x.cols <= kPiece);
   if (one_row) {
@@ -63,16 +72,14 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
       if (!direct) load_rows(x, first, count, own, x.cols);
       if (direct) {
         const ptrdiff_t ldy = y.strides[0] / size;
-        const ptrdiff_t together = streamed ? std::max<ptrdiff_t>(kStreamed / x.cols, 1) : count;
+        const ptrdiff_t together = streamed ? streamed_rows<T>(x.cols) : count;
         for (ptrdiff_t r = 0; r < count; r += together) {
           const ptrdiff_t some = std::min(together, count - r);
           const ptrdiff_t n = std::min(x.cols, elements - (first + r) * x.cols);  // the last: rest
           T* const to = reinterpret_cast<T*>(y.row(first + r));
           block(reinterpret_cast<const T*>(x.row(first + r)), x.strides[0] / size,
                 streamed ? own : to, streamed ? n : ldy, some, n);
-          for (ptrdiff_t i = 0; streamed && i < some; ++i) {
-            kernels<T>().stream(own + i * n, to + i * ldy, n);
-          }
+          if (streamed) kernels<T>().stream(own, to, some * n);
         }
       } else {
         block(own, x.cols, own, x.cols, count, x.cols);
