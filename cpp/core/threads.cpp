@@ -48,6 +48,9 @@ constexpr double kWorkPerThread = 4e6;  // ps; ten times what joining costs
 constexpr double kWorkToWake = 80e6;    // ps; found after 20 ms of idling, on 2 cores of Zen 4
 // Calls that follow each other within this time are one stretch of work.
 constexpr int64_t kStretchGapNs = 200'000;
+// The end of the process waits at most this long for threads that are starting: a second, thousands
+// of times what starting one takes.
+constexpr int64_t kSettleNs = 1'000'000'000;
 
 // A helper that sleeps. The system likes to wake it on the core of the caller, where it waits for
 // milliseconds until it is moved, while another core idles; so it is kept off that core until its
@@ -122,6 +125,14 @@ class Team {
     return sum >= kWorkToWake;
   }
 
+  // Before OpenMP is taken down at the end of the process: libomp crashes where a thread is still
+  // starting then. No new team begins from here on; the wait is bounded for the sake of the exit.
+  void settle() {
+    busy_.exchange(true, std::memory_order_acquire);
+    const int64_t until = now_ns() + kSettleNs;
+    wait_until([&] { return starting_.load() == 0 || now_ns() > until; });
+  }
+
   bool run(int threads, void (*body)(void*, int), void* context) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
     grow(threads - 1);
@@ -166,13 +177,20 @@ class Team {
     const uint64_t team = team_.fetch_add(1) + 1;  // the smaller team before it goes home
     if (helpers_ > 0) wake();
     helpers_ = 0;
+    starting_.fetch_add(helpers);
     try {
       std::thread([this, helpers, team] {
 #pragma omp parallel num_threads(helpers)
-        help(team);
+        {
+          // The first one counts for those too that OpenMP's own limits left out.
+          const int left_out = omp_get_thread_num() == 0 ? helpers - omp_get_num_threads() : 0;
+          starting_.fetch_sub(1 + left_out);
+          help(team);
+        }
       }).detach();
       helpers_ = helpers;
     } catch (const std::exception&) {
+      starting_.fetch_sub(helpers);
       miss(helpers, 0, settings);
     }
   }
@@ -243,6 +261,7 @@ class Team {
   int most_ = std::numeric_limits<int>::max();
   uint64_t most_since_ = 0;  // g_settings then
   std::atomic<uint64_t> team_{0};
+  std::atomic<int> starting_{0};  // helpers that OpenMP was asked for and that have not come yet
   Job job_;
   alignas(64) std::atomic<uint64_t> gate_{0};
   alignas(64) std::atomic<int> spinning_{0};
@@ -264,6 +283,12 @@ Team& team() {
   delete made;
   return *known;
 }
+
+struct AtExit {
+  ~AtExit() {
+    if (Team* const known = g_team.load()) known->settle();
+  }
+} g_at_exit;
 
 #if defined(__unix__) || defined(__APPLE__)
 // Threads do not survive a fork: the child starts a team of its own when it needs one. The one that

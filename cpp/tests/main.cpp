@@ -23,11 +23,13 @@ int main(int argc, char** argv) {
     test_plan();
   } else if (is("threads")) {
     test_threads();
+  } else if (is("exit")) {
+    test_exit();
   } else if (is("golden") && argc > 2) {
     test_golden(argv[2], argc > 3 && std::strcmp(argv[3], "--write") == 0);
   } else {
     std::fprintf(stderr,
-                 "usage: %s dense|elementwise|guards [all]|network|plan|threads|"
+                 "usage: %s dense|elementwise|guards [all]|network|plan|threads|exit|"
                  "golden FILE [--write]\n",
                  argv[0]);
     return 2;

@@ -138,6 +138,11 @@ void check_callers() {
 
 }  // namespace
 
+// The process ends while its helpers are still starting.
+void test_exit() {
+  parallel(50, [](int) {});
+}
+
 void test_threads() {
   check_flush_to_zero();
   check_fork();

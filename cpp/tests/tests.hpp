@@ -11,6 +11,7 @@ void test_guards(bool all);
 void test_network();
 void test_plan();
 void test_threads();
+void test_exit();
 void test_golden(const char* path, bool write);
 
 template <typename T>
