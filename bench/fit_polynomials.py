@@ -39,12 +39,16 @@ def literal(ctype, value):
     return f"{mantissa}p{exponent}" + ("f" if ctype == "float" else "")
 
 
+def chebyshev_nodes(low, high, count):
+    low, high = mpf(low), mpf(high)
+    nodes = [cos(pi * (2 * i + 1) / (2 * count)) for i in range(count)]
+    return [(low + high) / 2 + (high - low) / 2 * node for node in nodes]
+
+
 def interpolate(function, low, high, degree):
     """Monomial coefficients, lowest first, of the interpolant at the Chebyshev nodes."""
-    low, high = mpf(low), mpf(high)
     count = degree + 1
-    nodes = [cos(pi * (2 * i + 1) / (2 * count)) for i in range(count)]
-    points = [(low + high) / 2 + (high - low) / 2 * node for node in nodes]
+    points = chebyshev_nodes(low, high, count)
     system = matrix(count, count)
     right = matrix(count, 1)
     for i, point in enumerate(points):
@@ -106,48 +110,85 @@ def logarithm(ctype, degree):
 def normal_tail(ctype, degree, largest):
     """F with Phi(-a) = exp(-a^2/2) w F(s), w = 1 / (a + 4), s = 1 - 8 w, 0 <= a <= largest.
 
-    The first two coefficients come as pairs, because their rounding would show in the result. The
-    slope is d log(w F) / d log w = 1 + (s - 1) F' / F, of which a digit is enough. The derivative
-    is F'(0.6): it serves where s > 0.5, elsewhere s is exact or nearly so.
+    The rounding of the first two coefficients would show in the result, so the others are fitted,
+    by least squares, to what these leave. The slope is d (w F) / d w, of which a digit is enough.
     """
 
     def target(s):
         a = 8 / (1 - s) - 4
         return (a + 4) * exp(a * a / 2) * erfc(a / sqrt(mpf(2))) / 2
 
+    def slope(s):
+        a = 8 / (1 - s) - 4
+        return (a + 4) * ((a + 4) / sqrt(2 * pi) - a * target(s))
+
     top = 1 - 8 / (largest + 4)
     exact = interpolate(target, -1, top, degree)
-    derivative = [i * c for i, c in enumerate(exact)][1:]
-    coefficients = [round_to(ctype, value) for value in exact]
-    lows = [round_to(ctype, exact[i] - mpf(coefficients[i])) for i in range(2)]
+    coefficients = [round_to(ctype, value) for value in exact[:2]]
+    points = chebyshev_nodes(-1, top, 4 * degree)
+    system = matrix(len(points), degree - 1)
+    right = matrix(len(points), 1)
+    for i, s in enumerate(points):
+        right[i] = 1 - horner(coefficients, s) / target(s)
+        for j in range(degree - 1):
+            system[i, j] = s ** (j + 2) / target(s)
+    coefficients += [round_to(ctype, value) for value in mp.lu_solve(system, right)]
+    slopes = [round_to(ctype, value) for value in interpolate(slope, -1, top, 2)]
 
     def error(s):
-        return (horner(coefficients, s) + horner(lows, s)) / target(s) - 1
-
-    def slope(s):
-        return 1 + (s - 1) * horner(derivative, s) / target(s)
-
-    slopes = [round_to(ctype, value) for value in interpolate(slope, -1, top, 2)]
+        return horner(coefficients, s) / target(s) - 1
 
     def slope_error(s):
         return horner(slopes, s) / slope(s) - 1
 
-    flat = round_to(ctype, horner(derivative, mpf("0.6")))
     interval = f"[-1, {mp.nstr(top, 5)}]"
     return [
         describe(degree, interval, worst(error, -1, top, 501)),
-        *(pair_line(ctype, f"kTail{i}", coefficients[i], lows[i]) for i in range(2)),
-        f"static constexpr {ctype} kTail2 = {literal(ctype, coefficients[2])};",
-        array_line(ctype, "kTail", coefficients[3:]),
+        f"static constexpr {ctype} kTail0 = {literal(ctype, coefficients[0])}, "
+        f"kTail1 = {literal(ctype, coefficients[1])};",
+        array_line(ctype, "kTail", coefficients[2:]),
         describe(2, interval, worst(slope_error, -1, top, 501)),
         array_line(ctype, "kTailSlope", slopes),
-        f"static constexpr {ctype} kTailDerivative = {literal(ctype, flat)};",
+    ]
+
+
+def near_tail(ctype, degree, largest, centre):
+    """Q with Phi(-a) = exp(-a^2/2 + a Q(s)) / 2, s = a - centre, for 0 <= a <= largest.
+
+    The centre is a short number near the middle where rounding the first coefficient loses nothing
+    that counts, found by trying multiples of 2^-12. The error is that of Phi.
+    """
+
+    def target(s):
+        a = s + centre
+        return log(exp(a * a / 2) * erfc(a / sqrt(mpf(2)))) / a
+
+    first = round_to(ctype, target(mpf(0)))
+    low, high = -centre, largest - centre
+    points = chebyshev_nodes(low, high, 3 * degree)
+    system = matrix(len(points), degree)
+    right = matrix(len(points), 1)
+    for i, s in enumerate(points):
+        right[i] = (target(s) - first) * (s + centre)
+        for j in range(degree):
+            system[i, j] = s ** (j + 1) * (s + centre)
+    coefficients = [round_to(ctype, value) for value in mp.lu_solve(system, right)]
+
+    def error(s):
+        return (first + s * horner(coefficients, s) - target(s)) * (s + centre)
+
+    interval = f"[{mp.nstr(low, 5)}, {mp.nstr(high, 5)}]"
+    return [
+        f"static constexpr {ctype} kNearCentre = {literal(ctype, centre)};",
+        describe(degree, interval, worst(error, low * 0.999, high, 501)),
+        f"static constexpr {ctype} kNearTail0 = {literal(ctype, first)};",
+        array_line(ctype, "kNearTail", coefficients),
     ]
 
 
 PLANS = {
-    "float": {"exp": 5, "log": 4, "gelu": (11, mpf("14.5"))},
-    "double": {"exp": 10, "log": 10, "gelu": (24, mpf("39"))},
+    "float": {"exp": 5, "log": 4, "gelu": (9, mpf("14.5")), "near": (11, 5, mpf("2.5") - mpf(87) / 4096)},
+    "double": {"exp": 10, "log": 10, "gelu": (23, mpf("39")), "near": (24, 5, mpf("2.5") + mpf(4) / 4096)},
 }
 
 
@@ -176,7 +217,7 @@ def coefficient_lines(ctype):
     coefficients, error, interval = logarithm(ctype, plan["log"])
     lines.append(describe(plan["log"], interval, error))
     lines.append(array_line(ctype, "kLog", coefficients))
-    return lines + normal_tail(ctype, *plan["gelu"])
+    return lines + normal_tail(ctype, *plan["gelu"]) + near_tail(ctype, *plan["near"])
 
 
 def constant_lines(ctype):

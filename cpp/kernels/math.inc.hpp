@@ -44,7 +44,7 @@ struct MathConstants<float> {
   static constexpr float kCeluTiny = 0x1p-26f;
   static constexpr float kExpm1Max = 88.0f;
   static constexpr float kInteger = 0x1p+23f, kExponentBias = 127.0f;
-  static constexpr float kGeluMax = 14.5f;
+  static constexpr float kGeluMax = 14.5f, kNearGelu = 5.0f;
   static constexpr float kGeluTanhMax = 11.0f;
   static constexpr float kLog2e = 0x1.715476p+0f;
   static constexpr float kLn2Hi = 0x1.62e43p-1f, kLn2Lo = -0x1.05c61p-29f;
@@ -58,16 +58,20 @@ struct MathConstants<float> {
   // [0, 1/9], degree 4, error 2^-29.96
   static constexpr float kLog[] = {0x1.555556p-1f, 0x1.9998d4p-2f, 0x1.24c926p-2f, 0x1.bc8cf8p-3f,
                                    0x1.dba26p-3f};
-  // [-1, 0.56757], degree 11, error 2^-27.18
-  static constexpr float kTail0Hi = 0x1.82b4bcp-1f, kTail0Lo = -0x1.c69dfep-27f;
-  static constexpr float kTail1Hi = -0x1.373e3ap-1f, kTail1Lo = -0x1.1f643p-26f;
-  static constexpr float kTail2 = 0x1.8c6dbep-2f;
-  static constexpr float kTail[] = {-0x1.7dff28p-3f,  0x1.eec5f2p-5f,   -0x1.ee2892p-8f,
-                                    -0x1.c8a3e6p-9f,  0x1.ab09acp-10f,  0x1.34176cp-13f,
-                                    -0x1.cc12ecp-13f, -0x1.255ef8p-16f, 0x1.de7098p-17f};
-  // [-1, 0.56757], degree 2, error 2^-6.589
-  static constexpr float kTailSlope[] = {0x1.d1a0e6p+0f, -0x1.24c89cp+0f, 0x1.0971bp-2f};
-  static constexpr float kTailDerivative = -0x1.31bd14p-2f;
+  // [-1, 0.56757], degree 9, error 2^-25.72
+  static constexpr float kTail0 = 0x1.82b4bcp-1f, kTail1 = -0x1.373e3ap-1f;
+  static constexpr float kTail[] = {0x1.8c6d9p-2f,   -0x1.7dffb8p-3f, 0x1.eed7cp-5f,
+                                    -0x1.ed4e56p-8f, -0x1.cd3796p-9f, 0x1.9bc004p-10f,
+                                    0x1.88ce52p-13f, -0x1.0c7158p-13f};
+  // [-1, 0.56757], degree 2, error 2^-2.382
+  static constexpr float kTailSlope[] = {0x1.4178d6p+0f, -0x1.2c3f24p+1f, 0x1.4d4d0ep+1f};
+  static constexpr float kNearCentre = 0x1.3d48p+1f;
+  // [-2.4788, 2.5212], degree 11, error 2^-24.82
+  static constexpr float kNearTail0 = -0x1.038feep-1f;
+  static constexpr float kNearTail[] = {0x1.2d42eap-4f,   -0x1.7a243p-7f,  0x1.c65c7ap-10f,
+                                        -0x1.eaf7fep-13f, 0x1.b2964ap-16f, -0x1.c2c692p-20f,
+                                        -0x1.70ab52p-23f, 0x1.935b4cp-24f, -0x1.74f146p-26f,
+                                        0x1.9e979ap-29f,  -0x1.a2f278p-33f};
 };
 template <>
 struct MathConstants<double> {
@@ -82,7 +86,7 @@ struct MathConstants<double> {
   static constexpr double kCeluTiny = 0x1p-55;
   static constexpr double kExpm1Max = 709.0;
   static constexpr double kInteger = 0x1p+52, kExponentBias = 1023.0;
-  static constexpr double kGeluMax = 39.0;
+  static constexpr double kGeluMax = 39.0, kNearGelu = 5.0;
   static constexpr double kGeluTanhMax = 21.75;
   static constexpr double kLog2e = 0x1.71547652b82fep+0;
   static constexpr double kLn2Hi = 0x1.62e42fefa39efp-1, kLn2Lo = 0x1.abc9e3b39803fp-56;
@@ -108,21 +112,30 @@ struct MathConstants<double> {
       0x1.5555555555555p-1, 0x1.9999999999944p-2, 0x1.2492492499d46p-2, 0x1.c71c71bedea97p-3,
       0x1.745d19937b1fcp-3, 0x1.3b13515f6f9efp-3, 0x1.111abdc8abe16p-3, 0x1.e0a2d581ab68fp-4,
       0x1.bc37f0140c19ep-4, 0x1.32e0d25c9c761p-4, 0x1.401d3e65cdc48p-3};
-  // [-1, 0.81395], degree 24, error 2^-55.81
-  static constexpr double kTail0Hi = 0x1.82b4bb8c94dcep-1, kTail0Lo = -0x1.a1656caab995fp-56;
-  static constexpr double kTail1Hi = -0x1.373e3a893c28ap-1, kTail1Lo = -0x1.9e3753e90e35ap-58;
-  static constexpr double kTail2 = 0x1.8c6dbf2cfc2b1p-2;
+  // [-1, 0.81395], degree 23, error 2^-54.54
+  static constexpr double kTail0 = 0x1.82b4bb8c94dcep-1, kTail1 = -0x1.373e3a893c28ap-1;
   static constexpr double kTail[] = {
-      -0x1.7dff2bff683b4p-3,  0x1.eec4cc3e4d7f2p-5,  -0x1.ee2761047889ep-8,  -0x1.c81719d5c10dcp-9,
-      0x1.ab825fbf65b69p-10,  0x1.17a4ae851932ep-13, -0x1.e4a424fd84275p-13, -0x1.001edbcd0e89ap-19,
-      0x1.26d08f65c4ff2p-15,  0x1.80baa16a9c2aap-21, -0x1.8d49ebe4a9497p-18, -0x1.51fb943c2c413p-21,
-      0x1.122a5f17fbb8dp-20,  0x1.23872292c6acap-22, -0x1.4c4352d9063e7p-23, -0x1.6d3f0e7e5e128p-24,
-      0x1.c2d4773d6ec89p-27,  0x1.4c5f1038eb0b5p-26, 0x1.0df9a2d22ac96p-29,  -0x1.4c20ba116ea25p-29,
-      -0x1.8f97cbc9023ffp-31, -0x1.f675af45fb0dp-37};
-  // [-1, 0.81395], degree 2, error 2^-6.252
-  static constexpr double kTailSlope[] = {0x1.cfae3e1077b45p+0, -0x1.1f57acf228bd2p+0,
-                                          0x1.311b0ca7e13d8p-2};
-  static constexpr double kTailDerivative = -0x1.31bd0aee9572p-2;
+      0x1.8c6dbf2cfc281p-2,   -0x1.7dff2bff683a4p-3, 0x1.eec4cc3e50be5p-5,  -0x1.ee2761047fa3fp-8,
+      -0x1.c81719d900bfep-9,  0x1.ab825fc121e7bp-10, 0x1.17a4b055c3135p-13, -0x1.e4a42560a914ap-13,
+      -0x1.00215b52f9133p-19, 0x1.26d094d504e85p-15, 0x1.80de56f655ea4p-21, -0x1.8d4a21d7c6cd2p-18,
+      -0x1.52505cce1e753p-21, 0x1.1228794b168a1p-20, 0x1.2492374f192ebp-22, -0x1.4bfc0b6ffb74cp-23,
+      -0x1.717a3a505081bp-24, 0x1.bba7030731499p-27, 0x1.569b3b200fc42p-26, 0x1.2413368b9b074p-29,
+      -0x1.64b7d0969f8ebp-29, -0x1.aac6e1a2decf3p-31};
+  // [-1, 0.81395], degree 2, error 2^-1.622
+  static constexpr double kTailSlope[] = {0x1.4d4504df301cep+0, -0x1.4e6a9baa1e8ddp+1,
+                                          0x1.1b3b2acf6e076p+1};
+  static constexpr double kNearCentre = 0x1.402p+1;
+  // [-2.501, 2.499], degree 24, error 2^-54.64
+  static constexpr double kNearTail0 = -0x1.02ba7eea164d8p-1;
+  static constexpr double kNearTail[] = {
+      0x1.2b2becbeb494cp-4,   -0x1.7660e23057825p-7,  0x1.c0f1289beb55ep-10,
+      -0x1.e4fae8c2e315fp-13, 0x1.aec21c1827f3fp-16,  -0x1.c7531295ef6c3p-20,
+      -0x1.4f5132242cc3cp-23, 0x1.74340e2bcdabep-24,  -0x1.5abbf7882252ep-26,
+      0x1.c971218ccccfp-29,   -0x1.9d13e9373223bp-32, 0x1.69bd4d99491dep-37,
+      0x1.2aba7d921693fp-37,  -0x1.933abada5728dp-39, 0x1.4ea490f48c0f1p-41,
+      -0x1.84a82b823e832p-44, 0x1.de71d3cca9835p-48,  0x1.e9c507ec51b5ep-52,
+      -0x1.455ddf48e1e8dp-52, 0x1.19aa03c35be1bp-53,  -0x1.4750ed9734decp-55,
+      0x1.7152370adaecep-59,  0x1.05e42230e0c2ap-60,  -0x1.4a2863ed80672p-63};
 };
 
 // Vectors in one 64-byte line.
@@ -236,19 +249,24 @@ struct ExpParts {
   Vec<T> shifted, n, r, w;
 };
 
-// e^(x + low) for |low| <= ulp(x) and any x whose n fits the exponent field's width.
+// e^(x + y + low) for |low| <= ulp(x + y) and any sum whose n fits the exponent field's width.
 template <typename T>
-FL_INLINE ExpParts<T> exp_parts(Vec<T> x, Vec<T> low) {
+FL_INLINE ExpParts<T> exp_parts(Vec<T> x, Vec<T> y, Vec<T> low) {
   using C = MathConstants<T>;
   const Vec<T> magic = constant(C::kMagic);
-  const Vec<T> shifted = fma(x, constant(C::kLog2e), magic);
+  const Vec<T> shifted = fma(x + y, constant(C::kLog2e), magic);
   const Vec<T> n = shifted - magic;
-  // Exact: both terms are multiples of the last place of ln 2, and they nearly cancel.
-  const Vec<T> head = fnma(n, constant(C::kLn2Hi), x);
+  // Exact, or nearly where |y| is near 1 or above: the terms are multiples of the last place of
+  // ln 2, and they nearly cancel.
+  const Vec<T> head = fnma(n, constant(C::kLn2Hi), x) + y;
   const Vec<T> tail = fnma(n, constant(C::kLn2Lo), low);
   // What this sum loses counts in the polynomial's terms only, by less than a tenth of an ULP.
   const Vec<T> r = head + tail;
   return {shifted, n, head, fma(r * r, polynomial(C::kExp, r), tail)};
+}
+template <typename T>
+FL_INLINE ExpParts<T> exp_parts(Vec<T> x, Vec<T> low) {
+  return exp_parts(x, constant(T(-0.0)), low);
 }
 
 // Whether 2^n needs no care in any lane. The bits are the same either way.
@@ -266,8 +284,7 @@ FL_INLINE Vec<T> power_of_two(Vec<T> shifted, T unit) {
 // 1 + r + w
 template <typename T>
 FL_INLINE Pair<T> mantissa(ExpParts<T> e) {
-  const Pair<T> m = fast_two_sum(constant(T(1)), e.r);
-  return fast_two_sum(m.h, m.l + e.w);
+  return fast_two_sum(constant(T(1)), e.r + e.w);
 }
 template <typename T>
 FL_INLINE Vec<T> rounded_mantissa(ExpParts<T> e) {
@@ -354,24 +371,21 @@ template <typename T>
 FL_INLINE Pair<T> normal_tail(Vec<T> a) {
   using C = MathConstants<T>;
   const Vec<T> one = constant(T(1));
-  const Pair<T> d = two_sum(a, constant(T(4)));
+  const Pair<T> d = fast_two_sum(constant(T(4)), a);  // exact: d.h - 4 is, since d.h >= 4
   const Vec<T> w = one / d.h;
   const Vec<T> s = fnma(constant(T(8)), w, one);
   // The last two steps keep what their rounding loses: F = c0 + s q, q = c1 + s p.
-  const Vec<T> c0 = constant(C::kTail0Hi);
-  const Vec<T> c1 = constant(C::kTail1Hi);
-  const Vec<T> p = fma(polynomial(C::kTail, s), s, constant(C::kTail2));
+  const Vec<T> c0 = constant(C::kTail0), c1 = constant(C::kTail1);
+  const Vec<T> p = polynomial(C::kTail, s);
   const Vec<T> q = fma(s, p, c1);
-  const Vec<T> q_low = fma(s, p, c1 - q) + constant(C::kTail1Lo);
+  const Vec<T> q_low = fma(s, p, c1 - q);
   const Vec<T> f = fma(s, q, c0);
-  const Vec<T> s_low = fnma(constant(T(8)), w, one - s);
-  const Vec<T> f_low = fma(s_low, constant(C::kTailDerivative),
-                           fma(s, q, c0 - f) + fma(s, q_low, constant(C::kTail0Lo)));
-  // What the rounding of w does to w F(1 - 8 w), to first order and relatively.
+  const Vec<T> f_low = fma(s, q_low, fma(s, q, c0 - f));
+  // What the rounding of w does to w F(1 - 8 w), to first order.
   const Vec<T> w_error = fnma(w, d.l, fnma(w, d.h, one));
-  const Vec<T> g_error = w_error * polynomial(C::kTailSlope, s);
+  const Vec<T> slope = polynomial(C::kTailSlope, s);
   const Pair<T> g = two_product(w, f);
-  return {g.h, fma(w, fma(f, g_error, f_low), g.l)};
+  return {g.h, fma(w, fma(w_error, slope, f_low), g.l)};
 }
 
 }  // namespace
