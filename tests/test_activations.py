@@ -78,6 +78,15 @@ def test_accuracy(dtype, name, parameters):
     assert_limit(name, x, y, exact)
 
 
+@all_cases
+def test_the_same_bits_beside_any_others(dtype, name, parameters):
+    """Numbers in order share vectors with their like, where a function may take a shorter way."""
+    f = getattr(fl, name)
+    x = sample(dtype, 20_000)
+    order = np.argsort(x)
+    assert_same_bits(f(x, **parameters)[order], f(x[order], **parameters))
+
+
 def assert_limit(name, x, y, exact):
     error = ulp_error(y, exact)
     worst = np.argmax(error)
