@@ -107,48 +107,24 @@ def logarithm(ctype, degree):
     return coefficients, worst(error, 0, 1), "[0, 1/9]"
 
 
-def normal_tail(ctype, degree, largest):
-    """F with Phi(-a) = exp(-a^2/2) w F(s), w = 1 / (a + 4), s = 1 - 8 w, 0 <= a <= largest.
-
-    The rounding of the first two coefficients would show in the result, so the others are fitted,
-    by least squares, to what these leave. The slope is d (w F) / d w, of which a digit is enough.
-    """
+def far_tail(ctype, degree, smallest, largest):
+    """F with Phi(-a) = exp(-a^2/2) w F(s), w = 1 / a, s = w - 1/8, for smallest <= a <= largest."""
 
     def target(s):
-        a = 8 / (1 - s) - 4
-        return (a + 4) * exp(a * a / 2) * erfc(a / sqrt(mpf(2))) / 2
+        a = 1 / (s + mpf("0.125"))
+        return a * exp(a * a / 2) * erfc(a / sqrt(mpf(2))) / 2
 
-    def slope(s):
-        a = 8 / (1 - s) - 4
-        return (a + 4) * ((a + 4) / sqrt(2 * pi) - a * target(s))
-
-    top = 1 - 8 / (largest + 4)
-    exact = interpolate(target, -1, top, degree)
-    coefficients = [round_to(ctype, value) for value in exact[:2]]
-    points = chebyshev_nodes(-1, top, 4 * degree)
-    system = matrix(len(points), degree - 1)
-    right = matrix(len(points), 1)
-    for i, s in enumerate(points):
-        right[i] = 1 - horner(coefficients, s) / target(s)
-        for j in range(degree - 1):
-            system[i, j] = s ** (j + 2) / target(s)
-    coefficients += [round_to(ctype, value) for value in mp.lu_solve(system, right)]
-    slopes = [round_to(ctype, value) for value in interpolate(slope, -1, top, 2)]
+    low, high = 1 / mpf(largest) - mpf("0.125"), 1 / mpf(smallest) - mpf("0.125")
+    coefficients = [round_to(ctype, value) for value in interpolate(target, low, high, degree)]
 
     def error(s):
         return horner(coefficients, s) / target(s) - 1
 
-    def slope_error(s):
-        return horner(slopes, s) / slope(s) - 1
-
-    interval = f"[-1, {mp.nstr(top, 5)}]"
+    interval = f"[{mp.nstr(low, 5)}, {mp.nstr(high, 5)}]"
     return [
-        describe(degree, interval, worst(error, -1, top, 501)),
-        f"static constexpr {ctype} kTail0 = {literal(ctype, coefficients[0])}, "
-        f"kTail1 = {literal(ctype, coefficients[1])};",
-        array_line(ctype, "kTail", coefficients[2:]),
-        describe(2, interval, worst(slope_error, -1, top, 501)),
-        array_line(ctype, "kTailSlope", slopes),
+        describe(degree, interval, worst(error, low, high, 501)),
+        f"static constexpr {ctype} kFarTail0 = {literal(ctype, coefficients[0])};",
+        array_line(ctype, "kFarTail", coefficients[1:]),
     ]
 
 
@@ -187,8 +163,8 @@ def near_tail(ctype, degree, largest, centre):
 
 
 PLANS = {
-    "float": {"exp": 5, "log": 4, "gelu": (9, mpf("14.5")), "near": (11, 5, mpf("2.5") - mpf(87) / 4096)},
-    "double": {"exp": 10, "log": 10, "gelu": (23, mpf("39")), "near": (24, 5, mpf("2.5") + mpf(4) / 4096)},
+    "float": {"exp": 5, "log": 4, "far": (6, 5, mpf("14.5")), "near": (11, 5, mpf("2.5") - mpf(87) / 4096)},
+    "double": {"exp": 10, "log": 10, "far": (15, 5, 39), "near": (24, 5, mpf("2.5") + mpf(4) / 4096)},
 }
 
 
@@ -217,7 +193,7 @@ def coefficient_lines(ctype):
     coefficients, error, interval = logarithm(ctype, plan["log"])
     lines.append(describe(plan["log"], interval, error))
     lines.append(array_line(ctype, "kLog", coefficients))
-    return lines + normal_tail(ctype, *plan["gelu"]) + near_tail(ctype, *plan["near"])
+    return lines + far_tail(ctype, *plan["far"]) + near_tail(ctype, *plan["near"])
 
 
 def constant_lines(ctype):

@@ -118,57 +118,43 @@ FL_INLINE Vec<T> gelu_tanh(Vec<T> x) {
   return gated(x, with_sign_of(a, x), divide(s.n, s.d), s.scale);
 }
 
-// Phi(-a) = e^(-a^2/2 + a Q) / 2 for 0 <= a <= kNearGelu.
-template <typename T>
-FL_INLINE Pair<T> near_tail(Vec<T> a) {
-  using C = MathConstants<T>;
-  const Vec<T> minus_half = constant(T(-0.5));
-  const Vec<T> s = a - constant(C::kNearCentre);
-  const Vec<T> c = constant(C::kNearTail0);
-  const Vec<T> p = polynomial(C::kNearTail, s);
-  const Vec<T> q = fma(s, p, c);
-  const Vec<T> q_low = fma(s, p, c - q);
-  const Vec<T> y = a * q;
-  const Vec<T> y_low = fma(a, q_low, fma(a, q, negate(y)));
-  const Vec<T> square = a * a;
-  const Vec<T> square_low = fma(a, a, negate(square));
-  const ExpParts<T> e = exp_parts(minus_half * square, y, fma(square_low, minus_half, y_low));
-  const Vec<T> u = e.r + e.w;
-  const Vec<T> scale = power_of_two(e.shifted, T(0.5));
-  const Vec<T> h = fma(u, scale, scale);
-  return {h, fma(u, scale, scale - h)};
-}
-
+// Where |x| <= kNearGelu.
 template <typename T>
 FL_INLINE Vec<T> near_gelu(Vec<T> x) {
+  const Vec<T> one = constant(T(1));
   const auto negative = less(x, Vec<T>::zero());
   const Pair<T> tail = near_tail(abs(x));
-  const Vec<T> one = constant(T(1));
   const Vec<T> rest = one - tail.h;
   const Vec<T> rest_low = ((one - rest) - tail.h) - tail.l;
   return fma(x, select(negative, tail.h, rest), x * select(negative, tail.l, rest_low));
 }
 
+// Where |x| >= kNearGelu.
 template <typename T>
-FL_INLINE Vec<T> gelu(Vec<T> x) {
+FL_INLINE Vec<T> far_gelu(Vec<T> x) {
   using C = MathConstants<T>;
-  const auto near = less(abs(x), constant(C::kNearGelu));
-  if (all(near)) return near_gelu(x);
   const Vec<T> one = constant(T(1));
   const auto negative = less(x, Vec<T>::zero());
-  const Vec<T> a = at_most(abs(x), constant(C::kGeluMax));
+  const Vec<T> a = at_most(at_least(abs(x), constant(C::kNearGelu)), constant(C::kGeluMax));
   const Pair<T> exponent = two_product(constant(T(-0.5)) * a, a);
   const ExpParts<T> e = exp_parts(exponent.h, exponent.l);
   const Vec<T> u = e.r + e.w;
-  const Pair<T> g = normal_tail(a);
+  const Pair<T> g = far_tail(a);
   // Phi(-a) = phi 2^n
   const Pair<T> phi = fast_two_sum(g.h, fma(u, g.h, fma(u, g.l, g.l)));
   const Vec<T> scale = scale_up(e);
   const Vec<T> s = scale * constant(C::kScaleDown);
   const Vec<T> rest = fnma(phi.h, s, one);
-  const Vec<T> rest_low = fnma(phi.l, s, fnma(phi.h, s, one - rest));
+  const Vec<T> rest_low = fnma(phi.h, s, one - rest);
   const Pair<T> factor = {select(negative, phi.h, rest), select(negative, phi.l, rest_low)};
-  return select(near, near_gelu(x), gated(x, with_sign_of(a, x), factor, scale));
+  return gated(x, with_sign_of(a, x), factor, scale);
+}
+
+template <typename T>
+FL_INLINE Vec<T> gelu(Vec<T> x) {
+  const auto near = less(abs(x), constant(MathConstants<T>::kNearGelu));
+  if (all(near)) return near_gelu(x);
+  return select(near, near_gelu(x), far_gelu(x));
 }
 
 // x tanh(log(1 + e^x)) = x n / d with E = e^-|x|:

@@ -14,8 +14,8 @@ namespace {
 
 // Polynomials and split constants are made by bench/fit_polynomials.py; each polynomial is given
 // lowest power first with its interval, degree and relative error before rounding of its steps.
-// kExp: (e^r - 1 - r) / r^2. kLog: (log((1 + s) / (1 - s)) - 2 s) / s^3 in s^2. kTail: F of
-// normal_tail, whose first three coefficients stand alone.
+// kExp: (e^r - 1 - r) / r^2. kLog: (log((1 + s) / (1 - s)) - 2 s) / s^3 in s^2. kNearTail and
+// kFarTail: Q and F of near_tail and far_tail, whose first coefficients stand alone.
 //
 //   kMagic          added to a number, rounds it to an integer in the low bits
 //   kPlainArg       below this magnitude 2^n may be applied at once: all that roundoff leaves of
@@ -29,6 +29,7 @@ namespace {
 //   kCeluTiny       below, e^x - 1 is x
 //   kExpm1Max       above, expm1 may overflow
 //   kGelu*Max       at this magnitude the negative branch has gone to 0
+//   kNearGelu       up to here Phi is found without a division
 template <typename T>
 struct MathConstants;
 template <>
@@ -58,13 +59,10 @@ struct MathConstants<float> {
   // [0, 1/9], degree 4, error 2^-29.96
   static constexpr float kLog[] = {0x1.555556p-1f, 0x1.9998d4p-2f, 0x1.24c926p-2f, 0x1.bc8cf8p-3f,
                                    0x1.dba26p-3f};
-  // [-1, 0.56757], degree 9, error 2^-25.72
-  static constexpr float kTail0 = 0x1.82b4bcp-1f, kTail1 = -0x1.373e3ap-1f;
-  static constexpr float kTail[] = {0x1.8c6d9p-2f,   -0x1.7dffb8p-3f, 0x1.eed7cp-5f,
-                                    -0x1.ed4e56p-8f, -0x1.cd3796p-9f, 0x1.9bc004p-10f,
-                                    0x1.88ce52p-13f, -0x1.0c7158p-13f};
-  // [-1, 0.56757], degree 2, error 2^-2.382
-  static constexpr float kTailSlope[] = {0x1.4178d6p+0f, -0x1.2c3f24p+1f, 0x1.4d4d0ep+1f};
+  // [-0.056034, 0.075], degree 6, error 2^-26.96
+  static constexpr float kFarTail0 = 0x1.926972p-2f;
+  static constexpr float kFarTail[] = {-0x1.7625d2p-4f, -0x1.384f3cp-2f, 0x1.add03p-2f,
+                                       0x1.2d1a78p-2f,  -0x1.beca56p+0f, 0x1.dddf84p+0f};
   static constexpr float kNearCentre = 0x1.3d48p+1f;
   // [-2.4788, 2.5212], degree 11, error 2^-24.82
   static constexpr float kNearTail0 = -0x1.038feep-1f;
@@ -112,18 +110,13 @@ struct MathConstants<double> {
       0x1.5555555555555p-1, 0x1.9999999999944p-2, 0x1.2492492499d46p-2, 0x1.c71c71bedea97p-3,
       0x1.745d19937b1fcp-3, 0x1.3b13515f6f9efp-3, 0x1.111abdc8abe16p-3, 0x1.e0a2d581ab68fp-4,
       0x1.bc37f0140c19ep-4, 0x1.32e0d25c9c761p-4, 0x1.401d3e65cdc48p-3};
-  // [-1, 0.81395], degree 23, error 2^-54.54
-  static constexpr double kTail0 = 0x1.82b4bb8c94dcep-1, kTail1 = -0x1.373e3a893c28ap-1;
-  static constexpr double kTail[] = {
-      0x1.8c6dbf2cfc281p-2,   -0x1.7dff2bff683a4p-3, 0x1.eec4cc3e50be5p-5,  -0x1.ee2761047fa3fp-8,
-      -0x1.c81719d900bfep-9,  0x1.ab825fc121e7bp-10, 0x1.17a4b055c3135p-13, -0x1.e4a42560a914ap-13,
-      -0x1.00215b52f9133p-19, 0x1.26d094d504e85p-15, 0x1.80de56f655ea4p-21, -0x1.8d4a21d7c6cd2p-18,
-      -0x1.52505cce1e753p-21, 0x1.1228794b168a1p-20, 0x1.2492374f192ebp-22, -0x1.4bfc0b6ffb74cp-23,
-      -0x1.717a3a505081bp-24, 0x1.bba7030731499p-27, 0x1.569b3b200fc42p-26, 0x1.2413368b9b074p-29,
-      -0x1.64b7d0969f8ebp-29, -0x1.aac6e1a2decf3p-31};
-  // [-1, 0.81395], degree 2, error 2^-1.622
-  static constexpr double kTailSlope[] = {0x1.4d4504df301cep+0, -0x1.4e6a9baa1e8ddp+1,
-                                          0x1.1b3b2acf6e076p+1};
+  // [-0.099359, 0.075], degree 15, error 2^-53.27
+  static constexpr double kFarTail0 = 0x1.9269722f50cddp-2;
+  static constexpr double kFarTail[] = {
+      -0x1.7625d6555fae1p-4, -0x1.384f9d26c5bep-2,   0x1.addbc35a4c30cp-2,  0x1.2e37385a2c6bep-2,
+      -0x1.c5c6e2e4c580cp+0, 0x1.b6e56e1049f5fp+0,   0x1.3c91cc503573ap+2,  -0x1.30995692b4d3ap+4,
+      0x1.cbe621e2c88f3p+3,  0x1.53a300a361732p+6,   -0x1.42be5696a1cafp+8, 0x1.11d797c6f47bep+8,
+      0x1.00ddad0d9d167p+11, -0x1.c97c423108493p+12, -0x1.278e8559d9a8fp+13};
   static constexpr double kNearCentre = 0x1.402p+1;
   // [-2.501, 2.499], degree 24, error 2^-54.64
   static constexpr double kNearTail0 = -0x1.02ba7eea164d8p-1;
@@ -365,27 +358,41 @@ FL_INLINE Pair<T> log1p_any(Pair<T> f) {
   return {r.h, r.l + (fma(n, constant(C::kLn2Lo), nln2.l) + l.l)};
 }
 
-// Phi(-a) e^(a^2/2) for 0 <= a <= kGeluMax: the tail of the normal distribution without its
-// exponential. It is w F(s) with w = 1 / (a + 4) and s = 1 - 8 w, F smooth.
+// Phi(-a), the lower tail of the normal distribution, is h + l for 0 <= a <= kNearGelu. It is
+// e^(-a^2/2 + a Q) / 2, Q smooth.
 template <typename T>
-FL_INLINE Pair<T> normal_tail(Vec<T> a) {
+FL_INLINE Pair<T> near_tail(Vec<T> a) {
+  using C = MathConstants<T>;
+  const Vec<T> minus_half = constant(T(-0.5));
+  const Vec<T> s = a - constant(C::kNearCentre);
+  const Vec<T> c = constant(C::kNearTail0);
+  const Vec<T> p = polynomial(C::kNearTail, s);
+  const Vec<T> q = fma(s, p, c);
+  const Vec<T> q_low = fma(s, p, c - q);
+  const Pair<T> y = two_product(a, q);
+  const Pair<T> square = two_product(a, a);
+  const Vec<T> low = fma(square.l, minus_half, fma(a, q_low, y.l));
+  const ExpParts<T> e = exp_parts(minus_half * square.h, y.h, low);
+  const Vec<T> u = e.r + e.w;
+  const Vec<T> scale = power_of_two(e.shifted, T(0.5));
+  const Vec<T> h = fma(u, scale, scale);
+  return {h, fma(u, scale, scale - h)};
+}
+
+// Phi(-a) e^(a^2/2) for kNearGelu <= a <= kGeluMax. It is w F(w - 1/8) with w = 1 / a, F smooth.
+template <typename T>
+FL_INLINE Pair<T> far_tail(Vec<T> a) {
   using C = MathConstants<T>;
   const Vec<T> one = constant(T(1));
-  const Pair<T> d = fast_two_sum(constant(T(4)), a);  // exact: d.h - 4 is, since d.h >= 4
-  const Vec<T> w = one / d.h;
-  const Vec<T> s = fnma(constant(T(8)), w, one);
-  // The last two steps keep what their rounding loses: F = c0 + s q, q = c1 + s p.
-  const Vec<T> c0 = constant(C::kTail0), c1 = constant(C::kTail1);
-  const Vec<T> p = polynomial(C::kTail, s);
-  const Vec<T> q = fma(s, p, c1);
-  const Vec<T> q_low = fma(s, p, c1 - q);
-  const Vec<T> f = fma(s, q, c0);
-  const Vec<T> f_low = fma(s, q_low, fma(s, q, c0 - f));
-  // What the rounding of w does to w F(1 - 8 w), to first order.
-  const Vec<T> w_error = fnma(w, d.l, fnma(w, d.h, one));
-  const Vec<T> slope = polynomial(C::kTailSlope, s);
+  const Vec<T> w = one / a;
+  const Vec<T> s = w - constant(T(0.125));
+  const Vec<T> c = constant(C::kFarTail0);
+  const Vec<T> q = polynomial(C::kFarTail, s);
+  const Vec<T> f = fma(s, q, c);
+  // What rounding took from F, and from w, to first order.
+  const Vec<T> f_low = fma(fnma(w, a, one), f, fma(s, q, c - f));
   const Pair<T> g = two_product(w, f);
-  return {g.h, fma(w, fma(w_error, slope, f_low), g.l)};
+  return {g.h, fma(w, f_low, g.l)};
 }
 
 }  // namespace
