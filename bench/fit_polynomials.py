@@ -163,8 +163,18 @@ def near_tail(ctype, degree, largest, centre):
 
 
 PLANS = {
-    "float": {"exp": 5, "log": 4, "far": (6, 5, mpf("14.5")), "near": (11, 5, mpf("2.5") - mpf(87) / 4096)},
-    "double": {"exp": 10, "log": 10, "far": (15, 5, 39), "near": (24, 5, mpf("2.5") + mpf(4) / 4096)},
+    "float": {
+        "exp": 5,
+        "log": 4,
+        "far": (6, 5, mpf("14.5")),
+        "near": (11, 5, mpf("2.5") - mpf(87) / 4096),
+    },
+    "double": {
+        "exp": 10,
+        "log": 10,
+        "far": (15, 5, 39),
+        "near": (24, 5, mpf("2.5") + mpf(4) / 4096),
+    },
 }
 
 
