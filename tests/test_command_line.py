@@ -329,19 +329,21 @@ def test_predict_takes_files_that_memory_can_not_hold(tmp_path):
 )
 def test_predict_cleans_up_when_it_is_ended(model, tmp_path, number, status, text):
     sparse(tmp_path / "in.npy", 1 << 34, 6)  # takes hours
-    process = subprocess.Popen(
-        [*MODULE, "predict", model, tmp_path / "in.npy", "-o", tmp_path / "out.npy"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        while not leftovers(tmp_path):
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    command = [*MODULE, "predict", model, tmp_path / "in.npy", "-o", tmp_path / "out.npy"]
+
+    def heed():  # where these tests run under nohup, say, it would be ignored
+        signal.signal(number, signal.SIG_DFL)
+
+    options = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed}
+    with subprocess.Popen(command, **options) as process:
+        try:
+            while not leftovers(tmp_path):
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(number)
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, error) == (status, text)
     assert not leftovers(tmp_path)
     assert not (tmp_path / "out.npy").exists()
