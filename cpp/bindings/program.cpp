@@ -295,7 +295,7 @@ void register_program(py::module_& m) {
 
   py::class_<Weights> weights(m, "PackedWeights", py::module_local());
   define_init<Weights, py::handle, py::handle>(weights, py::arg("weight"), py::arg("bias"));
-  weights.def(py::init<py::handle, py::handle>(), py::arg("weight"), py::arg("bias"))
+  weights
       .def_property_readonly(
           "in_features", [](const Weights& w) { return w.visit([](auto& p) { return p.k(); }); })
       .def_property_readonly(
@@ -316,7 +316,7 @@ void register_program(py::module_& m) {
   py::class_<Program> program(m, "Program", py::module_local());
   define_init<Program, const std::string&, ptrdiff_t>(program, py::arg("dtype"),
                                                       py::arg("in_features"));
-  program.def(py::init<const std::string&, ptrdiff_t>(), py::arg("dtype"), py::arg("in_features"))
+  program
       .def("dense", &Program::dense, py::arg("weights"), py::arg("activation") = "identity",
            py::arg("p0") = 0.0, py::arg("p1") = 0.0)
       .def("activation", &Program::activation, py::arg("name"), py::arg("p0") = 0.0,

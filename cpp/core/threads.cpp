@@ -128,7 +128,7 @@ class Team {
   // Before OpenMP is taken down at the end of the process: libomp crashes where a thread is still
   // starting then. No new team begins from here on; the wait is bounded for the sake of the exit.
   void settle() {
-    busy_.exchange(true, std::memory_order_acquire);
+    busy_.store(true);
     const int64_t until = now_ns() + kSettleNs;
     wait_until([&] { return starting_.load() == 0 || now_ns() > until; });
   }
