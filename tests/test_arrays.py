@@ -15,7 +15,7 @@ from helpers import (
 )
 
 import fastlayer as fl
-from fastlayer import _arrays
+from fastlayer import arrays as _arrays
 
 WIDER = ["i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"]
 DTYPES = ["?", "i1", "u1", *(order + d for order in "<>" for d in WIDER)]

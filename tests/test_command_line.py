@@ -434,6 +434,6 @@ def test_commands_load_only_what_they_need(model):
     command = [sys.executable, "-c", code, str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert "fastlayer._cli.summary" in loaded
-    assert not loaded & {"fastlayer._cli.bench", "fastlayer._cli.predict", "fastlayer.demo"}
+    assert "fastlayer.cli.summary" in loaded
+    assert not loaded & {"fastlayer.cli.bench", "fastlayer.cli.predict", "fastlayer.cli.demo"}
     assert not loaded & {"tqdm", "matplotlib", "dask"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastlayer as fl
-from fastlayer import _limits
+from fastlayer import threads as _limits
 
 
 def default_in(environment):

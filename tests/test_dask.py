@@ -186,7 +186,7 @@ def test_whatever_changes_results_changes_the_token():
 
 
 def test_weights_are_hashed_once(monkeypatch):
-    from fastlayer import _content
+    from fastlayer.network import _content
 
     hashed = []
     digest = _content._digest

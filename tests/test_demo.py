@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fastlayer._cli import timing
+from fastlayer.cli import timing
 
 INK = {"utf-8": "\u2588", "ascii": "@"}
 

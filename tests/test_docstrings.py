@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import fastlayer as fl
-from fastlayer.convert._prove import Proof
 from fastlayer.convert._standins import Classifier, Regressor
 from fastlayer.convert.numpy_objects import Accelerated
-from fastlayer.report import Profile, Summary, Verification
+from fastlayer.report.profile import Profile
+from fastlayer.report.summary import Summary
+from fastlayer.report.verification import Proof, Verification
 
 # What methods and converters return. Nobody makes these by hand, so their class needs no example.
 RETURNED = (Summary, Profile, Verification, Proof, Classifier, Regressor, Accelerated)

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert.onnx import from_onnx, load_onnx
-from fastlayer.io import ModelFileError
+from fastlayer.errors import ConversionError, ModelFileError
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

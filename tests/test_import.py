@@ -36,11 +36,11 @@ def modules_after(code: str, before: str = "import numpy") -> set[str]:
 
 def test_import_loads_no_framework_and_no_converter():
     loaded = modules_after("import fastlayer")
-    assert "fastlayer.network" in loaded
+    assert "fastlayer.network.network" in loaded
     assert not {m for m in loaded if m.split(".")[0] in FRAMEWORKS}
     assert not loaded & set(SLOW)
     converters = {m for m in loaded if m.startswith("fastlayer.convert.")}
-    assert converters <= {"fastlayer.convert._errors"}
+    assert not converters
 
 
 def test_converters_load_no_framework():
@@ -54,7 +54,7 @@ def test_converters_load_no_framework():
 def test_converters_are_part_of_the_package(name):
     assert name in fl.__all__
     assert name in dir(fl)
-    assert getattr(fl, name).__module__.startswith("fastlayer.convert.")
+    assert getattr(fl, name).__module__ == "fastlayer"
     assert getattr(fl, name) is getattr(fl, name)
     assert getattr(fl, name).__doc__
 

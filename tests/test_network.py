@@ -13,7 +13,7 @@ import pytest
 from helpers import assert_same_bits, assert_within, ref_network
 
 import fastlayer as fl
-from fastlayer import report
+from fastlayer.report import profile as report
 
 DTYPES = [np.float32, np.float64]
 

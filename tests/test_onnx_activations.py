@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert.onnx import from_onnx
+from fastlayer.errors import ConversionError
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._prove import prove
 from fastlayer.convert.onnx import from_onnx, load_onnx
+from fastlayer.errors import ConversionError
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

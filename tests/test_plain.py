@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import fastlayer as fl
-from fastlayer._cli.plain import NotPlain, numpy_forward
-from fastlayer.activations import _FUNCTIONS
+from fastlayer.cli.plain import NotPlain, numpy_forward
 from fastlayer.convert._prove import prove
+from fastlayer.functions.activation import _FUNCTIONS
 
 CONFIGURED = {
     "prelu": {"weight": np.linspace(-1, 1, 16)},

@@ -10,8 +10,9 @@ from helpers import FLOATS, assert_within, ref_network
 
 import fastlayer as fl
 from fastlayer.convert._affine import Affine, affine, fold, unfolded
-from fastlayer.convert._prove import Proof, probe, prove
+from fastlayer.convert._prove import probe, prove
 from fastlayer.convert._rounding import rounding_bound
+from fastlayer.report.verification import Proof
 
 ACTIVATIONS = {
     "relu": lambda z: np.maximum(z, 0),

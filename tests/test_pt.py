@@ -11,7 +11,7 @@ from helpers import assert_same_bits
 from model_files import DATA, grid, members, number, pickled, pt, storage, tensor, word, zipped
 
 import fastlayer as fl
-from fastlayer import _pt
+from fastlayer.files import pt as _pt
 
 STORED = np.arange(12, dtype="<f4")
 

@@ -17,43 +17,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 try:
-    from fastlayer import _core, config
+    from fastlayer import _core, threads
 except ImportError as error:  # FASTLAYER_ISA
-    from fastlayer._cli.environment import end_command
+    from fastlayer.cli.environment import end_command
 
     end_command(error)
     raise
-from fastlayer._chain import Flatten
-from fastlayer._norms import BatchNorm, LayerNorm, RMSNorm
-from fastlayer._rectifiers import (
+from fastlayer.config import show_config
+from fastlayer.errors import ConversionError, ModelFileError
+from fastlayer.files.load import load
+from fastlayer.functions.activation import Activation
+from fastlayer.functions.elementwise import (
+    celu,
+    elu,
+    exp,
+    gelu,
     hardsigmoid,
     hardswish,
     hardtanh,
     identity,
     leaky_relu,
-    prelu,
-    relu,
-    relu6,
-)
-from fastlayer._sigmoids import (
-    exp,
     log_sigmoid,
     log_softmax,
     logistic,
+    mish,
+    prelu,
+    relu,
+    relu6,
+    selu,
     sigmoid,
+    silu,
     softmax,
+    softplus,
     softsign,
+    swish,
     tanh,
 )
-from fastlayer._smooth import celu, elu, gelu, mish, selu, silu, softplus, swish
-from fastlayer.activations import Activation
-from fastlayer.config import get_num_threads, num_threads, set_num_threads, show_config
-from fastlayer.convert._errors import ConversionError
-from fastlayer.functional import bias_add, dense_forward, dot, linear, matmul
-from fastlayer.io import ModelFileError, load
-from fastlayer.layer import Layer
-from fastlayer.modules import Residual
-from fastlayer.network import Network
+from fastlayer.functions.products import bias_add, dense_forward, dot, linear, matmul
+from fastlayer.network.layer import Layer
+from fastlayer.network.network import Network
+from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
+from fastlayer.network.part import Flatten
+from fastlayer.network.residual import Residual
+from fastlayer.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from fastlayer.convert.keras import from_keras
@@ -119,14 +125,18 @@ __all__ = [
     "tanh",
 ]
 
-# Whoever converts nothing does not pay for the converters; they are imported when asked for.
-_CONVERTERS = {
-    "accelerate": "numpy_objects",
-    "from_keras": "keras",
-    "from_onnx": "onnx",
-    "from_sklearn": "sklearn",
-    "from_state_dict": "state_dict",
-    "from_torch": "torch",
+# Whoever converts nothing does not pay for the converters; they are imported when asked for. The
+# classes are what converters return: not in __all__, and here so that pickles find them.
+_LAZY = {
+    "Accelerated": "convert.numpy_objects",
+    "Classifier": "convert.sklearn",
+    "Regressor": "convert.sklearn",
+    "accelerate": "convert.numpy_objects",
+    "from_keras": "convert.keras",
+    "from_onnx": "convert.onnx",
+    "from_sklearn": "convert.sklearn",
+    "from_state_dict": "convert.state_dict",
+    "from_torch": "convert.torch",
 }
 
 
@@ -135,9 +145,10 @@ def __getattr__(name: str) -> Any:
 
     if name == "dask":  # not in __all__: a star import would hide the real one
         return import_module("fastlayer.dask")
-    if name not in _CONVERTERS:
+    if name not in _LAZY:
         raise AttributeError(f"module 'fastlayer' has no attribute {name!r}")
-    found = getattr(import_module(f"fastlayer.convert.{_CONVERTERS[name]}"), name)
+    found = getattr(import_module(f"fastlayer.{_LAZY[name]}"), name)
+    found.__module__ = "fastlayer"
     globals()[name] = found
     return found
 
@@ -147,10 +158,16 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
+# Pickles, tracebacks and docs name the public place of things, so that modules can be moved.
+for _name in __all__:
+    if _name not in _LAZY and not _name.startswith("__"):
+        globals()[_name].__module__ = "fastlayer"
+del _name
+
 try:
-    config.start()
+    threads.start()
 except ValueError as error:  # FASTLAYER_NUM_THREADS
-    from fastlayer._cli.environment import end_command
+    from fastlayer.cli.environment import end_command
 
     end_command(error)
     raise

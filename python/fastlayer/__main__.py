@@ -36,11 +36,11 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     model = "model file: .npz, .safetensors, .onnx, .keras or .h5"
-    add("demo", "demo", "read handwritten digits and race NumPy at it")
-    add("info", "_cli.info", "show version, build, instruction sets and threads")
-    summary = add("summary", "_cli.summary", "show the layers of a model")
+    add("demo", "cli.demo", "read handwritten digits and race NumPy at it")
+    add("info", "cli.info", "show version, build, instruction sets and threads")
+    summary = add("summary", "cli.summary", "show the layers of a model")
     summary.add_argument("model", metavar="MODEL", help=model)
-    predict = add("predict", "_cli.predict", "run a model on the rows of an array, file to file")
+    predict = add("predict", "cli.predict", "run a model on the rows of an array, file to file")
     predict.add_argument("model", metavar="MODEL", help=model)
     predict.add_argument("input", metavar="IN.npy", help="rows as samples; may exceed memory")
     predict.add_argument(
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--argmax", action="store_true", help="write the index of the largest output (int64)"
     )
-    bench = add("bench", "_cli.bench", "time a model, or a few, against the same lines in NumPy")
+    bench = add("bench", "cli.bench", "time a model, or a few, against the same lines in NumPy")
     bench.add_argument("model", metavar="MODEL", nargs="?", help=model)
     bench.add_argument(
         "--batch", metavar="N", type=_positive, nargs="+", default=[1, 32, 1024], help="rows a call"

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._arrays import as_real
-from fastlayer._content import is_rowwise, snapshot
-from fastlayer._forward import Forward
-from fastlayer._predict import check_features
-from fastlayer.config import num_threads
+from fastlayer.arrays import as_real
+from fastlayer.network._content import is_rowwise, snapshot
+from fastlayer.network.module import Module
+from fastlayer.run.batches import check_features
+from fastlayer.threads import num_threads
 
 if TYPE_CHECKING:
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
 
 __all__ = ["predict"]
 
 
-def predict(net: Forward, x: Any) -> Any:
+def predict(net: Module, x: Any) -> Any:
     """Run the forward pass on a Dask array, lazily, a block at a time.
 
     The result has the bits of ``net(x.compute())``, however `x` is cut into blocks and wherever
@@ -102,8 +102,8 @@ def predict(net: Forward, x: Any) -> Any:
 
 
 def _check(net: object, x: Any, da: Any) -> None:
-    if not isinstance(net, Forward):
-        hint = "; pass its .network" if isinstance(getattr(net, "network", None), Forward) else ""
+    if not isinstance(net, Module):
+        hint = "; pass its .network" if isinstance(getattr(net, "network", None), Module) else ""
         raise TypeError(f"net must be a fastlayer Network or Layer, got {type(net).__name__}{hint}")
     if not isinstance(x, da.Array):
         raise TypeError(
@@ -114,6 +114,6 @@ def _check(net: object, x: Any, da: Any) -> None:
     as_real(x._meta)
 
 
-def _fastlayer_predict(block: Array, net: Forward) -> Array:  # the dashboard shows the name
+def _fastlayer_predict(block: Array, net: Module) -> Array:  # the dashboard shows the name
     with num_threads(1):
         return net(block)

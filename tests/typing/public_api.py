@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from typing_extensions import assert_type
 
 import fastlayer as fl
-from fastlayer.report import Profile, Summary
+from fastlayer.report.profile import Profile
+from fastlayer.report.summary import Summary
 
 Array = NDArray[Any]
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer._forward import Forward
-from fastlayer._norms import BatchNorm
-from fastlayer.activations import Activation
-from fastlayer.functional import linear
-from fastlayer.layer import Layer
+from fastlayer.functions.activation import Activation
+from fastlayer.functions.products import linear
+from fastlayer.network.layer import Layer
+from fastlayer.network.module import Module
+from fastlayer.network.norms import BatchNorm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import ArrayLike, DTypeLike
 
-    from fastlayer._arrays import Array
-    from fastlayer._chain import Part
+    from fastlayer.arrays import Array
+    from fastlayer.network.chain import Part
 
 
 # Where a shift is larger, the sum cancels: years as (x - 2010) / 5 lose a factor of 400 in accuracy
@@ -97,7 +97,7 @@ def unfolded(parts: Iterable[Any], dtype: DTypeLike, features: int | None = None
     for part in parts:
         made = affine(part.scale, part.shift, dtype, width) if isinstance(part, Affine) else part
         result.append(made)
-        if not isinstance(made, Forward):
+        if not isinstance(made, Module):
             width = width if isinstance(made, Activation | str) else None
         elif made.out_features is not None or not made._keeps_features:
             width = made.out_features

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer._chain import Flatten
-from fastlayer.activations import Activation
 from fastlayer.convert._affine import Affine, fold, fused, unfolded
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._prove import prove
-from fastlayer.layer import Layer
-from fastlayer.modules import Residual
-from fastlayer.network import Network
+from fastlayer.errors import ConversionError
+from fastlayer.functions.activation import Activation
+from fastlayer.network.chain import Flatten
+from fastlayer.network.layer import Layer
+from fastlayer.network.network import Network
+from fastlayer.network.residual import Residual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from fastlayer._arrays import Array, DType
+    from fastlayer.arrays import Array, DType
 
 IDENTITY = Activation("identity")
 # A file's word is not taken for more features than that; layers with weights have as many as they

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fastlayer.convert._errors import ConversionError
+from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,45 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._arrays import as_real, cast
-from fastlayer.convert._errors import ConversionError
+from fastlayer.arrays import as_real, cast
 from fastlayer.convert._rounding import rounding_bound
-from fastlayer.report import Verification
+from fastlayer.errors import ConversionError
+from fastlayer.report.verification import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
 
-    from fastlayer._arrays import Array, DType
-    from fastlayer.network import Network
+    from fastlayer.arrays import Array, DType
+    from fastlayer.network.network import Network
 
 ANY_WIDTH = 16  # features of the probe where the network takes any number
 LARGE = 2.0**20
-
-
-class Proof(Verification):
-    """Comparison of a converted network with its source, which it passed.
-
-    Attributes
-    ----------
-    bound_share : float
-        Largest error as a share of what rounding may explain; at most 1.
-    """
-
-    def __init__(self, ours: Array, theirs: Array, bound: Array, dtype: DType) -> None:
-        self._compare(ours, theirs, dtype)
-        with np.errstate(all="ignore"):
-            share = np.abs(ours.astype(np.float64) - theirs) / bound
-        alike = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs)) | np.isinf(bound)
-        share = np.where(alike, 0.0, share)
-        share[np.isnan(share)] = np.inf
-        self._shares = share
-        self.bound_share = float(share.max(initial=0.0))
-
-    def _rows(self) -> list[list[str]]:
-        share = f"{self.bound_share:.2g}"
-        return [*super()._rows(), ["Largest error, share of the rounding bound", share]]
 
 
 def probe(features: int, dtype: DType, rows: int, rng: Any) -> tuple[Array, Array]:

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer._norms import BatchNorm, LayerNorm, RMSNorm
-from fastlayer.activations import Activation
-from fastlayer.layer import Layer
-from fastlayer.modules import Flatten, Residual
-from fastlayer.network import Network
+from fastlayer.functions.activation import Activation
+from fastlayer.network.layer import Layer
+from fastlayer.network.network import Network
+from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
+from fastlayer.network.residual import Flatten, Residual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array, DType
-    from fastlayer._chain import Part
+    from fastlayer.arrays import Array, DType
+    from fastlayer.network.chain import Part
 
 SPREAD = 8.0  # deviations: 1 - 2e-14 for each element
 STEPS = 8.0

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._arrays import FLOAT32, FLOAT64, as_real
-from fastlayer.layer import Layer
-from fastlayer.network import Network
+from fastlayer.arrays import FLOAT32, FLOAT64, as_real
+from fastlayer.network.layer import Layer
+from fastlayer.network.network import Network
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastlayer._arrays import Array, DType
-    from fastlayer.convert._prove import Proof
+    from fastlayer.arrays import Array, DType
+    from fastlayer.report.verification import Proof
 
 
 class Regressor:

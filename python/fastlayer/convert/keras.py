@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._files import Damaged
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._keras.config import from_config
 from fastlayer.convert._keras.given import Rules
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
     from fastlayer.convert._keras.given import Where
-    from fastlayer.network import Network
+    from fastlayer.network.network import Network
 
 
 def from_keras(model: Any, *, verify: bool = True) -> Network:

@@ -9,21 +9,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from fastlayer._files import LARGEST_JSON, Damaged, parse_json, read_bytes, reading, size_of
-from fastlayer._zip import Archive
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._keras.config import from_config
 from fastlayer.convert._keras.given import Rules
-from fastlayer.convert._keras.hdf5 import MAGIC, Hdf5
+from fastlayer.errors import ConversionError, Damaged
+from fastlayer.files.hdf5 import MAGIC, Hdf5
+from fastlayer.files.reading import LARGEST_JSON, parse_json, read_bytes, reading, size_of
+from fastlayer.files.zip import Archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
     from typing import BinaryIO
 
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
     from fastlayer.convert._keras.given import Where
-    from fastlayer.network import Network
+    from fastlayer.network.network import Network
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 # Keras 2.12 and 2.13 kept the layers of .keras files here.

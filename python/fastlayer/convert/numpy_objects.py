@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._forward import Forward
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._numpy.plans import make_plan, original_of
+from fastlayer.errors import ConversionError
+from fastlayer.network.module import Module
 
 if TYPE_CHECKING:
-    from fastlayer.convert._prove import Proof
-    from fastlayer.network import Network
+    from fastlayer.network.network import Network
+    from fastlayer.report.verification import Proof
 
 _FRAMEWORKS = {
     "torch": "fl.from_torch",
@@ -178,7 +178,7 @@ def accelerate(obj: Any) -> Accelerated:
         raise ConversionError(kind.__name__, f"for this there is {converter}")
     if isinstance(obj, Accelerated):
         return obj
-    if isinstance(obj, Forward):
+    if isinstance(obj, Module):
         raise ConversionError(kind.__name__, "it is fastlayer's own, and as fast as it gets")
     if isinstance(obj, type):
         raise ConversionError(

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._files import Damaged, reading
-from fastlayer.io import ModelFileError
+from fastlayer.errors import Damaged, ModelFileError
+from fastlayer.files.reading import reading
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from fastlayer.network import Network
+    from fastlayer.network.network import Network
 
 
 def from_onnx(model: str | PathLike[str] | Any) -> Network:

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.activations import Activation
 from fastlayer.convert._activations import SKLEARN
 from fastlayer.convert._affine import Affine, fold, unfolded
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._prove import prove
 from fastlayer.convert._standins import Classifier, Regressor
-from fastlayer.layer import Layer
-from fastlayer.network import Network
+from fastlayer.errors import ConversionError
+from fastlayer.functions.activation import Activation
+from fastlayer.network.layer import Layer
+from fastlayer.network.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array, DType
+    from fastlayer.arrays import Array, DType
 
 _MODELS = (
     "MLPClassifier, MLPRegressor, LinearRegression, Ridge, LogisticRegression, and a Pipeline of "

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._files import Stored
-from fastlayer.activations import resolve_rowwise
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._order import ordered
-from fastlayer.io import ModelFileError
-from fastlayer.layer import Layer
-from fastlayer.network import Network
+from fastlayer.errors import ConversionError, ModelFileError
+from fastlayer.files.reading import Stored
+from fastlayer.functions.activation import resolve_rowwise
+from fastlayer.network.layer import Layer
+from fastlayer.network.network import Network
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from os import PathLike
 
-    from fastlayer._arrays import Array
-    from fastlayer.activations import ActivationLike
+    from fastlayer.arrays import Array
+    from fastlayer.functions.activation import ActivationLike
 
 _PICKLED = (".pt", ".pth", ".bin")
 # Bytes by which tensors that share storage may exceed their file.
@@ -136,11 +135,11 @@ def _source(state_dict: Any) -> tuple[str, AbstractContextManager[Any]]:
         raise TypeError(f"path must be a string or a path of strings, got {path!r}")
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".safetensors":
-        from fastlayer import _safetensors
+        from fastlayer.files import safetensors as _safetensors
 
         return path, _safetensors.stored(path)
     if suffix in _PICKLED:
-        from fastlayer import _pt
+        from fastlayer.files import pt as _pt
 
         return path, _pt.stored(path)
     raise ValueError(

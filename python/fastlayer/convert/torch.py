@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Draft
 from fastlayer.convert._torch import fx
+from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastlayer._arrays import Array, DType
-    from fastlayer.network import Network
+    from fastlayer.arrays import Array, DType
+    from fastlayer.network.network import Network
 
 # Wrappers whose result is that of the module inside.
 _WRAPPERS = {

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastlayer._files import Damaged
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._keras.given import as_dict
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from fastlayer.convert._keras.given import Given

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastlayer._arrays import float_dtype
-from fastlayer._files import Damaged
+from fastlayer.arrays import float_dtype
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Dense, Draft, Flat, Point, add
 from fastlayer.convert._keras.calls import inputs, only, with_number
 from fastlayer.convert._keras.given import (
@@ -24,6 +22,7 @@ from fastlayer.convert._keras.given import (
     snake_case,
 )
 from fastlayer.convert._keras.layers import steps
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

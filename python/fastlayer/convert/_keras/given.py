@@ -6,13 +6,12 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastlayer._files import Damaged
-from fastlayer.convert._errors import ConversionError
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
 
     # The weights of a layer with these names, in Keras' order.
     Fetch = Callable[["Where", tuple[str, ...]], list[Array]]

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._files import Damaged
-from fastlayer._norms import BatchNorm, LayerNorm, RMSNorm
-from fastlayer.activations import Activation
 from fastlayer.convert._activations import KERAS, KERAS_2_PARAMETERS
 from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Dense, Flat, OneRow
 from fastlayer.convert._keras.given import arrays, is_custom, policy, snake_case
+from fastlayer.errors import ConversionError, Damaged
+from fastlayer.functions.activation import Activation
+from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
     from fastlayer.convert._keras.given import Given, Rules
 
 EPSILON = 1e-7  # keras.config.epsilon(), what Normalization divides by at least

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._arrays import FLOAT32, FLOAT64, as_real, is_weak
-from fastlayer.convert._errors import ConversionError
-from fastlayer.functional import linear
-from fastlayer.layer import Layer
-from fastlayer.network import Network
+from fastlayer.arrays import FLOAT32, FLOAT64, as_real, is_weak
+from fastlayer.errors import ConversionError
+from fastlayer.functions.products import linear
+from fastlayer.network.layer import Layer
+from fastlayer.network.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array, DType
-    from fastlayer.activations import Activation
+    from fastlayer.arrays import Array, DType
     from fastlayer.convert._numpy.stages import Dense
+    from fastlayer.functions.activation import Activation
 
     Chosen = Activation | Callable[..., Any]
     Step = tuple[Dense | None, Chosen]

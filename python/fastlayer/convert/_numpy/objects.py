@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._numpy.stages import Dense, Found, Function, Slot
+from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

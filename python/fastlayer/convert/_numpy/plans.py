@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer.activations import Activation
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._numpy.live import Live, check_dtypes
 from fastlayer.convert._numpy.objects import APPLY, FORWARD, find, method_of, undisturbed
 from fastlayer.convert._numpy.recognise import apply, guesses, match, probe, recognise, same
 from fastlayer.convert._numpy.stages import Dense, Found
 from fastlayer.convert._prove import prove
+from fastlayer.errors import ConversionError
+from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
     from fastlayer.convert._numpy.live import Chosen, Step
-    from fastlayer.convert._prove import Proof
-    from fastlayer.network import Network
+    from fastlayer.network.network import Network
+    from fastlayer.report.verification import Proof
 
 WHOLE = (*FORWARD, "predict_proba", "predict")
 

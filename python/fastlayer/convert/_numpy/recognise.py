@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.activations import Activation
+from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
 
 # A definition written with NumPy rounds numbers of size 1 + |f| about this often.
 ROUNDINGS = 16

@@ -12,7 +12,7 @@ from fastlayer.convert._onnx.file import DTYPES, Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Node
 
 # Dimensions that aren't numbers yet; no arithmetic is done on them. They fit 32 bits, in which

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlayer.activations import Activation
 from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
 from fastlayer.convert._onnx.elementwise import add
 from fastlayer.convert._onnx.values import Dense, Normalize, Value, describe, size, with_features
+from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Node
     from fastlayer.convert._onnx.graph import Given, Graph
 

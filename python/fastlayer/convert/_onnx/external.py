@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fastlayer._files import Damaged
+from fastlayer.errors import Damaged
 
 if TYPE_CHECKING:
     from io import FileIO

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._files import Damaged
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._onnx.external import External
 from fastlayer.convert._onnx.wire import MODEL, Message, Span, Walk
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
 
 # TensorProto.DataType -> NumPy.
 DTYPES = {

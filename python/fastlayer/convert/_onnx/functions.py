@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlayer.activations import Activation
 from fastlayer.convert._activations import ONNX
 from fastlayer.convert._onnx import terms
 from fastlayer.convert._onnx.values import Value, describe, running
+from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

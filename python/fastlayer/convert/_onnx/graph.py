@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._onnx import terms
 from fastlayer.convert._onnx.constants import BATCH, UNKNOWN, Room
 from fastlayer.convert._onnx.file import DTYPES
@@ -23,11 +22,12 @@ from fastlayer.convert._onnx.values import (
     wide,
     with_features,
 )
+from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array, DType
+    from fastlayer.arrays import Array, DType
     from fastlayer.convert._onnx.file import Model, Node
     from fastlayer.convert._onnx.file import Value as Declared
     from fastlayer.convert._onnx.terms import Poly

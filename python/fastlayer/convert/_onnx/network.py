@@ -6,11 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer._files import Damaged
-from fastlayer._norms import LayerNorm, RMSNorm
-from fastlayer.activations import Activation
 from fastlayer.convert._affine import Affine, fold, fused
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._onnx.constants import constant
 from fastlayer.convert._onnx.constants import fold as fold_constants
 from fastlayer.convert._onnx.dense import DENSE
@@ -27,12 +23,15 @@ from fastlayer.convert._onnx.values import (
     running,
     wide,
 )
-from fastlayer.layer import Layer
-from fastlayer.modules import Residual
-from fastlayer.network import Network
+from fastlayer.errors import ConversionError, Damaged
+from fastlayer.functions.activation import Activation
+from fastlayer.network.layer import Layer
+from fastlayer.network.network import Network
+from fastlayer.network.norms import LayerNorm, RMSNorm
+from fastlayer.network.residual import Residual
 
 if TYPE_CHECKING:
-    from fastlayer._arrays import DType
+    from fastlayer.arrays import DType
     from fastlayer.convert._onnx.file import Model, Node, Source
     from fastlayer.convert._onnx.graph import Given
     from fastlayer.convert._onnx.values import Data

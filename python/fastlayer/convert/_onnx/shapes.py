@@ -21,7 +21,7 @@ from fastlayer.convert._onnx.values import Value, describe, size, wide
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Node
     from fastlayer.convert._onnx.graph import Given, Graph
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from fastlayer.activations import Activation
 from fastlayer.convert._affine import Affine
+from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from fastlayer._chain import Flatten
-from fastlayer.activations import Activation
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
 from fastlayer.convert._onnx.terms import X
+from fastlayer.functions.activation import Activation
+from fastlayer.network.chain import Flatten
 
 if TYPE_CHECKING:
-    from fastlayer._arrays import Array
+    from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Node
     from fastlayer.convert._onnx.terms import Poly
 

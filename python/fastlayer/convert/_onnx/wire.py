@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastlayer._files import Damaged
+from fastlayer.errors import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.activations import Activation
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Dense, Flat, Point, add
 from fastlayer.convert._torch import layers
+from fastlayer.errors import ConversionError
+from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array, DType
+    from fastlayer.arrays import Array, DType
 
 ROWS = object()  # the number of samples, where a forward asks for it
 _SHORT = {

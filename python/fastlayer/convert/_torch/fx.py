@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Point
 from fastlayer.convert._torch import functions, layers
+from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
-    from fastlayer._arrays import DType
+    from fastlayer.arrays import DType
 
 # What a forward asks about shapes; all that may be known is that axis 0 has the samples.
 _SHAPE = object()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastlayer._norms import BatchNorm, LayerNorm, RMSNorm
-from fastlayer.activations import Activation
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._errors import ConversionError
 from fastlayer.convert._graph import Dense, Flat, OneRow
+from fastlayer.errors import ConversionError
+from fastlayer.functions.activation import Activation
+from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlayer._arrays import Array, DType
+    from fastlayer.arrays import Array, DType
 
 # Nothing of them is left in inference.
 NOTHING = {

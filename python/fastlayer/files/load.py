@@ -1,0 +1,97 @@
+"""Model files: `Network.save` and `load`. The formats live in modules of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastlayer.files.save import OWN, split_suffix
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from fastlayer.network.network import Network
+
+
+_FOREIGN = (".onnx", ".keras", ".h5", ".hdf5")
+_WEIGHTS = (".pt", ".pth", ".bin")
+
+
+def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
+    """Read a network from a file. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : path
+        The suffix chooses the format. Of `Network.save`: .npz, a NumPy archive, and .safetensors,
+        for which the safetensors package must be there; docs/model_files.md describes both.
+        Trained elsewhere: .onnx, for which the onnx package must be there, and .keras, .h5 and
+        .hdf5, which need nothing.
+    mmap : bool
+        Map a .safetensors file instead of reading it: the weights go from the page cache, which
+        all processes share, straight into the layers' panels. Those are copies of each process,
+        or of the process that others were forked from; nothing else is copied, and nothing
+        stays mapped. Not possible with the other formats.
+
+    Returns
+    -------
+    Network
+        The network, in the dtype of the file's weights.
+
+    Raises
+    ------
+    ModelFileError
+        The file is damaged or not a model; the message names the file and the place.
+    ConversionError
+        A model trained elsewhere that can't be converted exactly.
+    ValueError
+        Another suffix, or ``mmap=True`` with a format that can't be mapped.
+    ImportError
+        The package that reads the format is not there.
+    OSError
+        The file can't be read.
+
+    See Also
+    --------
+    from_state_dict : Read weights without an architecture, .pt and .safetensors of PyTorch.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> import os, tempfile
+    >>> net = fl.Network([fl.Layer(4, 2, "relu", rng=0)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     net.save(os.path.join(folder, "model.npz"))
+    ...     fl.load(os.path.join(folder, "model.npz"))
+    Network([
+        Layer(4, 2, activation='relu', dtype=float32),
+    ])
+    """
+    name, suffix = split_suffix(path)
+    if suffix in _WEIGHTS:
+        raise ValueError(
+            f"{name}: {suffix} holds weights without an architecture; "
+            "fl.from_state_dict(path, activation=...) makes a network of dense layers from them"
+        )
+    if suffix not in (*OWN, *_FOREIGN):
+        known = ", ".join((*OWN, *_FOREIGN))
+        raise ValueError(f"{name}: unknown suffix {suffix!r}; model files end in {known}")
+    if mmap and suffix != ".safetensors":
+        raise ValueError(
+            f"{name}: only .safetensors can be mapped; load without mmap, or save the network as "
+            ".safetensors"
+        )
+    if suffix == ".npz":
+        from fastlayer.files import npz as _npz
+
+        return _npz.read(name)
+    if suffix == ".safetensors":
+        from fastlayer.files import safetensors as _safetensors
+
+        return _safetensors.read(name, mmap)
+    if suffix == ".onnx":
+        from fastlayer.convert.onnx import load_onnx
+
+        return load_onnx(name)
+    from fastlayer.convert.keras_files import load_keras
+
+    return load_keras(name)

@@ -1,0 +1,100 @@
+"""Networks as .npz: a zip archive of .npy members, one of which holds the document as UTF-8 bytes.
+
+`numpy.load` can read it too. What a header says is matched, not evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer.errors import Damaged
+from fastlayer.files._plan import from_plain
+from fastlayer.files.document import DOCUMENT, encode
+from fastlayer.files.reading import Stored, check_json, parse_json, reading
+from fastlayer.files.zip import Archive
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from fastlayer.arrays import Array
+    from fastlayer.network.network import Network
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # the same network gives the same bytes
+_HEADER = re.compile(
+    rb"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), \}\s*"
+)
+_DTYPES = {"<f4": "float32", "<f8": "float64", "|u1": "uint8"}
+
+
+def write(file: BinaryIO, document: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """Write an archive, uncompressed.
+
+    Raises
+    ------
+    ValueError
+        More layers than `read` accepts.
+    """
+    text = encode(document)
+    check_json(text, DOCUMENT)
+    members = {DOCUMENT: np.frombuffer(text, np.uint8), **arrays}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in members.items():
+            info = zipfile.ZipInfo(f"{name}.npy", _DATE)
+            info.external_attr = 0o644 << 16
+            with archive.open(info, "w", force_zip64=True) as member:
+                np.lib.format.write_array(
+                    member, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False
+                )
+    Archive(file)
+
+
+def read(path: str) -> Network:
+    """Read an archive.
+
+    Raises
+    ------
+    ModelFileError
+        Whatever is wrong with it.
+    """
+    with reading(path) as file:
+        archive = Archive(file)
+        if f"{DOCUMENT}.npy" not in archive:
+            raise Damaged(DOCUMENT, "is missing; this is not a network that fastlayer saved")
+        found = _find(archive, DOCUMENT)
+        if found.dtype != "uint8" or len(found.shape) != 1:
+            raise Damaged(DOCUMENT, f"has dtype {found.dtype} and shape {found.shape}, not bytes")
+        document = parse_json(found.read().tobytes(), DOCUMENT)
+        return from_plain(document, lambda name: _find(archive, name))
+
+
+def _find(archive: Archive, name: str) -> Stored:
+    """Read the header of a member; what it claims must be there, and nothing else behind it."""
+    member = f"{name}.npy"
+    if member not in archive:
+        raise Damaged(name, "is missing")
+    # Magic, version and the header's length; headers too long for version 1 describe records.
+    start = 10 + int.from_bytes(archive.head(member, 10)[8:], "little")
+    head = archive.head(member, start)
+    match = _HEADER.fullmatch(head, 10) if head.startswith(b"\x93NUMPY\x01\x00") else None
+    if match is None or len(head) != start:
+        raise Damaged(name, "has a damaged or unknown .npy header")
+    code, fortran, dims = (group.decode("latin-1") for group in match.groups())
+    dtype = _DTYPES.get(code, code)
+    try:
+        shape = tuple(int(d) for d in dims.split(",") if d.strip())
+    except ValueError:  # two numbers in a row, or one of thousands of digits
+        raise Damaged(name, "has an impossible shape") from None
+    size = archive.size(member) - start
+
+    def read() -> Array:
+        data = np.frombuffer(archive.read(member), np.dtype(code), prod(shape), start)
+        return data.reshape(shape, order="F" if fortran == "True" else "C")
+
+    if dtype in _DTYPES.values() and size != prod(shape) * np.dtype(dtype).itemsize:
+        raise Damaged(name, f"holds {size} bytes of data, which is not what {shape} takes")
+    return Stored(dtype, shape, read)

@@ -1,0 +1,104 @@
+"""What the readers of model files share: how a file is opened, JSON without surprises, arrays to come.
+
+A reader first checks all that a file says against the file's size, and only then reads arrays. So a
+damaged or hostile file costs little time, and no memory beyond its own size and a little more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastlayer.errors import Damaged, ModelFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from fastlayer.arrays import Array, DType
+
+# Bytes of a JSON text, and number of its brackets and commas. Each of those stands for one value,
+# up to about 100 bytes in memory; a layer and its arrays take about 30.
+LARGEST_JSON = 4 << 20
+_MOST_VALUES = 200_000
+
+
+class Stored(NamedTuple):
+    """An array in a file: what the file says about it, and a way to read it."""
+
+    dtype: str  # NumPy's name, or the format's own where that is not one of NumPy's
+    shape: tuple[int, ...]
+    read: Callable[[], Array]
+
+
+@contextmanager
+def reading(path: str) -> Iterator[BinaryIO]:
+    """Open a regular file; inside, `Damaged` becomes `ModelFileError`."""
+    # Without O_NONBLOCK, opening a named pipe would wait for somebody to write into it.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    number = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise ModelFileError(path, "file", "is not a regular file")
+    with os.fdopen(number, "rb") as file:
+        try:
+            yield file
+        except Damaged as error:
+            raise ModelFileError(path, error.key, error.why) from error
+
+
+def size_of(file: BinaryIO) -> int:
+    """Return the size of an open file in bytes."""
+    return os.fstat(file.fileno()).st_size
+
+
+def read_bytes(file: BinaryIO, start: int, size: int, key: str) -> bytes:
+    """Read exactly `size` bytes, which the caller knows to be in the file."""
+    file.seek(start)
+    data = file.read(size)
+    if len(data) != size:
+        raise Damaged(key, "is cut short")
+    return data
+
+
+def ordered_dtype(name: str, order: str) -> DType:
+    """Return a dtype in the byte order "<" or ">"."""
+    # newbyteorder keeps a mark also where the order is this machine's, and the core wants none.
+    dtype: DType = np.dtype(order + np.dtype(name).str[1:])
+    return dtype
+
+
+def check_json(text: bytes, key: str) -> None:
+    """Refuse a text that would take long to parse, or much memory."""
+    values = sum(map(text.count, (b"{", b"[", b",")))
+    if len(text) > LARGEST_JSON or values > _MOST_VALUES:
+        raise Damaged(
+            key,
+            f"{len(text)} bytes of JSON with {values} brackets and commas are more than a model "
+            f"has; the limits are {LARGEST_JSON} and {_MOST_VALUES}",
+        )
+
+
+def parse_json(text: bytes, key: str) -> Any:
+    """Parse UTF-8 JSON; the same name twice in one object is refused."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(n for i, n in enumerate(names) if n in names[:i])
+            raise Damaged(key, f"the name {twice!r:.80} is there twice")
+        return result
+
+    check_json(text, key)
+    try:
+        return json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+    except Damaged:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Damaged(key, f"is not JSON ({error})") from error

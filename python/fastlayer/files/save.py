@@ -1,0 +1,78 @@
+"""`Network.save`: the network as a document and arrays, written to a file in one step."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from os import PathLike
+    from typing import BinaryIO
+
+    from fastlayer.network.network import Network
+
+
+OWN = (".npz", ".safetensors")
+
+
+def save(net: Network, path: str | PathLike[str]) -> None:
+    """Write a network; see `Network.save`."""
+    from fastlayer.files._plan import check
+    from fastlayer.files.document import to_plain
+
+    name, suffix = split_suffix(path)
+    if suffix not in OWN:
+        raise ValueError(
+            f"{name}: unknown suffix {suffix!r}; networks are saved as {' or '.join(OWN)}"
+        )
+    document, arrays = to_plain(net)
+    check(document, arrays)
+    if suffix == ".npz":
+        from fastlayer.files.npz import write
+    else:
+        from fastlayer.files.safetensors import write
+    write_atomically(name, lambda file: write(file, document, arrays))
+
+
+def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
+    """Let `write` fill a new file, then give it the name `path` in one step.
+
+    A reader sees the old file or the whole new one, also after a crash.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
+    # Not tempfile: its files are private, and a model gets the permissions of any other file.
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    number = os.open(temporary, flags, 0o666)
+    try:
+        with os.fdopen(number, "w+b") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:  # folders can't be opened on this system
+        return
+    try:
+        os.fsync(number)
+    except OSError:  # nor synchronised on this file system; the file itself was
+        pass
+    finally:
+        os.close(number)
+
+
+def split_suffix(path: str | PathLike[str]) -> tuple[str, str]:
+    """Return the path as text and its suffix in lower case."""
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise TypeError(f"path must be a string or a path of strings, got {path!r}")
+    return name, os.path.splitext(name)[1].lower()

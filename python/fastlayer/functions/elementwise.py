@@ -1,0 +1,899 @@
+"""The activations as functions on arrays.
+
+Each asks the core first, with the array as it is; what the core declines is converted, or refused
+with the reason, by `finish`, `rowwise` and `apply_prelu`.
+"""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer import _core
+from fastlayer.arrays import as_real, as_result, evaluate, is_weak, normalize_axis, promote
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastlayer.arrays import Array
+
+
+_NOT_REAL = (str, bytes, complex, np.complexfloating)
+
+
+def number(name: str, value: object) -> float:
+    """Return a parameter of an activation as a float, refusing what is not a real number."""
+    if type(value) is float and not isnan(value):
+        return value
+    try:
+        if isinstance(value, _NOT_REAL):
+            raise TypeError
+        result = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, got {value!r}") from None
+    if isnan(result):
+        raise ValueError(f"{name} must be a number, got nan")
+    return result
+
+
+def finish(y: Array | None, name: str, p0: float, p1: float, x: Any, out: Array | None) -> Array:
+    """Complete an elementwise call: `y` is what the core returned for the arguments as given."""
+    if y is not None:
+        return as_result(y) if out is None else y
+    a = as_real(x)
+
+    def run(a: Array, target: Array | None) -> Array | None:
+        return _core.activation(name, a, p0, p1, target)
+
+    return evaluate(run, a, promote(a.dtype), a.shape, out)
+
+
+def rowwise(name: str, x: Any, axis: int, out: Array | None) -> Array:
+    """Softmax and log-softmax along any axis."""
+    if axis == -1:
+        y = _core.activation(name, x, 0.0, 0.0, out)
+        if y is not None:
+            return y
+    a = as_real(x)
+    if a.ndim == 0:
+        raise ValueError(f"{name} needs an axis to sum over, and x is a scalar")
+    axis = normalize_axis(axis, a.ndim)
+
+    def run(a: Array, target: Array | None) -> Array | None:
+        y = np.empty(a.shape, a.dtype) if target is None else target
+        rows, moved = np.moveaxis(a, axis, -1), np.moveaxis(y, axis, -1)
+        return None if _core.activation(name, rows, 0.0, 0.0, moved) is None else y
+
+    return evaluate(run, a, promote(a.dtype), a.shape, out)
+
+
+def apply_prelu(x: Any, weight: Any, out: Array | None, *, weak: bool = False) -> Array:
+    """PReLU with a slope for all (a number, or one element) or one for each feature.
+
+    With `weak` the slope takes the dtype of `x`, as a Python number does.
+    """
+    y = _core.prelu(x, weight, out)
+    if y is not None:
+        return y
+    weak = weak or is_weak(weight)
+    a, slope = as_real(x), as_real(weight, "weight")
+    dtypes = promote(a.dtype) if weak else promote(a.dtype, slope.dtype)
+    check_slope(slope)
+    if slope.size == 1:
+        # One slope for every element is leaky_relu, whatever the shape of x.
+        p0 = float(slope.reshape(())[()])
+        return evaluate(
+            lambda a, target: _core.activation("leaky_relu", a, p0, 0.0, target),
+            a,
+            dtypes,
+            a.shape,
+            out,
+        )
+    if a.ndim == 0 or a.shape[-1] != slope.size:
+        raise ValueError(
+            f"prelu: weight of shape {slope.shape} holds {slope.size} slopes, "
+            f"but x of shape {a.shape} has other features along its last axis"
+        )
+    with np.errstate(all="ignore"):
+        vector = np.ascontiguousarray(slope, dtype=dtypes[0])
+    return evaluate(lambda a, target: _core.prelu(a, vector, target), a, dtypes, a.shape, out)
+
+
+def check_slope(slope: Array) -> None:
+    """Refuse PReLU weights that are neither a number nor a vector."""
+    if slope.ndim > 1:
+        raise ValueError(
+            f"prelu: weight must be a number, (1,) or (n,) along the last axis, "
+            f"got shape {slope.shape}"
+        )
+
+
+def identity(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Return a copy of `x` as floating-point numbers: ``x``.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.identity([1, 2])
+    array([1., 2.])
+    """
+    y = _core.activation("identity", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "identity", 0.0, 0.0, x, out)
+
+
+def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Rectified linear unit: ``max(x, 0)`` (Nair & Hinton, 2010).
+
+    NaN stays NaN and -0.0 stays -0.0, as with ``np.maximum(0, x)``.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.relu([-1.0, 0.0, 2.0])
+    array([0., 0., 2.])
+    """
+    y = _core.activation("relu", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "relu", 0.0, 0.0, x, out)
+
+
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
+    """Leaky rectifier: ``x if x > 0 else negative_slope * x`` (Maas et al., 2013).
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    negative_slope : float
+        Slope left of zero. The default is PyTorch's and ONNX's; Keras' layer uses 0.3, its
+        function 0.2, and the tutorials that fastlayer grew from 0.1.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.leaky_relu([-1.0, 2.0], negative_slope=0.1)
+    array([-0.1,  2. ])
+    """
+    p0 = number("negative_slope", negative_slope)
+    y = _core.activation("leaky_relu", x, p0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "leaky_relu", p0, 0.0, x, out)
+
+
+def prelu(x: ArrayLike, weight: ArrayLike, *, out: Array | None = None) -> Array:
+    """Parametric rectifier: ``x if x > 0 else weight * x`` (He et al., 2015).
+
+    Parameters
+    ----------
+    x : array_like
+        Shape (..., n), any real dtype; integers and bools become float64.
+    weight : array_like
+        The learned slopes: one number for all, or shape (n,), one for each feature of the last
+        axis. The dtype takes part in NumPy's promotion unless it is a Python number.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `weight` is neither one number nor one for each feature; `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.prelu([[-1.0, -1.0], [3.0, -2.0]], [0.5, 0.25])
+    array([[-0.5 , -0.25],
+           [ 3.  , -0.5 ]])
+    """
+    return apply_prelu(x, weight, out)
+
+
+def relu6(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Rectifier that stops at six: ``min(max(x, 0), 6)`` (Krizhevsky, 2010).
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.relu6([-1.0, 3.0, 9.0])
+    array([0., 3., 6.])
+    """
+    y = _core.activation("hardtanh", x, 0.0, 6.0, out)
+    return y if y is not None and y.ndim else finish(y, "hardtanh", 0.0, 6.0, x, out)
+
+
+def hardtanh(
+    x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, *, out: Array | None = None
+) -> Array:
+    """Clipped line: ``min(max(x, min_val), max_val)`` (Collobert, 2004). NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    min_val, max_val : float
+        The limits, ``min_val <= max_val``.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `min_val` is greater than `max_val`; `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.hardtanh([-3.0, 0.5, 3.0])
+    array([-1. ,  0.5,  1. ])
+    """
+    p0, p1 = number("min_val", min_val), number("max_val", max_val)
+    check_range(p0, p1)
+    y = _core.activation("hardtanh", x, p0, p1, out)
+    return y if y is not None and y.ndim else finish(y, "hardtanh", p0, p1, x, out)
+
+
+def check_range(min_val: float, max_val: float) -> None:
+    """Refuse an empty range."""
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: min_val={min_val} is greater than max_val={max_val}")
+
+
+def hardsigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Straight-line sigmoid: ``min(max(x/6 + 1/2, 0), 1)`` (Howard et al., 2019).
+
+    This is PyTorch's and Keras 3's; ONNX's default and Keras 2's is ``0.2 x + 1/2``.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.hardsigmoid([-4.0, 0.0, 1.5])
+    array([0.  , 0.5 , 0.75])
+    """
+    y = _core.activation("hardsigmoid", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "hardsigmoid", 0.0, 0.0, x, out)
+
+
+def hardswish(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Straight-line silu: ``x * min(max(x/6 + 1/2, 0), 1)`` (Howard et al., 2019).
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.hardswish([0.0, 1.5, 4.0])
+    array([0.   , 1.125, 4.   ])
+    """
+    y = _core.activation("hardswish", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "hardswish", 0.0, 0.0, x, out)
+
+
+def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    """Exponential linear unit: ``x if x > 0 else alpha * (exp(x) - 1)`` (Clevert et al., 2015).
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    alpha : float
+        Minus the limit at minus infinity.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.elu([-1e-20, 0.0, 2.0])
+    array([-1.e-20,  0.e+00,  2.e+00])
+    """
+    p0 = number("alpha", alpha)
+    y = _core.activation("elu", x, p0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "elu", p0, 0.0, x, out)
+
+
+def celu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    """Continuously differentiable elu: ``max(x, 0) + min(alpha * (exp(x/alpha) - 1), 0)``.
+
+    Barron, 2017.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    alpha : float
+        Minus the limit at minus infinity; not zero.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `alpha` is zero; `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.celu([0.0, 3.0], alpha=0.5)
+    array([0., 3.])
+    """
+    p0 = number("alpha", alpha)
+    check_nonzero(p0)
+    y = _core.activation("celu", x, p0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "celu", p0, 0.0, x, out)
+
+
+def check_nonzero(alpha: float) -> None:
+    """Refuse a celu that divides by zero."""
+    if alpha == 0:
+        raise ValueError("celu: alpha must not be zero")
+
+
+def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Scaled elu: ``s * (x if x > 0 else a * (exp(x) - 1))`` (Klambauer et al., 2017).
+
+    ``s = 1.0507009873554805``, ``a = 1.6732632423543772``.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.selu([1.0])
+    array([1.05070099])
+    """
+    y = _core.activation("selu", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "selu", 0.0, 0.0, x, out)
+
+
+def gelu(x: ArrayLike, approximate: str = "none", *, out: Array | None = None) -> Array:
+    """Gaussian error linear unit: ``x * Phi(x)`` (Hendrycks & Gimpel, 2016).
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    approximate : {"none", "tanh"}
+        "none" is the exact form with the error function; "tanh" is the approximation of the
+        paper, ``x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x**3)))``, JAX's default.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `approximate` is neither; `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.gelu([-1.0, 0.0, 1.0]).round(4)
+    array([-0.1587,  0.    ,  0.8413])
+    >>> fl.gelu([1.0], approximate="tanh").round(4)
+    array([0.8412])
+    """
+    core = gelu_kernel(approximate)
+    y = _core.activation(core, x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, core, 0.0, 0.0, x, out)
+
+
+def gelu_kernel(approximate: object) -> str:
+    """Return the core's name for a form of gelu."""
+    if approximate == "none":
+        return "gelu"
+    if approximate == "tanh":
+        return "gelu_tanh"
+    raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+
+
+def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Sigmoid linear unit: ``x / (1 + exp(-x))`` (Elfwing et al., 2017).
+
+    Also known as swish (Ramachandran et al., 2017); ``fl.swish`` is this function.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.silu([0.0, 1.0]).round(4)
+    array([0.    , 0.7311])
+    """
+    y = _core.activation("silu", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "silu", 0.0, 0.0, x, out)
+
+
+def mish(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Mish: ``x * tanh(log(1 + exp(x)))`` (Misra, 2019).
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.mish([0.0, 1.0]).round(4)
+    array([0.    , 0.8651])
+    """
+    y = _core.activation("mish", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "mish", 0.0, 0.0, x, out)
+
+
+def softplus(
+    x: ArrayLike, beta: float = 1.0, threshold: float = 20.0, *, out: Array | None = None
+) -> Array:
+    """Soft rectifier: ``log(1 + exp(beta * x)) / beta`` (Dugas et al., 2001).
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    beta : float
+        Sharpness, positive.
+    threshold : float
+        Where ``beta * x`` is above it the result is `x`, as in PyTorch.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `beta` is not positive; `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.softplus([0.0, 100.0]).round(4)
+    array([  0.6931, 100.    ])
+    """
+    p0, p1 = number("beta", beta), number("threshold", threshold)
+    check_positive(p0)
+    y = _core.activation("softplus", x, p0, p1, out)
+    return y if y is not None and y.ndim else finish(y, "softplus", p0, p1, x, out)
+
+
+def check_positive(beta: float) -> None:
+    """Refuse a softplus that is not one."""
+    if not beta > 0:
+        raise ValueError(f"softplus: beta must be positive, got {beta}")
+
+
+swish = silu
+
+
+def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Logistic function: ``1 / (1 + exp(-x))`` (Verhulst, 1845), without overflow for any `x`.
+
+    ``fl.logistic`` is this function.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.sigmoid([-1000.0, 0.0, 1000.0])
+    array([0. , 0.5, 1. ])
+    """
+    y = _core.activation("sigmoid", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "sigmoid", 0.0, 0.0, x, out)
+
+
+def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Logarithm of the sigmoid: ``-log(1 + exp(-x))``, without overflow for any `x`.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.log_sigmoid([-1000.0, 0.0]).round(4)
+    array([-1.000e+03, -6.931e-01])
+    """
+    y = _core.activation("log_sigmoid", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "log_sigmoid", 0.0, 0.0, x, out)
+
+
+def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Hyperbolic tangent: ``(exp(x) - exp(-x)) / (exp(x) + exp(-x))``.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.tanh([0.0, 100.0])
+    array([0., 1.])
+    """
+    y = _core.activation("tanh", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "tanh", 0.0, 0.0, x, out)
+
+
+def softsign(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Softsign: ``x / (1 + |x|)`` (Bergstra et al., 2009); +-1 at the infinities.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.softsign([-1.0, 3.0])
+    array([-0.5 ,  0.75])
+    """
+    y = _core.activation("softsign", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "softsign", 0.0, 0.0, x, out)
+
+
+def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Exponential: ``exp(x)``, the output of Poisson regressors.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.exp([0.0, 1.0]).round(4)
+    array([1.    , 2.7183])
+    """
+    y = _core.activation("exp", x, 0.0, 0.0, out)
+    return y if y is not None and y.ndim else finish(y, "exp", 0.0, 0.0, x, out)
+
+
+def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
+    """Normalised exponentials: ``exp(x) / sum(exp(x))`` along `axis` (Bridle, 1990).
+
+    The largest element is subtracted first, so nothing overflows. A row that holds -inf is fine; one
+    that holds +inf, or nothing but -inf, gives NaN, as the formula does.
+
+    Parameters
+    ----------
+    x : array_like
+        At least one dimension, any real dtype; integers and bools become float64.
+    axis : int
+        The axis that the classes lie along: -1 for rows as samples, 0 for columns as samples.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        The shape of `x`.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `x` is a scalar, or has no such axis; `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.softmax([[0.0, 0.0], [1000.0, 0.0]])
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    return rowwise("softmax", x, axis, out)
+
+
+def log_softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
+    """Logarithm of the softmax: ``x - log(sum(exp(x)))`` along `axis`, without overflow.
+
+    Parameters
+    ----------
+    x : array_like
+        At least one dimension, any real dtype; integers and bools become float64.
+    axis : int
+        The axis that the classes lie along: -1 for rows as samples, 0 for columns as samples.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray
+        The shape of `x`.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `x` is a scalar, or has no such axis; `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.log_softmax([0.0, 1000.0])
+    array([-1000.,     0.])
+    """
+    return rowwise("log_softmax", x, axis, out)
+
+
+logistic = sigmoid

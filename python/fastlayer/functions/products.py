@@ -1,0 +1,476 @@
+"""The NumPy lines of a dense layer as functions: linear, matmul, dot, dense_forward, bias_add.
+
+Each asks the core first, with the arrays as they are. What needs another shape, another dtype or an
+error message goes on in the slow half under it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer import _core
+from fastlayer.arrays import (
+    FLOAT64,
+    as_real,
+    as_result,
+    cast,
+    check_out,
+    declined,
+    evaluate,
+    is_weak,
+    promote,
+)
+from fastlayer.functions.activation import IDENTITY, Activation, resolve
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastlayer.arrays import Array, DType
+    from fastlayer.functions.activation import ActivationLike, Fused
+
+_ROWWISE = ("softmax", "log_softmax")
+
+
+def linear(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    activation: ActivationLike = None,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """Dense layer on arrays as they are: ``activation(x @ weight.T + bias)``.
+
+    The arrays are read afresh at every call. The result has the same bits as a `Layer` that
+    holds the same arrays.
+
+    Parameters
+    ----------
+    x : array_like
+        Shape (..., k), rows are samples; or (k,), one sample. Any real dtype, any strides.
+    weight : array_like
+        Shape (n, k), one row for each neuron; or (k,), a single neuron, which drops the last
+        axis of the result. Pass ``W.T`` for weights kept as (k, n); that makes no copy.
+    bias : array_like, optional
+        Anything that broadcasts to the result, mostly (n,). A Python number takes the dtype of
+        the arrays.
+    activation : str, Activation, function or callable, optional
+        See `Activation`. A callable that isn't fastlayer's runs after the sum.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May overlap the inputs.
+
+    Returns
+    -------
+    ndarray or scalar
+        Shape (..., n). The dtype is that of NumPy's promotion; integers alone give float64.
+
+    Raises
+    ------
+    ValueError
+        Shapes that don't fit each other; the message holds both.
+    TypeError
+        Complex, masked or non-numeric arrays; `out` of another dtype.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.linear([[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0], [1.0, -1.0], [0.0, 0.5]], [0.0, 0.0, 1.0])
+    array([[ 3., -1.,  2.],
+           [ 7., -1.,  3.]])
+    >>> fl.linear([1.0, 2.0], [[1.0, 1.0], [1.0, -1.0]], activation="relu")
+    array([3., 0.])
+    """
+    if activation is None:
+        fused: Fused | None = IDENTITY
+    else:
+        act = resolve(activation)
+        fused = act._fused if type(act) is Activation else None
+    if fused is not None:
+        y = _core.linear(x, weight, bias, *fused, out, False)
+        if y is not None:
+            return y
+    return _linear(x, weight, bias, activation, out)
+
+
+def _linear(
+    x_: Any, weight_: Any, bias_: Any, activation: ActivationLike, out: Array | None
+) -> Array:
+    act = resolve(activation)
+    x, w = as_real(x_), as_real(weight_, "weight")
+    _check_linear(x, w)
+    pairs = [(x, x_), (w, weight_)]
+    b = None
+    if bias_ is not None:
+        b = as_real(bias_, "bias")
+        pairs.append((b, bias_))
+    shape = x.shape[:-1] + w.shape[:-1]
+    if b is not None and not _fits(b.shape, shape):
+        raise ValueError(
+            f"linear: bias of shape {b.shape} does not broadcast to the result of shape {shape}"
+        )
+    compute, result = _dtypes(*pairs)
+    x, w = cast(x, compute), cast(w, compute)
+    b = None if b is None else cast(b, compute)
+    fused = act._fused if isinstance(act, Activation) else None
+    # The softmax of a single neuron runs over the samples: over the result as the caller sees it.
+    if fused is not None and not (w.ndim == 1 and fused[0] in _ROWWISE):
+        target = None if out is None else check_out(out, shape, result)
+        y = _affine(x, w, b, fused, target if compute == result else None)
+        return _deliver(y, result, out, target)
+    z = _affine(x, w, b, IDENTITY, None)
+    if isinstance(act, Activation):
+        target = None if out is None else check_out(out, shape, result)
+        return _deliver(np.asarray(act(z)), result, out, target)
+    a = act(as_result(cast(z, result)))
+    if out is None:
+        return a  # type: ignore[no-any-return]  # the caller's own function
+    y = as_real(a, "the result of activation")
+    return _deliver(y, result, out, check_out(out, y.shape, result))
+
+
+def _check_linear(x: Array, w: Array) -> None:
+    if w.ndim not in (1, 2):
+        raise ValueError(
+            f"linear: weight must be (n, k), one row for each neuron, or (k,); got shape {w.shape}"
+        )
+    k = w.shape[-1]
+    if x.ndim == 0:
+        raise ValueError(
+            f"linear: x is a scalar, but weight of shape {w.shape} takes x of shape (..., {k})"
+        )
+    if x.shape[-1] != k:
+        hint = "; for weights kept as (inputs, outputs) pass weight.T"
+        raise ValueError(
+            f"linear: x of shape {x.shape} does not fit weight of shape {w.shape}, which takes "
+            f"(..., {k}){hint if x.shape[-1] == w.shape[0] else ''}"
+        )
+
+
+def _affine(x: Array, w: Array, b: Array | None, fused: Fused, target: Array | None) -> Array:
+    """``fused(x @ w.T + b)`` for arrays of one dtype whose shapes have been checked.
+
+    Returns `target` where that could be written to, else a new array.
+    """
+    shape = x.shape[:-1] + w.shape[:-1]
+    y = target
+    if w.ndim == 1:  # a single neuron is a layer with one output, seen without its last axis
+        w = w[None, :]
+        b = None if b is None else b[..., None]
+        y = None if y is None else y[..., None]
+    done = _sum(x, w, b, fused, y)
+    if done is None and y is not None:
+        done = _sum(x, w, b, fused, None)
+    if done is None:
+        raise declined()
+    return target if target is not None and done is y else done.reshape(shape)
+
+
+def _sum(x: Array, w: Array, b: Array | None, fused: Fused, y: Array | None) -> Array | None:
+    if b is None or all(d == 1 for d in b.shape[:-1]):
+        vector = None if b is None else b.reshape(-1)
+        if vector is not None and vector.size != w.shape[0]:
+            vector = vector.repeat(w.shape[0])
+        return _core.linear(x, w, vector, *fused, y, False)
+    # A bias that differs between rows: the sums start from it.
+    if y is None or np.may_share_memory(y, x) or np.may_share_memory(y, w):
+        y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype)
+    y[...] = b
+    if fused[0] not in _ROWWISE:
+        return _core.linear(x, w, None, *fused, y, True)
+    if _core.linear(x, w, None, *IDENTITY, y, True) is None:
+        return None
+    return _core.activation(fused[0], y, 0.0, 0.0, y)
+
+
+def matmul(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
+    """Matrix product: ``np.matmul(a, b)``, in floating point.
+
+    Parameters
+    ----------
+    a : array_like
+        Shape (..., m, k), or (k,).
+    b : array_like
+        Shape (..., k, n), or (k,). The leading axes of both broadcast.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May overlap the inputs.
+
+    Returns
+    -------
+    ndarray or scalar
+        Shape (..., m, n); the axis of a 1-D operand is left out. Integers become float64.
+
+    Raises
+    ------
+    ValueError
+        Shapes that don't fit, or an operand without dimensions.
+    TypeError
+        Complex, masked or non-numeric arrays; `out` of another dtype.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.matmul([[1.0, 2.0], [3.0, 4.0]], [10.0, 1.0])
+    array([12., 34.])
+    """
+    y = _core.matmul(a, b, out)
+    if y is None and out is None:
+        y = _with_vector(a, b)
+    return y if y is not None else _matmul(a, b, out, "matmul")
+
+
+def _matmul(a_: Any, b_: Any, out: Array | None, who: str) -> Array:
+    a, b = as_real(a_, "a"), as_real(b_, "b")
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(
+            f"{who}: a has shape {a.shape} and b has shape {b.shape}; both need at least one "
+            "dimension (use numpy.multiply for scalars)"
+        )
+    k, rows = a.shape[-1], b.shape[-2] if b.ndim > 1 else b.shape[0]
+    try:
+        if k != rows:
+            raise ValueError
+        stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        why = f"{k} is not {rows}" if k != rows else "the leading axes do not broadcast"
+        raise ValueError(
+            f"{who}: a of shape {a.shape} and b of shape {b.shape} do not fit: {why}"
+        ) from None
+    dtypes = promote(a.dtype, b.dtype)
+    full = cast(b, dtypes[0])
+    full = full[:, None] if b.ndim == 1 else full
+    shape = stack + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ())
+
+    def run(a: Array, target: Array | None) -> Array | None:
+        y = target
+        if y is not None and b.ndim == 1:
+            y = y[..., None]
+        if y is not None and a.ndim == 1:
+            y = y[..., None, :]
+        done = _core.matmul(a[None, :] if a.ndim == 1 else a, full, y)
+        return done if done is None else done.reshape(shape)
+
+    return evaluate(run, a, dtypes, shape, out)
+
+
+def _with_vector(a: Any, b: Any) -> Array | None:
+    """``a @ b`` where one is a vector and nothing needs converting, else None.
+
+    A product is the same sum in either order, so the vector can be the row that `linear` takes.
+    """
+    if type(a) is not np.ndarray or type(b) is not np.ndarray:
+        return None
+    if b.ndim == 1 and a.ndim == 2:
+        return _core.linear(b, a, None, *IDENTITY, None, False)
+    if a.ndim == 1 and b.ndim == 2:
+        return _core.linear(a, b.T, None, *IDENTITY, None, False)
+    if a.ndim == 1 and b.ndim == 1:
+        y = _core.linear(a, b[None, :], None, *IDENTITY, None, False)
+        return None if y is None else y[0]
+    return None
+
+
+def dot(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
+    """Dot product: ``np.dot(a, b)`` for vectors, matrices and what `matmul` computes alike.
+
+    Parameters
+    ----------
+    a : array_like
+        Shape (k,) or (..., k).
+    b : array_like
+        Shape (k,) or (k, n).
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May overlap the inputs.
+
+    Returns
+    -------
+    ndarray or scalar
+        A scalar for two vectors. Integers become float64.
+
+    Raises
+    ------
+    ValueError
+        Shapes that don't fit; scalars (use `numpy.multiply`) and stacks of matrices on the right,
+        for which ``np.dot`` and ``np.matmul`` differ (use `matmul`).
+    TypeError
+        Complex, masked or non-numeric arrays; `out` of another dtype.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> float(fl.dot([3.0, 2.0], [1.0, 4.0]))
+    11.0
+    """
+    y = _with_vector(a, b) if out is None else None
+    if y is None and type(b) is np.ndarray and b.ndim == 2:
+        y = _core.matmul(a, b, out)
+    return y if y is not None else _dot(a, b, out)
+
+
+def _dot(a_: Any, b_: Any, out: Array | None) -> Array:
+    a, b = as_real(a_, "a"), as_real(b_, "b")
+    if a.ndim > 1 and b.ndim > 2:
+        raise ValueError(
+            f"dot: a of shape {a.shape} with b of shape {b.shape} is a product for which np.dot "
+            "and np.matmul differ; use matmul"
+        )
+    return _matmul(a, b, out, "dot")
+
+
+def bias_add(z: ArrayLike, bias: ArrayLike, *, out: Array | None = None) -> Array:
+    """Sum with NumPy's broadcasting, in floating point: ``z + bias``.
+
+    Parameters
+    ----------
+    z : array_like
+        Mostly (..., n), any real dtype; integers and bools become float64.
+    bias : array_like
+        Anything that broadcasts against `z`, mostly (n,). A Python number takes the dtype of `z`.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May overlap the inputs.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape that both broadcast to.
+
+    Raises
+    ------
+    ValueError
+        Shapes that don't broadcast.
+    TypeError
+        Complex, masked or non-numeric arrays; `out` of another dtype.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.bias_add([[1.0, 2.0], [3.0, 4.0]], [10.0, 20.0])
+    array([[11., 22.],
+           [13., 24.]])
+    """
+    y = _core.bias_add(z, bias, out)
+    return y if y is not None else _bias_add(z, bias, out)
+
+
+def _bias_add(z_: Any, bias_: Any, out: Array | None) -> Array:
+    z, b = as_real(z_, "z"), as_real(bias_, "bias")
+    try:
+        shape = np.broadcast_shapes(z.shape, b.shape)
+    except ValueError:
+        raise ValueError(
+            f"bias_add: bias of shape {b.shape} does not broadcast against z of shape {z.shape}"
+        ) from None
+    compute, result = _dtypes((z, z_), (b, bias_))
+    target = None if out is None else check_out(out, shape, result)
+    with np.errstate(all="ignore"):
+        total = np.asarray(np.add(cast(z, compute), cast(b, compute)))
+    return _deliver(total, result, out, target)
+
+
+def dense_forward(
+    inputs: ArrayLike,
+    weights: ArrayLike,
+    biases: ArrayLike,
+    activation: ActivationLike,
+) -> tuple[Any, Array]:
+    """Module pass of a layer of neurons, with the weighted sum kept.
+
+    Stands for ``z = np.dot(weights, inputs) + biases; a = activation(z)``; with the same bits as
+    `linear` and `Layer` where the biases are one for each neuron.
+
+    Parameters
+    ----------
+    inputs : array_like
+        Shape (n,), one sample; or (n, m), where **columns** are samples.
+    weights : array_like
+        Shape (k, n), one row for each neuron; or (n,), a single neuron.
+    biases : array_like
+        Anything that broadcasts against the product: (k,) beside one sample, (k, 1) beside
+        columns.
+    activation : str, Activation, function or callable
+        Applied to the whole of ``z``; None for none. For columns use
+        ``fl.Activation("softmax", axis=0)``.
+
+    Returns
+    -------
+    a : ndarray or scalar
+        ``activation(z)``; what the callable returned, where it is a callable.
+    z : ndarray or scalar
+        The weighted sum, (k,) or (k, m).
+
+    Raises
+    ------
+    ValueError
+        Shapes that don't fit each other.
+    TypeError
+        Complex, masked or non-numeric arrays.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> a, z = fl.dense_forward([1.0, 2.0], [[0.5, -1.0], [1.0, 1.0]], [1.0, 0.0], fl.relu)
+    >>> z
+    array([-0.5,  3. ])
+    >>> a
+    array([0., 3.])
+    """
+    act = resolve(activation)
+    fused = act._fused if type(act) is Activation else None
+    pair = _core.dense_forward(inputs, weights, biases, *(fused or IDENTITY))
+    if pair is not None:
+        a, z = pair
+        return (act(z) if a is None else a), z
+    return _dense_forward(inputs, weights, biases, activation)
+
+
+def _dense_forward(
+    inputs: Any, weights: Any, biases: Any, activation: ActivationLike
+) -> tuple[Any, Array]:
+    act = resolve(activation)
+    x, w, b = as_real(inputs, "inputs"), as_real(weights, "weights"), as_real(biases, "biases")
+    if x.ndim not in (1, 2) or w.ndim not in (1, 2) or x.shape[0] != w.shape[-1]:
+        raise ValueError(
+            f"dense_forward: weights of shape {w.shape} do not fit inputs of shape {x.shape}; "
+            "weights are (k, n), one row for each neuron, inputs (n,) or (n, m), columns being "
+            "samples"
+        )
+    shape = w.shape[:-1] + x.shape[1:]
+    if not _fits(b.shape, shape):  # larger than the product, as in NumPy's sum; or an error
+        z = _bias_add(_matmul(w, x, None, "dense_forward"), biases, None)
+        return act(z), z
+    compute, result = _dtypes((x, inputs), (w, weights), (b, biases))
+    # Rows of samples are the views that the core computes on: z.T = x.T @ w.T + b.T.
+    b = cast(b, compute)
+    if len(shape) == 2:
+        b = b.reshape((1,) * (2 - b.ndim) + b.shape).T
+    z = np.empty(shape, compute)
+    columns = z.T
+    y = _affine(cast(x, compute).T, cast(w, compute), b, IDENTITY, columns)
+    if y is not columns:
+        columns[...] = y
+    z = as_result(cast(z, result))
+    return act(z), z
+
+
+def _dtypes(*pairs: tuple[Array, object]) -> tuple[DType, DType]:
+    """Promotion of converted arrays, Python numbers among the originals left out."""
+    strong = [a.dtype for a, given in pairs if not is_weak(given)]
+    return promote(*strong) if strong else (FLOAT64, FLOAT64)
+
+
+def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether `shape` broadcasts to `target` without enlarging it."""
+    try:
+        return np.broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False
+
+
+def _deliver(y: Array, result: DType, out: Array | None, target: Array | None) -> Array:
+    if out is None or target is None:
+        return as_result(cast(y, result))
+    if y is not target:
+        with np.errstate(all="ignore"):
+            target[...] = y
+    return out

@@ -1,0 +1,268 @@
+"""LayerNorm, RMSNorm and BatchNorm, with arrays that do not change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer.arrays import FLOAT32, FLOAT64, as_real, cast, float_dtype, frozen, promote
+from fastlayer.network._layer_state import count
+from fastlayer.network.module import Module
+from fastlayer.run.compile import Affine, Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from fastlayer.arrays import Array, DType
+    from fastlayer.run.compile import Op
+
+
+class _Norm(Module):
+    """What the norms share: the number of features, and arrays of that size."""
+
+    _features: int
+    _arrays: dict[str, Array | None]
+    _eps: float
+    _digest: str | None = None
+
+    def __init__(
+        self,
+        features: int,
+        eps: float | None,
+        dtype: DTypeLike | None,
+        given: dict[str, ArrayLike | None],
+    ) -> None:
+        self._features = n = count("the number of features", features)
+        arrays: dict[str, Array | None] = {}
+        for name, value in given.items():
+            a = None if value is None else as_real(value, name)
+            if a is not None and a.shape != (n,):
+                raise ValueError(f"{name} must have shape ({n},), got {a.shape}")
+            arrays[name] = a
+        dtypes = [a.dtype for a in arrays.values() if a is not None]
+        if dtype is not None:
+            self._dtype = float_dtype(dtype)
+        else:
+            self._dtype = promote(*dtypes)[0] if dtypes else FLOAT32
+        self._eps = float(np.finfo(self._dtype).eps) if eps is None else float(eps)
+        if not self._eps >= 0:
+            raise ValueError(f"eps must not be negative, got {eps}")
+        self._arrays = {
+            name: None if a is None else frozen(cast(a, self._dtype)) for name, a in arrays.items()
+        }
+
+    @property
+    def in_features(self) -> int:
+        """Number of features, in and out."""
+        return self._features
+
+    @property
+    def eps(self) -> float:
+        """What is added to the variance or mean square."""
+        return self._eps
+
+    @property
+    def weight(self) -> Array | None:
+        """Read-only factors, one for each feature, or None."""
+        return self._arrays["weight"]
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of elements of weight and bias."""
+        given = (self._arrays.get("weight"), self._arrays.get("bias"))
+        return sum(a.size for a in given if a is not None)
+
+    def _astype(self, dtype: DType) -> Module:
+        return _rebuild(type(self), self._features, self._eps, dtype, self._arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._features, self._eps, self._dtype, self._arrays)
+
+    def _title(self) -> str:
+        return f"{type(self).__name__}({self._features})"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._features}, eps={self._eps}, dtype={self._dtype})"
+
+
+def _rebuild(
+    kind: Any, features: int, eps: float, dtype: DType, arrays: dict[str, Array | None]
+) -> Module:
+    norm: Module = kind(features, eps=eps, dtype=dtype, **arrays)
+    return norm
+
+
+class LayerNorm(_Norm):
+    """Layer normalisation: ``(x - mean) / sqrt(var + eps) * weight + bias`` (Ba et al., 2016).
+
+    Mean and variance are those of each row.
+
+    Parameters
+    ----------
+    normalized_shape : int
+        Number of features n, the last axis.
+    eps : float
+        Added to the variance.
+    weight, bias : array_like, optional
+        Shape (n,); ones and zeros where they are not given.
+    dtype : dtype, optional
+        By default that of the arrays, or float32 without any; else float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        Arrays of another shape, a negative `eps`.
+    TypeError
+        Complex, masked or non-numeric arrays, another dtype.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.LayerNorm(2, eps=0)([[1.0, 3.0], [0.0, -4.0]])
+    array([[-1.,  1.],
+           [ 1., -1.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int,
+        eps: float = 1e-5,
+        weight: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__(normalized_shape, eps, dtype, {"weight": weight, "bias": bias})
+
+    @property
+    def bias(self) -> Array | None:
+        """Read-only summands, one for each feature, or None."""
+        return self._arrays["bias"]
+
+    def _lower(self, dtype: DType) -> list[Op]:
+        return [Rows("layer_norm", (self.weight, self.bias, self._eps), self._features)]
+
+
+class RMSNorm(_Norm):
+    """Root-mean-square norm: ``x / sqrt(mean(x**2) + eps) * weight`` (Zhang & Sennrich, 2019).
+
+    Parameters
+    ----------
+    normalized_shape : int
+        Number of features n, the last axis.
+    eps : float, optional
+        Added to the mean square; by default the dtype's machine epsilon, as in PyTorch.
+    weight : array_like, optional
+        Shape (n,); ones where it is not given.
+    dtype : dtype, optional
+        By default that of the array, or float32 without one; else float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        An array of another shape, a negative `eps`.
+    TypeError
+        A complex, masked or non-numeric array, another dtype.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.RMSNorm(2, eps=0)([3.0, -3.0])
+    array([ 1., -1.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int,
+        eps: float | None = None,
+        weight: ArrayLike | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__(normalized_shape, eps, dtype, {"weight": weight})
+
+    def _lower(self, dtype: DType) -> list[Op]:
+        return [Rows("rms_norm", (self.weight, self._eps), self._features)]
+
+
+class BatchNorm(_Norm):
+    """Batch normalisation as in inference (Ioffe & Szegedy, 2015).
+
+    ``(x - running_mean) / sqrt(running_var + eps) * weight + bias``. In a `Network` it costs
+    nothing beside a `Layer`: compilation folds it, in float64, into the layer before it where
+    that has no activation, else into the layer after it. The folded weights are rounded once to
+    the network's dtype; the layers keep their own.
+
+    Parameters
+    ----------
+    num_features : int
+        Number of features n, the last axis.
+    eps : float
+        Added to the variance.
+    weight, bias, running_mean, running_var : array_like, optional
+        Shape (n,); ones, zeros, zeros and ones where they are not given.
+    dtype : dtype, optional
+        By default that of the arrays, or float32 without any; else float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        Arrays of another shape, a negative variance or `eps`.
+    TypeError
+        Complex, masked or non-numeric arrays, another dtype.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> norm = fl.BatchNorm(2, eps=0, running_mean=[1.0, 0.0], running_var=[4.0, 1.0])
+    >>> norm([[3.0, 2.0]])
+    array([[1., 2.]])
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        weight: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+        running_mean: ArrayLike | None = None,
+        running_var: ArrayLike | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        given = {
+            "weight": weight,
+            "bias": bias,
+            "running_mean": running_mean,
+            "running_var": running_var,
+        }
+        super().__init__(num_features, eps, dtype, given)
+        var = self.running_var
+        if var is not None and (var < 0).any():
+            raise ValueError(f"running_var must not be negative, got {var.min()}")
+        n = self._features
+        with np.errstate(all="ignore"):
+            root = np.sqrt(self._wide("running_var", 1, n) + self._eps)
+            scale = self._wide("weight", 1, n) / root
+            shift = self._wide("bias", 0, n) - self._wide("running_mean", 0, n) * scale
+        self._scale, self._shift = scale, shift
+
+    def _wide(self, name: str, default: int, n: int) -> Array:
+        a = self._arrays[name]
+        return np.full(n, default, FLOAT64) if a is None else a.astype(FLOAT64)
+
+    @property
+    def bias(self) -> Array | None:
+        """Read-only summands, one for each feature, or None."""
+        return self._arrays["bias"]
+
+    @property
+    def running_mean(self) -> Array | None:
+        """Read-only means of the training data, or None."""
+        return self._arrays["running_mean"]
+
+    @property
+    def running_var(self) -> Array | None:
+        """Read-only variances of the training data, or None."""
+        return self._arrays["running_var"]
+
+    def _lower(self, dtype: DType) -> list[Op]:
+        return [Affine(self._scale, self._shift, self)]

@@ -1,0 +1,5 @@
+"""Temporary."""
+
+from fastlayer.network.chain import Flatten
+
+__all__ = ["Flatten"]

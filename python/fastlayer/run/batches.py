@@ -1,0 +1,151 @@
+"""`Network.predict`: arrays, memmaps and streams of arrays, a batch at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer.arrays import as_real, check_out, is_array, may_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from typing_extensions import Self
+
+    from fastlayer.arrays import Array, DType
+    from fastlayer.network.module import Module
+    from fastlayer.network.network import Network
+
+    Progress = Callable[[int, int | None], object]
+
+# Without a batch_size, progress is told this many times at most, and no batch is smaller than 256
+# rows: below that the batch no longer fills the kernels.
+_REPORTS = 100
+_SMALLEST_BATCH = 256
+
+
+def predict(
+    net: Network, x: Any, batch_size: int | None, out: Array | None, progress: bool | Progress
+) -> Array:
+    if batch_size is not None and (not hasattr(batch_size, "__index__") or batch_size < 1):
+        raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}")
+    if is_stream(x):
+        return _stream(net, x, batch_size, out, progress)
+    a = as_real(x)
+    if a.ndim < 2 or (batch_size is None and not progress):
+        return net(a, out=out)
+    m = a.shape[0]
+    size = batch_size or max(_SMALLEST_BATCH, -(-m // _REPORTS))
+    if m <= size and not progress:
+        return net(a, out=out)
+    check_features(net, a.shape, a.dtype)
+    if isinstance(out, np.ndarray) and np.may_share_memory(a, out):
+        a = a.copy()  # the first batches would overwrite what the last ones read
+    result = out
+    with Report(progress, m) as report:
+        for low in range(0, max(m, 1), size):
+            batch = a[low : low + size]
+            if low == 0:
+                # The first batch tells the shape of a result that Flatten or a function may shape.
+                first = net(batch)
+                shape = (m, *first.shape[1:])
+                if result is None:
+                    result = np.empty(shape, net.dtype)
+                check_out(result, shape, net.dtype)[:size] = first
+            else:
+                assert result is not None
+                net(batch, out=result[low : low + size])
+            report(len(batch))
+    assert result is not None
+    return result
+
+
+def check_features(net: Module, shape: tuple[int, ...], dtype: DType) -> None:
+    """Raise the error of ``net(x)`` for a whole `x` of this shape, before any of it is there."""
+    if not shape or net._takes not in (None, shape[-1]):
+        net(np.broadcast_to(np.zeros((), dtype), shape))
+
+
+def is_stream(x: object) -> bool:
+    """Whether `x` is several arrays one after the other, rather than one array or nested lists."""
+    if isinstance(x, list | tuple):
+        return len(x) > 0 and all(np.ndim(item) > 1 and hasattr(item, "dtype") for item in x)
+    return hasattr(x, "__iter__") and not is_array(x) and not isinstance(x, str | bytes)
+
+
+def _batches(x: Iterable[Any], size: int | None) -> Iterator[Array]:
+    for item in x:
+        a = as_real(item)
+        a = a[None, :] if a.ndim == 1 else a
+        step = size or max(1, a.shape[0])
+        for low in range(0, max(1, a.shape[0]), step):
+            yield a[low : low + step]
+
+
+def _stream(
+    net: Network, x: Iterable[Any], size: int | None, out: Array | None, progress: bool | Progress
+) -> Array:
+    parts: list[Array] = []
+    done = 0
+    total = sum(len(item) for item in x) if isinstance(x, list | tuple) else None
+    if out is not None:
+        check_out(out, np.shape(out), net.dtype)
+        if isinstance(x, list | tuple):
+            x = [np.array(item) if _shared(item, out) else item for item in x]
+    with Report(progress, total) as report:
+        for batch in _batches(x, size):
+            m = batch.shape[0]
+            if out is None:
+                parts.append(net(batch))
+            elif done + m > len(out):
+                raise ValueError(f"out has {len(out)} rows, but x has more")
+            elif _shared(batch, out[:done]):
+                raise ValueError("out has overwritten a part of x before its turn; copy x or out")
+            else:
+                net(batch, out=out[done : done + m])
+            done += m
+            report(m)
+    if out is not None:
+        if done != len(out):
+            raise ValueError(f"out has {len(out)} rows, but x has {done}")
+        return out
+    if not parts:
+        return np.empty((0, net.out_features or 0), net.dtype)
+    return np.concatenate(parts)
+
+
+def _shared(x: Any, out: Array) -> bool:
+    return may_share(as_real(x), out)
+
+
+class Report:
+    """Progress: through a callable, or as a bar where tqdm is installed and stderr is a terminal."""
+
+    def __init__(self, progress: bool | Progress, total: int | None) -> None:
+        self._call = progress if callable(progress) else None
+        self._bar: Any = None
+        self._done, self._total = 0, total
+        if progress and self._call is None:
+            from importlib import import_module
+
+            try:
+                tqdm = import_module("tqdm.auto").tqdm
+            except ImportError:
+                return
+            # None: no bar where nobody would see it move. Notebooks count as terminals.
+            self._bar = tqdm(total=total, unit=" rows", unit_scale=True, disable=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, rows: int) -> None:
+        self._done += rows
+        if self._call is not None:
+            self._call(self._done, self._total)
+        elif self._bar is not None:
+            self._bar.update(rows)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,245 @@
+"""Threads: how many calls may use, and how many the environment, affinity and control group allow."""
+
+from __future__ import annotations
+
+import os
+from threading import local
+from typing import TYPE_CHECKING
+
+from fastlayer import _core
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_source = "not set"
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads calls may use, in the whole process.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. Small calls use fewer. The bits of the results do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        Less than 1.
+    TypeError
+        Not an integer.
+
+    Notes
+    -----
+    Limits that others put on OpenMP in the calling thread, such as ``threadpoolctl``'s, hold
+    beside it. Where a thread could not be started, as a `RuntimeWarning` has told, this has the
+    next call try again.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> before = fl.get_num_threads()
+    >>> fl.set_num_threads(1)
+    >>> fl.get_num_threads()
+    1
+    >>> fl.set_num_threads(before)
+    """
+    global _source
+    _core.set_num_threads(_checked(n))
+    _source = "fastlayer.set_num_threads"
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call from the current thread may use.
+
+    The process-wide number or that of `num_threads`, and no more than OpenMP's number for this
+    thread where that was changed, as ``threadpoolctl.threadpool_limits`` does.
+
+    Returns
+    -------
+    int
+        The number of `num_threads` where the current thread is inside one, else that of the
+        process.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()
+
+
+class num_threads:
+    """Context manager: the number of threads for calls from the current thread.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. It takes the place of the process-wide number, be it more or less; calls from
+        other threads of the process are not affected.
+
+    Raises
+    ------
+    ValueError
+        Less than 1.
+    TypeError
+        Not an integer.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> with fl.num_threads(1):
+    ...     fl.get_num_threads()
+    1
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n = _checked(n)
+        self._before = local()  # a thread restores what it found itself
+
+    def __enter__(self) -> Self:
+        self._before.stack = [
+            *getattr(self._before, "stack", ()),
+            _core.set_own_num_threads(self._n),
+        ]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _core.set_own_num_threads(self._before.stack.pop())
+
+
+def _checked(n: object) -> int:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"the number of threads must be an integer, got {n!r}")
+    number = int(n.__index__())
+    if number < 1:
+        raise ValueError(f"the number of threads must be at least 1, got {number}")
+    return min(number, MOST)
+
+
+def start() -> None:
+    """Set the default number of threads; called once, at import."""
+    global _source
+    n, _source = default_threads()
+    _core.set_num_threads(n)
+    _core.set_openmp_default(openmp_threads() or 0)
+
+
+def source() -> str:
+    """Return where the number of threads of this thread's calls came from."""
+    limited = _core.openmp_limits()
+    return "OpenMP's limit of this thread" if limited else _source
+
+
+# More threads than any machine that runs this has cores: a typing error in a variable must not
+# start them.
+MOST = 4096
+
+
+def default_threads() -> tuple[int, str]:
+    """Return the smallest of all limits, and which one it is.
+
+    Raises
+    ------
+    ValueError
+        FASTLAYER_NUM_THREADS is set to something that is not a positive integer.
+    """
+    limits = [(_cores(), "cores in the affinity mask")]
+    quota = cgroup_quota()
+    if quota is not None:
+        limits.append((quota, "CPU quota of the control group"))
+    omp = openmp_threads()
+    if omp is not None:
+        limits.append((omp, "OMP_NUM_THREADS"))
+    own = os.environ.get("FASTLAYER_NUM_THREADS", "").strip()
+    if own:
+        if not _is_count(own):
+            raise ValueError(f"FASTLAYER_NUM_THREADS must be a positive integer, got {own!r}")
+        limits.append((int(own), "FASTLAYER_NUM_THREADS"))
+    n, source = min(reversed(limits), key=lambda limit: limit[0])
+    return min(max(n, 1), MOST), source
+
+
+def openmp_threads() -> int | None:
+    """Return what OMP_NUM_THREADS says for regions that are not nested, None where it is not set.
+
+    None, too, where it is no list of positive integers: OpenMP reports that itself.
+    """
+    omp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(omp) if _is_count(omp) else None
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # no such call on this system
+        return os.cpu_count() or 1
+
+
+def cgroup_quota(root: str = "/") -> int | None:
+    """Return the CPU quota of this process' control group in whole CPUs, rounded up.
+
+    None where there is no limit. Version 2 limits hold for every group on the way to the root of
+    the hierarchy, so the smallest counts; a container may see its own group as that root.
+    """
+    try:
+        with open(os.path.join(root, "proc/self/cgroup")) as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return None
+    found: list[float] = []
+    for fields in lines:
+        if len(fields) != 3:
+            continue
+        _, controllers, path = fields
+        if not controllers:
+            found += _walk(os.path.join(root, "sys/fs/cgroup"), path, _quota_v2)
+        elif "cpu" in controllers.split(","):
+            found += _walk(os.path.join(root, "sys/fs/cgroup/cpu"), path, _quota_v1)
+            found += _walk(os.path.join(root, "sys/fs/cgroup", controllers), path, _quota_v1)
+    return max(1, -int(-min(found) // 1)) if found else None
+
+
+def _walk(mount: str, path: str, quota_of: object) -> list[float]:
+    parts = [p for p in path.split("/") if p and p != ".."]
+    found = []
+    for depth in range(len(parts), -1, -1):
+        quota = quota_of(os.path.join(mount, *parts[:depth]))  # type: ignore[operator]
+        if quota is not None:
+            found.append(quota)
+    return found
+
+
+def _quota_v2(folder: str) -> float | None:
+    quota, _, period = _read(os.path.join(folder, "cpu.max")).partition(" ")
+    return _ratio(quota, period)
+
+
+def _quota_v1(folder: str) -> float | None:
+    quota = _read(os.path.join(folder, "cpu.cfs_quota_us"))
+    return _ratio(quota, _read(os.path.join(folder, "cpu.cfs_period_us")))
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    # "max" and -1 stand for no limit.
+    return int(quota) / int(period) if _is_count(quota) and _is_count(period) else None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
