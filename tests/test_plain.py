@@ -8,7 +8,7 @@ import pytest
 import fastlayer as fl
 from fastlayer.cli.plain import NotPlain, numpy_forward
 from fastlayer.convert._prove import prove
-from fastlayer.functions.activation import _FUNCTIONS
+from fastlayer.functions.activation import _KINDS
 
 CONFIGURED = {
     "prelu": {"weight": np.linspace(-1, 1, 16)},
@@ -30,7 +30,7 @@ def check(net):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("name", _FUNCTIONS)
+@pytest.mark.parametrize("name", _KINDS)
 def test_every_activation(name, dtype):
     activation = fl.Activation(name, **CONFIGURED.get(name, {}))
     check(fl.Network([fl.Layer(7, 16, rng=0, dtype=dtype), activation]))

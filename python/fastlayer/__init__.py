@@ -54,11 +54,11 @@ from fastlayer.functions.elementwise import (
     tanh,
 )
 from fastlayer.functions.products import bias_add, dense_forward, dot, linear, matmul
+from fastlayer.network.chain import Residual
 from fastlayer.network.layer import Layer
 from fastlayer.network.network import Network
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten
-from fastlayer.network.residual import Residual
 from fastlayer.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:

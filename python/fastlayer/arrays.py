@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -234,3 +234,16 @@ def normalize_axis(axis: object, ndim: int) -> int:
     if not -ndim <= index < ndim:
         raise np.exceptions.AxisError(index, ndim)
     return int(index % ndim)
+
+
+def digest(arrays: Iterable[Array | None]) -> str:
+    """Return a hash of what arrays hold, their dtypes and shapes included."""
+    from hashlib import blake2b
+
+    found = blake2b(digest_size=16)
+    for a in arrays:
+        # What describes an array has no fixed length, so it ends in a byte that it can't contain.
+        found.update(b"none\0" if a is None else f"{a.dtype.str}{a.shape}\0".encode())
+        if a is not None:
+            found.update(np.ascontiguousarray(a).view(np.uint8).data)
+    return found.hexdigest()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.arrays import as_real
-from fastlayer.network._content import is_rowwise, snapshot
 from fastlayer.network.module import Module
 from fastlayer.run.batches import check_features
 from fastlayer.threads import num_threads
@@ -69,11 +68,11 @@ def predict(net: Module, x: Any) -> Any:
     except ImportError as error:
         raise ImportError("fastlayer.dask needs Dask: pip install 'fastlayer[dask]'") from error
     _check(net, x, da)
-    held = snapshot(net)
+    held = net._snapshot()
     if x.ndim == 0:
         check_features(held, x.shape, x.dtype)
     # Axes that a block has to hold whole.
-    whole = range(x.ndim - 1 if is_rowwise(held) else min(1, x.ndim - 1), x.ndim)
+    whole = range(x.ndim - 1 if held._rowwise else min(1, x.ndim - 1), x.ndim)
     if any(isnan(x.shape[axis]) for axis in whole):
         raise ValueError(
             f"x of shape {x.shape}: the sizes of axes {list(whole)} must be known; call "

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.functions.activation import Activation
-from fastlayer.network.chain import Flatten, Parts, title
+from fastlayer.network.chain import Chain, Residual
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
-from fastlayer.network.residual import Residual
+from fastlayer.network.part import Flatten
 from fastlayer.run.steps import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.arrays import Array
-    from fastlayer.network.chain import Part
+    from fastlayer.network.part import Part
 
     Module = Callable[[Array], Array]
 
@@ -34,7 +34,7 @@ def numpy_forward(part: Part) -> Module:
     NotPlain
         The message names what NumPy lacks.
     """
-    if isinstance(part, Parts):
+    if isinstance(part, Chain):
         steps = [numpy_forward(p) for p in part.layers]
         return _residual(steps) if isinstance(part, Residual) else _chain(steps)
     if isinstance(part, Layer):
@@ -147,6 +147,6 @@ _LINES: dict[str, Callable[..., Any]] = {
 def _activation(activation: Activation) -> Module:
     parameters = activation.parameters
     if activation.name == "gelu" and parameters["approximate"] == "none":
-        raise NotPlain(f"NumPy has no erf, which {title(activation)} needs")
+        raise NotPlain(f"NumPy has no erf, which {activation._title()} needs")
     line = _LINES[activation.name]
     return lambda x: line(x, **parameters)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastlayer.arrays import Array
-    from fastlayer.network.chain import Part
+    from fastlayer.network.part import Part
 
 
 # Where a shift is larger, the sum cancels: years as (x - 2010) / 5 lose a factor of 400 in accuracy
@@ -99,7 +99,7 @@ def unfolded(parts: Iterable[Any], dtype: DTypeLike, features: int | None = None
         result.append(made)
         if not isinstance(made, Module):
             width = width if isinstance(made, Activation | str) else None
-        elif made.out_features is not None or not made._keeps_features:
+        elif made.out_features is not None or not made._sizes.keeps:
             width = made.out_features
     return result
 

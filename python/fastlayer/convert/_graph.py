@@ -14,10 +14,10 @@ from fastlayer.convert._affine import Affine, fold, fused, unfolded
 from fastlayer.convert._prove import prove
 from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
-from fastlayer.network.chain import Flatten
+from fastlayer.network.chain import Residual
 from fastlayer.network.layer import Layer
 from fastlayer.network.network import Network
-from fastlayer.network.residual import Residual
+from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

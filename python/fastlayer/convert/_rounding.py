@@ -20,24 +20,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer.functions.activation import Activation
-from fastlayer.network.layer import Layer
-from fastlayer.network.network import Network
-from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
-from fastlayer.network.residual import Flatten, Residual
+from fastlayer import _core
+from fastlayer.run.ops import AffineOp, CallOp, DenseOp, FlattenOp, ResidualOp, RowsOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.network.chain import Part
+    from fastlayer.network.network import Network
+    from fastlayer.run.ops import Op
 
 SPREAD = 8.0  # deviations: 1 - 2e-14 for each element
 STEPS = 8.0
 PLACES = 8  # where partial sums are looked at
 CHUNK = 1 << 20  # weights in float64 at a time
 
-_SELECTIONS = {"identity", "relu", "relu6", "hardtanh", "leaky_relu", "prelu"}
+# Kernels that choose among numbers and round at most one product.
+_SELECTIONS = {"identity", "relu", "hardtanh", "leaky_relu", "prelu"}
 
 
 class State(NamedTuple):
@@ -79,39 +78,27 @@ def rounding_bound(net: Network, x: Array) -> Array:
     """
     start = State(x.astype(np.float64), np.zeros(x.shape), None, 0)
     with np.errstate(all="ignore"):
-        end = _parts(net.layers, start, Rounding.of(net.dtype))
+        end = _ops(net._lower(net.dtype), start, Rounding.of(net.dtype))
     return np.where(np.isfinite(end.error), end.error, np.inf)
 
 
-def _parts(parts: tuple[Part, ...], s: State, r: Rounding) -> State:
-    for part in parts:
-        s = _part(part, s, r)
+def _ops(ops: Sequence[Op], s: State, r: Rounding) -> State:
+    for op in ops:
+        s = _BOUNDS[type(op)](op, s, r)
         # Beyond the dtype's range the order of a sum decides between inf and NaN.
         over = (np.abs(s.value) + s.error > r.top).any(axis=-1, keepdims=True)
         s = s._replace(error=np.where(over, np.inf, s.error))
     return s
 
 
-def _part(part: Part, s: State, r: Rounding) -> State:
-    if isinstance(part, Layer):
-        return _layer(part, s, r)
-    if isinstance(part, Flatten):
-        return s
-    if isinstance(part, BatchNorm):
-        return _affine(part, s, r)
-    if isinstance(part, LayerNorm | RMSNorm):
-        return _norm(part, s, r)
-    if isinstance(part, Residual):
-        inner = _parts(part.layers, s._replace(size=None, terms=0), r)
-        value = inner.value + s.value
-        return State(value, inner.error + s.error + r.unit * np.abs(value), None, 0)
-    if isinstance(part, Network):
-        return _parts(part.layers, s, r)
-    return _function(part, s, r)
+def _residual(op: ResidualOp, s: State, r: Rounding) -> State:
+    inner = _ops(op.ops, s._replace(size=None, terms=0), r)
+    value = inner.value + s.value
+    return State(value, inner.error + s.error + r.unit * np.abs(value), None, 0)
 
 
-def _layer(layer: Layer, s: State, r: Rounding) -> State:
-    weight, bias = layer.weight, layer.bias
+def _dense(op: DenseOp, s: State, r: Rounding) -> State:
+    weight, bias = op.weights.weight(), op.weights.bias()
     n, k = weight.shape
     value, error = np.empty((len(s.value), n)), np.empty((len(s.value), n))
     step = max(1, CHUNK // max(k, 1))
@@ -119,7 +106,7 @@ def _layer(layer: Layer, s: State, r: Rounding) -> State:
         at = slice(low, low + step)
         b = np.zeros(1) if bias is None else bias[at].astype(np.float64)
         value[:, at], error[:, at] = _sum(weight[at].astype(np.float64), b, s, r)
-    return _function(layer.activation, State(value, error, None, k), r)
+    return _activation(*op.fused, State(value, error, None, k), r)
 
 
 def _sum(w: Array, b: Array, s: State, r: Rounding) -> tuple[Array, Array]:
@@ -139,56 +126,77 @@ def _sum(w: Array, b: Array, s: State, r: Rounding) -> tuple[Array, Array]:
     return total, np.sqrt(spread) + unit * largest + k * r.tiny
 
 
-def _affine(norm: BatchNorm, s: State, r: Rounding) -> State:
+def _affine(op: AffineOp, s: State, r: Rounding) -> State:
     # The size is that before the sum: folded into a layer, both summands get into its sums.
-    scaled = np.abs(s.value * norm._scale)
-    size = scaled + np.abs(norm._shift)
-    error = np.abs(norm._scale) * s.error + r.unit * np.sqrt(s.terms + 4) * size
-    return State(s.value * norm._scale + norm._shift, error + r.tiny, size, 0)
+    scaled = np.abs(s.value * op.scale)
+    size = scaled + np.abs(op.shift)
+    error = np.abs(op.scale) * s.error + r.unit * np.sqrt(s.terms + 4) * size
+    return State(s.value * op.scale + op.shift, error + r.tiny, size, 0)
 
 
-def _norm(norm: LayerNorm | RMSNorm, s: State, r: Rounding) -> State:
-    weight = norm.weight
+def _layer_norm(
+    weight: Array | None, bias: Array | None, eps: float, s: State, r: Rounding
+) -> State:
+    normalized = _norm(s.value.mean(axis=-1, keepdims=True), weight, eps, s, r)
+    if bias is None:
+        return normalized
+    error = normalized.error + r.unit * np.abs(bias)
+    return State(normalized.value + bias, error, None, 0)
+
+
+def _rms_norm(weight: Array | None, eps: float, s: State, r: Rounding) -> State:
+    return _norm(np.zeros(1), weight, eps, s, r)
+
+
+def _norm(centre: Array, weight: Array | None, eps: float, s: State, r: Rounding) -> State:
     w = 1.0 if weight is None else weight.astype(np.float64)
     x, n = s.value, s.value.shape[-1]
-    centre = x.mean(axis=-1, keepdims=True) if isinstance(norm, LayerNorm) else 0.0
-    root = 1 / np.sqrt(((x - centre) ** 2).mean(axis=-1, keepdims=True) + norm.eps)
+    root = 1 / np.sqrt(((x - centre) ** 2).mean(axis=-1, keepdims=True) + eps)
     y = (x - centre) * root
     inherited = (s.error**2).mean(axis=-1, keepdims=True)
     mean = np.abs(x).mean(axis=-1, keepdims=True)
     square = (x * x).mean(axis=-1, keepdims=True) * root**2  # the variance as E(x^2) - E(x)^2
     own = root * (2 * np.abs(x) + np.sqrt(n) * mean) + np.abs(y) * (4 + np.sqrt(n) * square)
     error = np.sqrt(s.error**2 + inherited + y * y * inherited) * root + r.unit * own
-    value, error = y * w, error * np.abs(w)
-    bias = norm.bias if isinstance(norm, LayerNorm) else None
-    if bias is not None:
-        value = value + bias
-        error = error + r.unit * np.abs(bias)
-    return State(value, error + r.tiny, None, 0)
+    return State(y * w, error * np.abs(w) + r.tiny, None, 0)
 
 
-def _function(f: Activation | Callable[..., Any], s: State, r: Rounding) -> State:
-    z, e = s.value, s.error
-    if not isinstance(f, Activation):
-        return _unknown(f, s, r)
-    if f.name == "identity":
+def _prelu(slopes: Array, s: State, r: Rounding) -> State:
+    wide = slopes.astype(np.float64)
+    return _moved("prelu", lambda z: np.where(z > 0, z, wide * z), s, r)
+
+
+def _activation(name: str, p0: float, p1: float, s: State, r: Rounding) -> State:
+    if name == "identity":
         return s._replace(size=None)
+
+    def f(z: Array) -> Array:
+        y = _core.activation(name, z, p0, p1, None)
+        assert y is not None  # float64 rows
+        return y
+
+    return _moved(name, f, s, r)
+
+
+def _moved(name: str, f: Callable[[Array], Array], s: State, r: Rounding) -> State:
+    """Move the arguments of an activation by their errors, and add its own."""
+    z, e = s.value, s.error
     y = f(z)
-    if f.name in ("softmax", "log_softmax"):
+    if name in ("softmax", "log_softmax"):
         spread = 2 * e.max(axis=-1, keepdims=True, initial=0.0)
-        if f.name == "softmax":
+        if name == "softmax":
             moved = np.minimum(y * np.expm1(spread), 1.0)
         else:
             moved = spread + r.unit * np.abs(z).max(axis=-1, keepdims=True, initial=0.0)
     else:
         moved = np.maximum(np.abs(f(z + e) - y), np.abs(f(z - e) - y))
-    own = np.abs(y) if f.name in _SELECTIONS else STEPS * (1 + np.abs(y))
+    own = np.abs(y) if name in _SELECTIONS else STEPS * (1 + np.abs(y))
     return State(y, np.where(np.isfinite(e), moved, np.inf) + r.unit * own + r.tiny, None, 0)
 
 
-def _unknown(f: Callable[..., Any], s: State, r: Rounding) -> State:
+def _call(op: CallOp, s: State, r: Rounding) -> State:
     """Move all arguments of a user's function up, down and apart; it may mix the features."""
-    z, e = s.value, np.where(np.isfinite(s.error), s.error, 0.0)
+    f, z, e = op.function, s.value, np.where(np.isfinite(s.error), s.error, 0.0)
     y = np.asarray(f(z.copy()), np.float64)
     apart = np.where(np.arange(z.shape[-1]) % 2, e, -e)
     moved = np.zeros(y.shape)
@@ -197,3 +205,19 @@ def _unknown(f: Callable[..., Any], s: State, r: Rounding) -> State:
     error = 2 * moved + r.unit * STEPS * (1 + np.abs(y)) + r.tiny
     lost = ~np.isfinite(s.error).all(axis=-1, keepdims=True)
     return State(y, np.where(lost, np.inf, error), None, 0)
+
+
+_ROWS: dict[str, Callable[..., State]] = {
+    "activation": _activation,
+    "prelu": _prelu,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+}
+_BOUNDS: dict[type[Op], Callable[[Any, State, Rounding], State]] = {
+    DenseOp: _dense,
+    RowsOp: lambda op, s, r: _ROWS[op.method](*op.args, s, r),
+    AffineOp: _affine,
+    ResidualOp: _residual,
+    FlattenOp: lambda op, s, r: s,
+    CallOp: _call,
+}

@@ -1,37 +1,46 @@
-"""A network as plain data: a JSON document about the layers, and arrays by name.
+"""A network as plain data: a JSON document about its parts, and arrays by name.
 
-What a file holds, whatever its format; docs/model_files.md describes it. The way back is in
-`_plan`.
+What a file holds, whatever its format; docs/model_files.md describes it. Parts describe and read
+themselves; which there are, a table says that the reader is given.
+
+A reader trusts nothing: every field is checked, and no name in a document chooses what code runs
+beyond that table. Three steps, so that a file that is refused has cost no more than its own size:
+the document against what the file says of its arrays, the arrays, and only then the packed layers.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastlayer.functions.activation import Activation
-from fastlayer.network.chain import Flatten, Part, title
-from fastlayer.network.layer import Layer
-from fastlayer.network.network import Network
-from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm, _Norm
-from fastlayer.network.residual import Residual
+import numpy as np
+
+from fastlayer.arrays import float_dtype
+from fastlayer.errors import Damaged
 
 if TYPE_CHECKING:
-    from fastlayer.arrays import Array
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from fastlayer.arrays import Array, DType
+    from fastlayer.files.reading import Stored
+    from fastlayer.run.ops import Sizes
+
+    Find: TypeAlias = Callable[[str], Stored]
+    Table: TypeAlias = Mapping[str, Any]  # from the type of a part to its class
 
 DOCUMENT = "fastlayer"  # the name of the document in every format
 VERSION = 1
 # JSON has no infinities, but `hardtanh` may be open on one side.
-INFINITIES = {"Infinity": float("inf"), "-Infinity": float("-inf")}
+_INFINITIES = {"Infinity": float("inf"), "-Infinity": float("-inf")}
+# A document is a tree of networks and residuals; deeper than any real one means a hostile file.
+_DEEPEST = 64
+# Features of layers and norms without arrays, in all: what a file may ask for and not hold.
+_MOST_BARE = 1 << 20
+_LONGEST_NAME = 100
 
-NORMS: dict[str, tuple[type[Any], tuple[str, ...]]] = {
-    "LayerNorm": (LayerNorm, ("weight", "bias")),
-    "RMSNorm": (RMSNorm, ("weight",)),
-    "BatchNorm": (BatchNorm, ("weight", "bias", "running_mean", "running_var")),
-}
 
-
-def to_plain(net: Network) -> tuple[dict[str, Any], dict[str, Array]]:
+def to_document(net: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the document and the arrays of a network.
 
     Raises
@@ -40,57 +49,176 @@ def to_plain(net: Network) -> tuple[dict[str, Any], dict[str, Array]]:
         An activation or layer that is a Python function.
     """
     arrays: dict[str, Array] = {}
-    layers = [_describe(part, f"{i}", arrays) for i, part in enumerate(net.layers)]
+    layers = [part._describe(f"{i}", arrays) for i, part in enumerate(net._parts)]
     document = {"format": "fastlayer", "version": VERSION, "dtype": net.dtype.name}
-    return {**document, "layers": layers}, arrays
-
-
-def _describe(part: Part, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
-    if isinstance(part, Layer):
-        arrays[f"{key}.weight"] = part.weight
-        bias = part.bias
-        if bias is not None:
-            arrays[f"{key}.bias"] = bias
-        return {
-            "type": "Layer",
-            "in_features": part.in_features,
-            "out_features": part.out_features,
-            "bias": bias is not None,
-            "activation": _describe(part.activation, f"{key}.activation", arrays),
-        }
-    if isinstance(part, Activation):
-        plain = part.parameters
-        slopes = plain.pop("weight", None)
-        if slopes is not None:
-            arrays[f"{key}.slopes"] = slopes
-            plain["weight"] = {"shape": list(slopes.shape), "dtype": slopes.dtype.name}
-        parameters = {name: _number(value) for name, value in plain.items()}
-        return {"type": "Activation", "name": part.name, "parameters": parameters}
-    if isinstance(part, Flatten):
-        return {"type": "Flatten"}
-    if isinstance(part, _Norm):
-        given = {name: a for name, a in part._arrays.items() if a is not None}
-        for name, a in given.items():
-            arrays[f"{key}.{name}"] = a
-        return {
-            "type": type(part).__name__,
-            "features": part.in_features,
-            "eps": _number(part.eps),
-            "arrays": sorted(given),
-        }
-    if isinstance(part, Network | Residual):
-        inner = [_describe(p, f"{key}.{i}", arrays) for i, p in enumerate(part.layers)]
-        return {"type": type(part).__name__, "layers": inner}
-    raise ValueError(
-        f"layer {key}: {title(part)} is a Python function, and a file can't hold code; use one of "
-        "fastlayer's activations, or save the layers around it"
-    )
-
-
-def _number(value: Any) -> Any:
-    return next((name for name, infinity in INFINITIES.items() if value == infinity), value)
+    return _without_infinities({**document, "layers": layers}), arrays
 
 
 def encode(document: dict[str, Any]) -> bytes:
     """Return the document as a file holds it."""
+    import json
+
     return json.dumps(document, allow_nan=False).encode()
+
+
+def from_document(document: Any, find: Find, table: Table) -> Any:
+    """Make a network from a document; `find` says what the file knows of an array.
+
+    Raises
+    ------
+    Damaged
+        Anything that is missing, of the wrong kind or inconsistent.
+    """
+    reader = Reader(document, find, table)
+    outline = reader.network(document)
+    reader.fetch()
+    return outline.make()
+
+
+def check(document: dict[str, Any], arrays: dict[str, Array], table: Table) -> None:
+    """Raise `Damaged` for what `from_document` would refuse, so that it is not written."""
+    from fastlayer.files.reading import Stored
+
+    def find(name: str) -> Stored:
+        a = arrays[name]
+        return Stored(a.dtype.name, a.shape, lambda: a)
+
+    Reader(document, find, table).network(document)
+
+
+class Outline(NamedTuple):
+    """A part that has been checked, and how to make it."""
+
+    title: str
+    sizes: Sizes
+    make: Callable[[], Any]
+
+    # What `network.chain.check_chain` asks of a part.
+    def _title(self) -> str:
+        return self.title
+
+    @property
+    def _sizes(self) -> Sizes:
+        return self.sizes
+
+
+class Reader:
+    """Checks the parts of a document, and collects the arrays that they need."""
+
+    outline = Outline
+
+    def __init__(self, document: Any, find: Find, table: Table) -> None:
+        self.dtype = _dtype(document)
+        self._find, self._table = find, table
+        self._wanted: dict[str, Callable[[], Array]] = {}
+        self._arrays: dict[str, Array] = {}
+        self._bare = 0
+        self._depth = -1
+
+    def network(self, document: Any) -> Outline:
+        """Check a whole document; its arrays are not read yet."""
+        try:
+            found: Outline = self._table["Network"]._outline(document, "layers", self)
+        except ValueError as error:
+            if isinstance(error, Damaged):
+                raise
+            raise Damaged("layers", str(error)) from None
+        return found
+
+    def chain(self, spec: Any, key: str) -> list[Outline]:
+        """Check the parts of a network or residual."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise Damaged(key, f"nested more than {_DEEPEST} deep")
+        prefix = "" if key == "layers" else f"{key}."
+        layers = self.field(spec, "layers", list, key)
+        outlines = [self.part(layer, f"{prefix}{i}") for i, layer in enumerate(layers)]
+        self._depth -= 1
+        return outlines
+
+    def part(self, spec: Any, key: str) -> Outline:
+        """Check one part."""
+        kind = self.field(spec, "type", str, key)
+        if kind not in self._table:
+            raise Damaged(key, f"unknown layer type {kind!r:.40}")
+        try:
+            found: Outline = self._table[kind]._outline(spec, key, self)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, Damaged):
+                raise
+            raise Damaged(key, str(error)) from None
+        return found
+
+    def fetch(self) -> None:
+        """Read all arrays, and check what could be wrong with their values."""
+        for name, read in self._wanted.items():
+            array = read()
+            # fmin passes over NaN, which is as allowed here as in `BatchNorm`.
+            if name.endswith(".running_var") and np.fmin.reduce(array, initial=0) < 0:
+                raise Damaged(name, "holds a negative variance")
+            self._arrays[name] = array
+
+    def want(
+        self, name: str, shape: Sequence[int], dtype: DType | None = None
+    ) -> Callable[[], Array]:
+        """Check an array and return a way to take it, once, after `fetch`.
+
+        `dtype` is that of the network by default.
+        """
+        found = self._find(name)
+        wanted = self.dtype if dtype is None else dtype
+        if found.dtype != wanted.name:
+            raise Damaged(name, f"has dtype {found.dtype}, expected {wanted}")
+        if found.shape != shape:
+            raise Damaged(name, f"has shape {found.shape}, expected {shape}")
+        self._wanted[name] = found.read
+        return partial(self._arrays.pop, name)
+
+    def charge(self, key: str, features: int) -> None:
+        """Count features that no array in the file vouches for."""
+        self._bare += features
+        if self._bare > _MOST_BARE:
+            raise Damaged(key, f"more than {_MOST_BARE} features without arrays in the file")
+
+    def numbers(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return a dictionary with the infinities that JSON writes as text."""
+        return {k: _INFINITIES.get(v, v) if type(v) is str else v for k, v in given.items()}
+
+    @staticmethod
+    def field(spec: Any, name: str, kind: type[Any], key: str) -> Any:
+        """Return a field of a part, which must be of this kind."""
+        if not isinstance(spec, dict) or name not in spec:
+            raise Damaged(key, f"the field {name!r} is missing")
+        value = spec[name]
+        if kind is float and type(value) is str:
+            value = _INFINITIES.get(value, value)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        bad = isinstance(value, int) and kind is int and (isinstance(value, bool) or value < 0)
+        if not isinstance(value, kind) or bad or (kind is str and len(value) > _LONGEST_NAME):
+            raise Damaged(key, f"the field {name!r} holds {value!r:.40}, expected {kind.__name__}")
+        return value
+
+
+def _dtype(document: Any) -> DType:
+    if not isinstance(document, dict) or document.get("format") != "fastlayer":
+        raise Damaged("format", "not a network that fastlayer saved")
+    version = document.get("version")
+    if version != VERSION or isinstance(version, bool):
+        raise Damaged(
+            "version",
+            f"{version!r:.40} is unknown; this version of fastlayer reads {VERSION}, and a newer "
+            "one may read more",
+        )
+    try:
+        return float_dtype(Reader.field(document, "dtype", str, "dtype"))
+    except TypeError as error:
+        raise Damaged("dtype", str(error)) from None
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_infinities(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_infinities(v) for v in value]
+    return next((name for name, infinity in _INFINITIES.items() if value == infinity), value)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files._plan import from_plain
-from fastlayer.files.document import DOCUMENT, encode
+from fastlayer.files.document import DOCUMENT, encode, from_document
 from fastlayer.files.reading import Stored, check_json, parse_json, reading
 from fastlayer.files.zip import Archive
+from fastlayer.network.network import PARTS
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -69,7 +69,7 @@ def read(path: str) -> Network:
         if found.dtype != "uint8" or len(found.shape) != 1:
             raise Damaged(DOCUMENT, f"has dtype {found.dtype} and shape {found.shape}, not bytes")
         document = parse_json(found.read().tobytes(), DOCUMENT)
-        return from_plain(document, lambda name: _find(archive, name))
+        return from_document(document, lambda name: _find(archive, name), PARTS)
 
 
 def _find(archive: Archive, name: str) -> Stored:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files._plan import from_plain
-from fastlayer.files.document import DOCUMENT, encode
+from fastlayer.files.document import DOCUMENT, encode, from_document
 from fastlayer.files.reading import (
     LARGEST_JSON,
     Stored,
@@ -28,6 +27,7 @@ from fastlayer.files.reading import (
     reading,
     size_of,
 )
+from fastlayer.network.network import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def read(path: str, mmap: bool) -> Network:
                 raise Damaged(name, "is missing")
             return tensors[name]
 
-        return from_plain(document, find)
+        return from_document(document, find, PARTS)
 
 
 @contextmanager

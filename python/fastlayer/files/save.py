@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from fastlayer.files.document import check, to_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
     from typing import BinaryIO
 
-    from fastlayer.network.network import Network
+    from fastlayer.files.document import Table
 
 
 OWN = (".npz", ".safetensors")
 
 
-def save(net: Network, path: str | PathLike[str]) -> None:
-    """Write a network; see `Network.save`."""
-    from fastlayer.files._plan import check
-    from fastlayer.files.document import to_plain
-
+def save(net: Any, path: str | PathLike[str], table: Table) -> None:
+    """Write a network; see `Network.save`. `table` has the classes that a file may name."""
     name, suffix = split_suffix(path)
     if suffix not in OWN:
         raise ValueError(
             f"{name}: unknown suffix {suffix!r}; networks are saved as {' or '.join(OWN)}"
         )
-    document, arrays = to_plain(net)
-    check(document, arrays)
+    document, arrays = to_document(net)
+    check(document, arrays, table)
     if suffix == ".npz":
         from fastlayer.files.npz import write
     else:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer.arrays import as_real, cast, frozen
+from fastlayer.arrays import as_real, cast, float_dtype, frozen
+from fastlayer.errors import Damaged
 from fastlayer.functions import elementwise
+from fastlayer.run.ops import RowsOp, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,52 +19,86 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.files.document import Outline, Reader
+    from fastlayer.run.ops import Fused, Op
 
-    Fused: TypeAlias = tuple[str, float, float]
     ActivationLike: TypeAlias = "str | Activation | Callable[..., Any] | None"
 
-IDENTITY: Fused = ("identity", 0.0, 0.0)
+_REQUIRED: Any = object()  # the default of a parameter that has none
 
-_NAMES = """
-    identity relu leaky_relu prelu relu6 hardtanh hardsigmoid hardswish elu celu selu gelu silu mish
-    softplus sigmoid log_sigmoid tanh softsign exp softmax log_softmax
-"""
-_FUNCTIONS: dict[str, Callable[..., Array]] = {
-    name: getattr(elementwise, name) for name in _NAMES.split()
+
+class _Kind(NamedTuple):
+    """An activation function, the defaults of its parameters, and the core's kernel for it."""
+
+    function: Callable[..., Array]
+    defaults: dict[str, Any]
+    # From the values of the parameters, which it checks; None where no single kernel does it.
+    kernel: Callable[..., Fused | None]
+
+
+def _kind(
+    function: Callable[..., Array],
+    *,
+    kernel: Callable[..., Fused | None] | None = None,
+    check: Callable[..., None] | None = None,
+    **defaults: Any,
+) -> _Kind:
+    """Return a line of the table; by default the kernel has the name of the function."""
+
+    def plain(*values: float) -> Fused:
+        if check is not None:
+            check(*values)
+        p0, p1 = (*values, 0.0, 0.0)[:2]
+        return (function.__name__, p0, p1)
+
+    return _Kind(function, defaults, kernel or plain)
+
+
+def _one_slope(weight: Array) -> Fused | None:
+    return ("leaky_relu", float(weight), 0.0) if weight.size == 1 else None
+
+
+def _rowwise(name: str) -> Callable[[int], Fused | None]:
+    return lambda axis: (name, 0.0, 0.0) if axis == -1 else None
+
+
+_KINDS = {
+    kind.function.__name__: kind
+    for kind in (
+        _kind(elementwise.identity),
+        _kind(elementwise.relu),
+        _kind(elementwise.leaky_relu, negative_slope=0.01),
+        _kind(elementwise.prelu, kernel=_one_slope, weight=_REQUIRED),
+        _kind(elementwise.relu6, kernel=lambda: ("hardtanh", 0.0, 6.0)),
+        _kind(elementwise.hardtanh, check=elementwise.check_range, min_val=-1.0, max_val=1.0),
+        _kind(elementwise.hardsigmoid),
+        _kind(elementwise.hardswish),
+        _kind(elementwise.elu, alpha=1.0),
+        _kind(elementwise.celu, check=elementwise.check_nonzero, alpha=1.0),
+        _kind(elementwise.selu),
+        _kind(
+            elementwise.gelu,
+            kernel=lambda form: (elementwise.gelu_kernel(form), 0.0, 0.0),
+            approximate="none",
+        ),
+        _kind(elementwise.silu),
+        _kind(elementwise.mish),
+        _kind(
+            elementwise.softplus,
+            check=lambda beta, _: elementwise.check_positive(beta),
+            beta=1.0,
+            threshold=20.0,
+        ),
+        _kind(elementwise.sigmoid),
+        _kind(elementwise.log_sigmoid),
+        _kind(elementwise.tanh),
+        _kind(elementwise.softsign),
+        _kind(elementwise.exp),
+        _kind(elementwise.softmax, kernel=_rowwise("softmax"), axis=-1),
+        _kind(elementwise.log_softmax, kernel=_rowwise("log_softmax"), axis=-1),
+    )
 }
 _ALIASES = {"swish": "silu", "logistic": "sigmoid"}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "leaky_relu": {"negative_slope": 0.01},
-    "hardtanh": {"min_val": -1.0, "max_val": 1.0},
-    "elu": {"alpha": 1.0},
-    "celu": {"alpha": 1.0},
-    "gelu": {"approximate": "none"},
-    "softplus": {"beta": 1.0, "threshold": 20.0},
-    "softmax": {"axis": -1},
-    "log_softmax": {"axis": -1},
-    "prelu": {},
-}
-
-
-def _lower(name: str, p: dict[str, Any]) -> Fused | None:
-    """Check the parameters of an activation; return its name and numbers in the core, if any."""
-    if name in ("softmax", "log_softmax"):
-        return (name, 0.0, 0.0) if p["axis"] == -1 else None
-    if name == "prelu":
-        return ("leaky_relu", float(p["weight"]), 0.0) if p["weight"].size == 1 else None
-    if name == "gelu":
-        return (elementwise.gelu_kernel(p["approximate"]), 0.0, 0.0)
-    if name == "relu6":
-        return ("hardtanh", 0.0, 6.0)
-    values = [float(v) for v in p.values()]
-    if name == "hardtanh":
-        elementwise.check_range(*values)
-    elif name == "celu":
-        elementwise.check_nonzero(*values)
-    elif name == "softplus":
-        elementwise.check_positive(values[0])
-    p0, p1 = (*values, 0.0, 0.0)[:2]
-    return (name, p0, p1)
 
 
 class Activation:
@@ -103,22 +140,24 @@ class Activation:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}")
         name = canonical_name(name)
-        known = _DEFAULTS.get(name, {})
-        allowed = ["weight"] if name == "prelu" else list(known)
+        kind = _KINDS[name]
         for key in parameters:
-            if key not in allowed:
-                takes = f"takes {', '.join(allowed)}" if allowed else "takes no parameters"
+            if key not in kind.defaults:
+                takes = "takes no parameters"
+                if kind.defaults:
+                    takes = f"takes {', '.join(kind.defaults)}"
                 raise TypeError(f"activation {name!r} has no parameter {key!r}; it {takes}")
-        if name == "prelu" and "weight" not in parameters:
+        given = {**kind.defaults, **parameters}
+        if any(value is _REQUIRED for value in given.values()):
             raise TypeError(
                 "prelu needs its slopes: fl.Activation('prelu', weight=...) with a number "
                 "or one slope for each feature"
             )
-        values = {key: _parameter(key, v) for key, v in {**known, **parameters}.items()}
+        values = {key: _parameter(key, v) for key, v in given.items()}
         put = object.__setattr__
         put(self, "_name", name)
         put(self, "_parameters", values)
-        put(self, "_fused", _lower(name, values))
+        put(self, "_fused", kind.kernel(*values.values()))
         put(self, "_key", (name, *(_hashable(v) for v in values.values())))
 
     @property
@@ -166,19 +205,94 @@ class Activation:
         """
         if self._name == "prelu":
             return elementwise.apply_prelu(x, self._parameters["weight"], out, weak=True)
-        return _FUNCTIONS[self._name](x, **self._parameters, out=out)
+        return _KINDS[self._name].function(x, **self._parameters, out=out)
 
-    def _slopes(self, dtype: DType) -> Array | None:
-        """Return the slopes, one for each feature, of a prelu that has several; else None."""
-        if self._name != "prelu" or self._fused is not None:
-            return None
-        return np.ascontiguousarray(cast(self._parameters["weight"], dtype))
+    # What a network asks of its parts; see `network.part.Part`.
+
+    _rowwise = True
+    _activation_title = ""
+
+    @property
+    def _given(self) -> Activation:
+        return self
+
+    @property
+    def _sizes(self) -> Sizes:
+        slopes = self._parameters.get("weight")
+        n = None if slopes is None or slopes.size == 1 else int(slopes.size)
+        return Sizes(n, n, n, None, True)
+
+    def _lower(self, dtype: DType) -> list[Op]:
+        if self._fused is not None:
+            return [RowsOp("activation", self._fused, None, self._fused, self)]
+        if self._name != "prelu":
+            raise TypeError(f"{self!r} can't be part of a layer")
+        slopes = np.ascontiguousarray(cast(self._parameters["weight"], dtype))
+        return [RowsOp("prelu", (slopes,), slopes.size)]
+
+    @property
+    def _parameter_count(self) -> int:
+        return self.num_parameters
+
+    def _astype(self, dtype: DType) -> Activation:
+        return self
+
+    def _snapshot(self) -> Activation:
+        return self
+
+    def _flops(self, batch: int) -> int:
+        return 0
+
+    def _pair(self, x: Array, alone: Any) -> tuple[Array, Array]:
+        z = cast(x, alone.dtype)
+        return alone(z), z
+
+    def _token(self) -> Any:
+        return ("fastlayer.Activation", self._key)
+
+    def _title(self) -> str:
+        """Return a short text for tables and messages: 'relu', or with its parameters."""
+        if self.num_parameters > 1:
+            return f"{self._name}({self.num_parameters} slopes)"
+        inner = repr(self).removeprefix(f"Activation({self._name!r}")[:-1]
+        return f"{self._name}({inner.removeprefix(', ')})" if inner else self._name
+
+    def _argument(self) -> str:
+        return repr(self._name) if self._title() == self._name else repr(self)
+
+    def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
+        plain = self.parameters
+        slopes = plain.pop("weight", None)
+        if slopes is not None:
+            arrays[f"{key}.slopes"] = slopes
+            plain["weight"] = {"shape": list(slopes.shape), "dtype": slopes.dtype.name}
+        return {"type": "Activation", "name": self._name, "parameters": plain}
+
+    @classmethod
+    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
+        name = reader.field(spec, "name", str, key)
+        parameters = reader.numbers(reader.field(spec, "parameters", dict, key))
+        if name != "prelu":
+            made = cls(name, **parameters)
+            resolve_rowwise(made)
+            return reader.outline(made._title(), made._sizes, lambda: made)
+        if set(parameters) != {"weight"}:
+            raise Damaged(key, "prelu has one parameter, weight")
+        stored = reader.field(parameters, "weight", dict, key)
+        shape = tuple(reader.field(stored, "shape", list, key))
+        if len(shape) > 1 or not all(type(d) is int and d >= 0 for d in shape):
+            raise Damaged(key, f"impossible shape {shape!r:.80} of prelu slopes")
+        kind = float_dtype(reader.field(stored, "dtype", str, key))
+        slopes = reader.want(f"{key}.slopes", shape, kind)
+        n = shape[0] if shape and shape[0] != 1 else None
+        sizes = Sizes(n, n, n, None, True)
+        return reader.outline(f"prelu({n} slopes)", sizes, lambda: cls("prelu", weight=slopes()))
 
     def __repr__(self) -> str:
         chosen = "".join(
             f", {key}={v.tolist() if isinstance(v, np.ndarray) else v!r}"
             for key, v in self._parameters.items()
-            if key == "weight" or v != _DEFAULTS[self._name][key]
+            if key == "weight" or v != _KINDS[self._name].defaults[key]
         )
         return f"Activation({self._name!r}{chosen})"
 
@@ -201,11 +315,7 @@ class Activation:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._name, self._parameters)
-
-
-def _rebuild(name: str, parameters: dict[str, Any]) -> Activation:
-    return Activation(name, **parameters)
+        return partial(Activation, self._name, **self._parameters), ()
 
 
 def _parameter(key: str, value: Any) -> Any:
@@ -232,19 +342,19 @@ def _hashable(value: Any) -> Any:
 def canonical_name(name: str) -> str:
     """Return the name that `name` stands for, or raise with the known ones and a guess."""
     known = _ALIASES.get(name, name)
-    if known in _FUNCTIONS:
+    if known in _KINDS:
         return known
     from difflib import get_close_matches  # slow to import, and needed for mistakes only
 
-    names = [*_FUNCTIONS, *_ALIASES]
+    names = [*_KINDS, *_ALIASES]
     close = get_close_matches(name.lower().replace("-", "_"), names, n=1, cutoff=0.5)
     guess = f"; did you mean {close[0]!r}?" if close else "."
     raise ValueError(f"unknown activation {name!r}{guess} Known: {', '.join(names)}")
 
 
-_RESOLVED: dict[object, Activation] = {n: Activation(n) for n in _FUNCTIONS if n != "prelu"}
+_RESOLVED: dict[object, Activation] = {n: Activation(n) for n in _KINDS if n != "prelu"}
+_RESOLVED |= {_KINDS[str(n)].function: a for n, a in _RESOLVED.items()}
 _RESOLVED |= {alias: _RESOLVED[name] for alias, name in _ALIASES.items()}
-_RESOLVED |= {_FUNCTIONS[n]: a for n, a in _RESOLVED.items() if n in _FUNCTIONS}
 _RESOLVED[None] = _RESOLVED["identity"]
 
 
@@ -286,13 +396,3 @@ def resolve_rowwise(activation: ActivationLike) -> Activation | Callable[..., An
             "features, axis=-1, also where the call has axis=0"
         )
     return resolved
-
-
-def describe(activation: Activation | Callable[..., Any]) -> str:
-    """Return a short text for tables and messages: 'relu', or the name of a function."""
-    if not isinstance(activation, Activation):
-        return getattr(activation, "__name__", type(activation).__name__)
-    if activation.num_parameters > 1:
-        return f"{activation.name}({activation.num_parameters} slopes)"
-    inner = repr(activation).removeprefix(f"Activation({activation.name!r}")[:-1]
-    return f"{activation.name}({inner.removeprefix(', ')})" if inner else activation.name

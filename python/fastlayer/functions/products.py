@@ -22,13 +22,15 @@ from fastlayer.arrays import (
     is_weak,
     promote,
 )
-from fastlayer.functions.activation import IDENTITY, Activation, resolve
+from fastlayer.functions.activation import Activation, resolve
+from fastlayer.run.ops import IDENTITY
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.functions.activation import ActivationLike, Fused
+    from fastlayer.functions.activation import ActivationLike
+    from fastlayer.run.ops import Fused
 
 _ROWWISE = ("softmax", "log_softmax")
 

@@ -2,28 +2,93 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, overload
+import os
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, overload
+from weakref import ref
 
 import numpy as np
 
-from fastlayer.arrays import as_real, cast, float_dtype, promote
-from fastlayer.functions.activation import IDENTITY, Activation, describe
-from fastlayer.network._layer_state import as_bias, count, make_state
-from fastlayer.network._preactivation import forward_with_sums
-from fastlayer.network._weights import Weights
+from fastlayer import _core
+from fastlayer.arrays import (
+    as_real,
+    cast,
+    check_out,
+    digest,
+    float_dtype,
+    normalize_axis,
+    promote,
+)
+from fastlayer.functions.activation import Activation
 from fastlayer.network.initializers import initialize
-from fastlayer.run.compile import Dense, lower_activation
+from fastlayer.network.module import Module
+from fastlayer.network.part import Function, as_part
+from fastlayer.run.ops import IDENTITY, DenseOp, RowsOp, Sizes
+from fastlayer.run.steps import CallStep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, DTypeLike
+    from typing_extensions import Self
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.files.document import Outline, Reader
     from fastlayer.functions.activation import ActivationLike
     from fastlayer.network.initializers import Initializer
-    from fastlayer.run.compile import Op
+    from fastlayer.network.part import AnyPart
+    from fastlayer.run.ops import Op
 
 
-class Layer(Weights):
+class _Keep:
+    """Stands for an argument that was not given, where None means something."""
+
+    def __repr__(self) -> str:
+        return "<as it is>"
+
+
+_KEEP: Any = _Keep()
+_updating = Lock()
+
+
+def _renew_lock() -> None:
+    # A process forked during an update has nobody left to release the lock.
+    global _updating
+    _updating = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+class _State:
+    """Weights and activation, replaced as a whole by an update: no thread sees a mixture."""
+
+    __slots__ = ("_arrays", "activation", "digest", "packed")
+
+    def __init__(self, packed: _core.PackedWeights, activation: AnyPart) -> None:
+        self.packed = packed
+        self.activation = activation
+        self.digest: str | None = None  # of weight and bias, once someone asks
+        # Weak references to the arrays last handed out: no copy of the weights stays behind.
+        self._arrays: dict[str, ref[Array]] = {}
+
+    def array(self, name: str) -> Array | None:
+        """Return the weight or bias: the same read-only array while someone holds it."""
+        known = self._arrays.get(name)
+        found = None if known is None else known()
+        if found is not None:
+            return found
+        base = self.packed.weight() if name == "weight" else self.packed.bias()
+        if base is None:
+            return None
+        base.flags.writeable = False
+        view: Array = base.view()  # of a read-only base: its flag can't be turned back on
+        self._arrays[name] = ref(view)
+        return view
+
+
+class Layer(Module):
     """Dense layer: ``activation(x @ weight.T + bias)``.
 
     Parameters
@@ -67,6 +132,9 @@ class Layer(Weights):
     (5, 128)
     """
 
+    _state: _State
+    _version: _core.Version
+
     def __init__(
         self,
         in_features: int,
@@ -82,7 +150,7 @@ class Layer(Weights):
         self._dtype = float_dtype(dtype)
         weight = cast(initialize(init, rng, shape), self._dtype)
         zeros = np.zeros(shape[0], self._dtype) if bias else None
-        self._state = make_state(weight, zeros, activation)
+        self._hold(weight, zeros, activation)
 
     @classmethod
     def from_arrays(
@@ -137,7 +205,7 @@ class Layer(Weights):
                 f"layout must be 'out_in' for (n, k) or 'in_out' for (k, n), got {layout!r}"
             )
         w = w if layout == "out_in" else w.T
-        b = None if bias is None else as_bias(bias, w.shape[0])
+        b = None if bias is None else _as_bias(bias, w.shape[0])
         if dtype is None:
             # A bias that is not an array takes the dtype of the weight.
             given = [w, b] if b is not None and isinstance(bias, np.ndarray) else [w]
@@ -146,10 +214,132 @@ class Layer(Weights):
             wanted = float_dtype(dtype)
         layer = cls.__new__(cls)
         layer._dtype = wanted
-        layer._state = make_state(
-            cast(w, wanted), None if b is None else cast(b, wanted), activation
-        )
+        layer._hold(cast(w, wanted), None if b is None else cast(b, wanted), activation)
         return layer
+
+    def _hold(self, weight: Array, bias: Array | None, activation: ActivationLike) -> None:
+        """Pack arrays of the layer's dtype, (n, k) and (n,)."""
+        chosen = _as_activation(activation, weight.shape[0])
+        self._state = _State(_core.PackedWeights(weight, bias), chosen)
+        self._version = _core.Version()
+
+    @property
+    def in_features(self) -> int:
+        """Number of inputs, k."""
+        return self._state.packed.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Number of neurons, n."""
+        return self._state.packed.out_features
+
+    @property
+    def weight(self) -> Array:
+        """Read-only array (n, k), one row for each neuron. Assign to replace it."""
+        weight = self._state.array("weight")
+        assert weight is not None
+        return weight
+
+    @weight.setter
+    def weight(self, weight: Any) -> None:
+        self.update(weight=weight)
+
+    @property
+    def bias(self) -> Array | None:
+        """Read-only array (n,), or None. Assign to replace it."""
+        return self._state.array("bias")
+
+    @bias.setter
+    def bias(self, bias: Any) -> None:
+        self.update(bias=bias)
+
+    @property
+    def activation(self) -> Activation | Callable[..., Any]:
+        """The `Activation`, or the callable that was given. Assign to replace it."""
+        return self._state.activation._given
+
+    @activation.setter
+    def activation(self, activation: Any) -> None:
+        self.update(activation=activation)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights and biases, and of the slopes of a prelu."""
+        n, k = self.out_features, self.in_features
+        return n * k + n * self._state.packed.has_bias + self._state.activation._parameter_count
+
+    def flops(self, batch: int = 1) -> int:
+        """Return the floating-point operations of the product, ``2 * batch * n * k``.
+
+        A product and a sum count as two. The bias and the activation are not counted.
+
+        Parameters
+        ----------
+        batch : int
+            Number of rows.
+
+        Returns
+        -------
+        int
+            Number of operations.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> fl.Layer(4, 3).flops(batch=10)
+        240
+        """
+        return 2 * batch * self.out_features * self.in_features
+
+    def update(
+        self,
+        *,
+        weight: ArrayLike = _KEEP,
+        bias: ArrayLike | None = _KEEP,
+        activation: ActivationLike = _KEEP,
+    ) -> None:
+        """Replace weights, bias or activation, in every network that holds the layer.
+
+        Parameters
+        ----------
+        weight : array_like, optional
+            Shape (n, k) as before; converted to the layer's dtype.
+        bias : array_like or None, optional
+            Shape (n,), (1, n) or (n, 1); None takes the bias away.
+        activation : str, Activation, function, callable or None, optional
+            See `Layer`.
+
+        Raises
+        ------
+        ValueError
+            Other shapes.
+        TypeError
+            Complex, masked or non-numeric arrays.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> layer = fl.Layer(2, 1, init="zeros")
+        >>> layer.update(weight=[[1.0, 2.0]], bias=[0.5])
+        >>> layer([1.0, 1.0])
+        array([3.5], dtype=float32)
+        """
+        with _updating:
+            state = self._state
+            shape = (self.out_features, self.in_features)
+            packed = state.packed
+            if weight is not _KEEP or bias is not _KEEP:
+                w = packed.weight() if weight is _KEEP else as_real(weight, "weight")
+                if w.shape != shape:
+                    raise ValueError(f"weight of {self} has shape {shape}, got {w.shape}")
+                b = packed.bias() if bias is _KEEP else bias
+                b = None if b is None else cast(_as_bias(b, shape[0]), self._dtype)
+                packed = _core.PackedWeights(cast(w, self._dtype), b)
+            chosen = state.activation
+            if activation is not _KEEP:
+                chosen = _as_activation(activation, shape[0])
+            self._state = _State(packed, chosen)
+            self._version.advance()
 
     @overload
     def forward(
@@ -215,25 +405,162 @@ class Layer(Weights):
         """
         if not return_preactivation:
             return self(x, axis=axis, out=out)
-        return forward_with_sums(self, repr(self), self._state, x, axis, out)
+        state = self._state
+        z = _Sums(self, state)(x, axis=axis)
+        a = np.empty(z.shape, z.dtype) if out is None else check_out(out, z.shape, z.dtype)
+        at = normalize_axis(axis, z.ndim)
+        rows, target = np.moveaxis(z, at, -1), np.moveaxis(a, at, -1)
+        if isinstance(state.activation, Function):
+            # A copy: the function may write into what it is given.
+            call = CallStep(state.activation.function, z.dtype, keeps_shape=True)
+            target[...] = call(rows.copy())
+        else:
+            state.activation._given(rows, out=target)
+        return (a if out is None else out), z
 
     def _lower(self, dtype: DType) -> list[Op]:
+        # The version before the state: an update between the two is seen by whoever watches it.
+        version = (self._version, self._version.value)
         state = self._state
-        if isinstance(state.activation, Activation) and state.activation._fused is not None:
-            return [Dense(state.packed, state.activation._fused)]
-        return [Dense(state.packed, IDENTITY), *lower_activation(state.activation, dtype)]
+        after = state.activation._lower(dtype)
+        first = after[0]
+        if isinstance(first, RowsOp) and first.fused is not None:
+            return [DenseOp(state.packed, first.fused, (version,))]
+        return [DenseOp(state.packed, IDENTITY, (version,)), *after]
 
     def _astype(self, dtype: DType) -> Layer:
         return Layer.from_arrays(self.weight, self.bias, self.activation, dtype=dtype)
+
+    def _snapshot(self) -> Self:
+        return self._copied({**self._uncompiled(), "_version": _core.Version()})
+
+    def _pair(self, x: Array, alone: Any) -> tuple[Array, Array]:
+        return self.forward(x, return_preactivation=True)
+
+    @property
+    def _activation_title(self) -> str:
+        return self._state.activation._title()
+
+    def _token(self) -> Any:
+        state = self._state
+        if state.digest is None:
+            state.digest = digest([state.packed.weight(), state.packed.bias()])
+        return ("fastlayer.Layer", state.digest, state.activation._token())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Plain arrays: the packed form belongs to the version of the package that made it.
+        attributes = self._uncompiled()
+        del attributes["_version"]
+        held = attributes.pop("_state")
+        plain = {key: held.array(key) for key in ("weight", "bias")}
+        return {**attributes, **plain, "activation": held.activation._given}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weight, bias, activation = (state.pop(key) for key in ("weight", "bias", "activation"))
+        self.__dict__.update(state)
+        # Buffers out of band (PEP 574) may lie anywhere in a message: as_real aligns them.
+        bias = None if bias is None else as_real(bias, "bias")
+        self._hold(as_real(weight, "weight"), bias, activation)
+
+    def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
+        arrays[f"{key}.weight"] = self.weight
+        bias = self.bias
+        if bias is not None:
+            arrays[f"{key}.bias"] = bias
+        return {
+            "type": "Layer",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": bias is not None,
+            "activation": self._state.activation._describe(f"{key}.activation", arrays),
+        }
+
+    @classmethod
+    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
+        n, k = (reader.field(spec, name, int, key) for name in ("out_features", "in_features"))
+        weight = reader.want(f"{key}.weight", (n, k))
+        bias = None
+        if reader.field(spec, "bias", bool, key):
+            bias = reader.want(f"{key}.bias", (n,))
+        if not n * k:
+            reader.charge(key, n + k)
+        chosen = reader.field(spec, "activation", dict, key)
+        activation = Activation._outline(chosen, f"{key}.activation", reader)
+        slopes = activation.sizes.in_features
+        if slopes not in (None, n):
+            raise ValueError(f"prelu has {slopes} slopes, but the layer has {n} outputs")
+
+        def make() -> Layer:
+            b = None if bias is None else bias()
+            return cls.from_arrays(weight(), b, activation.make(), dtype=reader.dtype)
+
+        return reader.outline(f"Layer({k}, {n})", Sizes(k, k, n, reader.dtype, True), make)
 
     def _title(self) -> str:
         return f"Layer({self.in_features}, {self.out_features})"
 
     def __repr__(self) -> str:
-        activation, bias = self.activation, "" if self._state.packed.has_bias else ", bias=False"
-        name = describe(activation)
-        plain = isinstance(activation, Activation) and activation.name == name
-        chosen = f", activation={name!r}" if plain else f", activation={name}"
-        if plain and name == "identity":
-            chosen = ""
+        activation, bias = (
+            self._state.activation,
+            "" if self._state.packed.has_bias else ", bias=False",
+        )
+        name = activation._title()
+        chosen = name if activation._argument() != repr(name) else repr(name)
+        chosen = "" if name == "identity" and chosen == repr(name) else f", activation={chosen}"
         return f"Layer({self.in_features}, {self.out_features}{chosen}{bias}, dtype={self._dtype})"
+
+
+class _Sums(Module):
+    """A layer without its activation, as it is at one moment; only for a single call."""
+
+    def __init__(self, layer: Layer, state: _State) -> None:
+        self._name = repr(layer)
+        self._dtype = layer.dtype
+        self._state = state
+
+    @property
+    def in_features(self) -> int:
+        return self._state.packed.in_features
+
+    @property
+    def out_features(self) -> int:
+        return self._state.packed.out_features
+
+    def _lower(self, dtype: DType) -> list[Op]:
+        return [DenseOp(self._state.packed, IDENTITY, ())]
+
+    def _title(self) -> str:
+        return self._name
+
+
+def _as_activation(activation: ActivationLike, n: int) -> AnyPart:
+    """Resolve the activation of a layer with `n` neurons."""
+    chosen = as_part(activation)
+    slopes = chosen._sizes.takes
+    if slopes not in (None, n):
+        raise ValueError(
+            f"prelu: weight of shape ({slopes},) holds {slopes} slopes, "
+            f"but the layer has {n} outputs"
+        )
+    return chosen
+
+
+def _as_bias(bias: object, n: int) -> Array:
+    """Return a bias given as (n,), (1, n) or (n, 1) as (n,)."""
+    b = as_real(bias, "bias")
+    if b.shape not in ((n,), (1, n), (n, 1)):
+        raise ValueError(
+            f"bias must have shape ({n},), (1, {n}) or ({n}, 1) beside a weight with {n} "
+            f"{'row' if n == 1 else 'rows'}, got {b.shape}"
+        )
+    return b.reshape(n)
+
+
+def count(name: str, value: object) -> int:
+    """Return a number of features as an int, at least 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    number = int(value.__index__())
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number

@@ -1,6 +1,6 @@
-"""What happens at a call: the fast path, and behind it the slow one that converts and explains.
+"""`Module`: what maps rows to rows, and what happens at a call.
 
-`Module` is the base of everything that maps rows to rows: `Layer`, the norms, `Network`.
+The fast path is one built-in call; behind it is the slow one, which converts and explains.
 """
 
 from __future__ import annotations
@@ -10,40 +10,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import as_real, as_result, cast, check_out, normalize_axis
+from fastlayer.arrays import as_real, normalize_axis
 from fastlayer.errors import ShapeMismatch
+from fastlayer.network.part import Part
 from fastlayer.run.compile import compile_steps
-from fastlayer.run.steps import FlattenStep, ProgramStep
+from fastlayer.run.ops import Sizes
+from fastlayer.run.steps import decline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import ArrayLike
+    from typing_extensions import Self
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.run.compile import Folds, Op
+    from fastlayer.run.compile import Folds
     from fastlayer.run.steps import Step
-
-
-def _decline(x: Any, out: Any = None, /) -> Array | None:
-    """Stands in for a program where there is none yet, or not a single one."""
-    return None
-
 
 _PLAIN = (type(None), np.ndarray)
 
 
-class Module:
+class Module(Part):
     """A map from rows to rows that compiles itself at the first call."""
 
-    _run: Callable[[Any, Any], Array | None] = staticmethod(_decline)
-    # Epoch, steps and folded weights: one attribute, so that threads see them change together.
-    _compilation: tuple[int, list[Step], Folds] = (-1, [], {})
+    _run: Callable[[Any, Any], Array | None] = staticmethod(decline)
+    # Steps, None where they have to be made, and folded weights: one attribute, so that threads see
+    # them change together.
+    _compilation: tuple[list[Step] | None, Folds] = (None, {})
     _dtype: DType
-    # Whether the dtype is one of arrays inside, or merely what a network is free to choose.
-    _typed = True
-    # Whether the features pass through where in_features and out_features are None.
-    _keeps_features = True
 
     @property
     def dtype(self) -> DType:
@@ -94,22 +88,17 @@ class Module:
         """
         return 0
 
-    def _lower(self, dtype: DType) -> list[Op]:
-        """Return the operations that this stands for, their arrays in `dtype` where it matters."""
-        raise NotImplementedError
-
-    def _astype(self, dtype: DType) -> Module:
-        """Return the same thing computing in `dtype`."""
-        raise NotImplementedError
+    @property
+    def _sizes(self) -> Sizes:
+        n, k = self.out_features, self.in_features
+        return Sizes(k, k, n, self._dtype, True)
 
     @property
-    def _takes(self) -> int | None:
-        """Features along the last axis that a layer in front must give, None for any."""
-        return self.in_features
+    def _parameter_count(self) -> int:
+        return self.num_parameters
 
-    def _title(self) -> str:
-        """Return a short name for messages."""
-        return repr(self)
+    def _flops(self, batch: int) -> int:
+        return self.flops(batch)
 
     def __call__(self, x: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
         """Run the forward pass; the same as `forward`.
@@ -147,11 +136,16 @@ class Module:
                [2.],
                [2.]])
         """
-        if axis == -1:
-            y = self._run(x, out)
-            if y is not None:
-                return y
-        return self._forward_slow(x, axis, out)
+        while True:
+            try:
+                if axis == -1:
+                    y = self._run(x, out)
+                    if y is not None:
+                        return y
+                return self._forward_slow(x, axis, out)
+            except _core.Stale:  # a layer was updated after this was compiled
+                self._run = decline
+                self._compilation = (None, self._compilation[1])
 
     def forward(self, x: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
         """Run the forward pass; the same as calling the object.
@@ -185,33 +179,38 @@ class Module:
 
     def _compiled(self) -> list[Step]:
         """Return the steps for the layers as they are now."""
-        epoch = _core.epoch()
-        compiled, steps, folds = self._compilation
-        if compiled != epoch:
+        steps, folds = self._compilation
+        if steps is None:
             folds = dict(folds)
-            steps = compile_steps(self._lower(self._dtype), self._dtype, None, epoch, folds)
-            self._compilation = (epoch, steps, folds)
+            steps = compile_steps(self._lower(self._dtype), self._dtype, folds)
+            self._compilation = (steps, folds)
         # Always: another thread may have put an older program there.
-        single = steps[0] if len(steps) == 1 else None
-        self._run = single.run if isinstance(single, ProgramStep) else _decline
+        self._run = steps[0].run if len(steps) == 1 else decline
         return steps
 
     def _uncompiled(self) -> dict[str, Any]:
         """Return the attributes without what compilation left, for pickle and copy."""
         return {k: v for k, v in self.__dict__.items() if k not in ("_run", "_compilation")}
 
+    def _snapshot(self) -> Self:
+        return self
+
+    def _copied(self, attributes: dict[str, Any]) -> Self:
+        """Return another object of the same class with these attributes."""
+        same = type(self).__new__(type(self))
+        same.__dict__.update(attributes)
+        return same
+
     def __getstate__(self) -> dict[str, Any]:
         return self._uncompiled()
 
     def __dask_tokenize__(self) -> Any:
-        from fastlayer.network._content import token_of
-
-        return token_of(self)
+        return self._token()
 
     def _columns(self, x: Array, out: Array | None) -> Array | None:
         """Run plain arrays whose columns are samples without further ado, or return None."""
         n = self.out_features
-        if self._run is _decline or n is None:
+        if self._run is decline or n is None:
             return None
         y = np.empty((n, x.shape[1]), self._dtype) if out is None else out
         return None if self._run(x.T, y.T) is None else y
@@ -227,52 +226,19 @@ class Module:
         at = normalize_axis(axis, a.ndim)
         last = at == a.ndim - 1
         rows = a if last else np.moveaxis(a, at, -1)
-        while True:
-            steps = self._compiled()
-            if not last and a.ndim > 2 and any(isinstance(s, FlattenStep) for s in steps):
-                raise ValueError(
-                    f"{self._title()}: Flatten takes x of more than 2 dimensions with axis=-1 only, "
-                    f"got axis={axis} and shape {a.shape}"
-                )
-            try:
-                y = self._take(steps, rows, at - a.ndim, out)
-            except ShapeMismatch as error:
-                raise self._shape_error(error, a, axis, rows) from None
-            if y is not None:
-                return y
-
-    def _take(self, steps: list[Step], x: Array, axis: int, out: Array | None) -> Array | None:
-        """Go through the steps; the result has its features along `axis`, which is negative."""
-        y = x
-        for step in steps[:-1]:
-            following = step(y)
-            if following is None:
-                return None
-            y = following
-        last = steps[-1]
-        if not isinstance(last, ProgramStep):
-            following = last(y)
-            return following if following is None else self._deliver(following, x, axis, out)
-        if y.ndim == 0 or y.shape[-1] != last.in_features:
-            raise ShapeMismatch(last.in_features, y.shape)
-        lead = y.shape[:-1]
-        place = len(lead) + 1 + axis
-        shape = (*lead[:place], last.out_features, *lead[place:])
-        target = np.empty(shape, self._dtype) if out is None else check_out(out, shape, self._dtype)
-        if last(y, np.moveaxis(target, axis, -1) if axis != -1 else target) is None:
-            return None
-        return target if out is None else out
-
-    def _deliver(self, y: Array, x: Array, axis: int, out: Array | None) -> Array:
-        y = cast(y, self._dtype)
-        if axis != -1:
-            y = np.moveaxis(y, -1, axis)
-        if out is None:
-            # The caller owns the result: it must not be the input in another guise.
-            fresh = y.copy() if np.may_share_memory(x, y) else np.ascontiguousarray(y)
-            return as_result(fresh.reshape(y.shape))
-        check_out(out, y.shape, self._dtype)[...] = y
-        return out
+        steps = self._compiled()
+        if not last and a.ndim > 2 and any(step.flattens for step in steps):
+            raise ValueError(
+                f"{self._title()}: Flatten takes x of more than 2 dimensions with axis=-1 only, "
+                f"got axis={axis} and shape {a.shape}"
+            )
+        y = rows
+        try:
+            for step in steps[:-1]:
+                y = step(y)
+            return steps[-1].last(y, rows, at - a.ndim, out, self._dtype)
+        except ShapeMismatch as error:
+            raise self._shape_error(error, a, axis, rows) from None
 
     def _expected(self, axis: int) -> str:
         k = self.in_features

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from fastlayer.arrays import float_dtype
-from fastlayer.network._inspection import Inspection
-from fastlayer.network.chain import Part, as_parts, lower_parts
-from fastlayer.network.residual import repr_part
+from fastlayer.arrays import as_real, float_dtype
+from fastlayer.functions.activation import Activation
+from fastlayer.network.chain import Chain, Residual, check_chain
+from fastlayer.network.layer import Layer
+from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
+from fastlayer.network.part import Flatten, Part, as_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from os import PathLike
 
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.report.verification import Proof
-    from fastlayer.run.compile import Op
+    from fastlayer.files.document import Outline, Reader
+    from fastlayer.report.profile import Profile
+    from fastlayer.report.summary import Summary
+    from fastlayer.report.verification import Proof, Verification
+    from fastlayer.run.ops import Op
 
 
-class Network(Inspection):
+class Network(Chain):
     """Layers in a row: the output of each is the input of the next.
 
     Calling it is stateless and may be done from many threads at once. A layer may be part of
@@ -56,31 +61,31 @@ class Network(Inspection):
         self._hold(as_parts(layers, "Network"))
 
     @classmethod
-    def _of(cls, parts: tuple[Part, ...], dtype: DType) -> Network:
+    def _of(cls, parts: Sequence[Any], dtype: DType) -> Network:
         """Make a network of some parts of another, in its dtype."""
         if not parts:
             raise ValueError("Network needs at least one layer, and the slice is empty")
         network = cls.__new__(cls)
-        network._hold(parts, dtype)
+        network._hold(as_parts(parts, "Network"), dtype)
         return network
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return lower_parts(self._parts, dtype)
+        return [op for part in self._parts for op in part._lower(dtype)]
 
     def __len__(self) -> int:
         return len(self._parts)
 
-    def __iter__(self) -> Iterator[Part]:
-        return iter(self._parts)
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._layers)
 
     @overload
-    def __getitem__(self, index: int) -> Part: ...
+    def __getitem__(self, index: int) -> Any: ...
     @overload
     def __getitem__(self, index: slice) -> Network: ...
-    def __getitem__(self, index: int | slice) -> Part | Network:
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return Network._of(self._parts[index], self._dtype)
-        return self._parts[index]
+            return Network._of(self._layers[index], self._dtype)
+        return self._layers[index]
 
     @property
     def verification(self) -> Proof | None:
@@ -89,6 +94,135 @@ class Network(Inspection):
         It belongs to this object: copies, slices, pickles and files have none.
         """
         return self._verification
+
+    def activations(self, x: ArrayLike) -> list[tuple[Array, Array]]:
+        """Return ``(a, z)`` for every layer: what it gives, and what its activation got.
+
+        For parts that are not a `Layer`, `z` is their input. The layers are run one by one, as
+        they are: without the folding of `BatchNorm` that a call of the network does.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (..., in_features).
+
+        Returns
+        -------
+        list of (ndarray, ndarray)
+            One pair for each layer, of shape (..., out_features) of that layer and `dtype`.
+
+        Raises
+        ------
+        ValueError
+            A wrong shape of `x`.
+        TypeError
+            Complex, masked or non-numeric `x`.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> net = fl.Network([fl.Layer.from_arrays([[2.0]]), "relu"])
+        >>> net.activations([-1.0])
+        [(array([-2.]), array([-2.])), (array([0.]), array([-2.]))]
+        """
+        pairs = []
+        a = as_real(x)
+        for i, part in enumerate(self._parts):
+            a, z = part._pair(a, self[i : i + 1])
+            pairs.append((a, z))
+        return pairs
+
+    def summary(self) -> Summary:
+        """Return a table of the layers; print it, or read its `rows`.
+
+        Returns
+        -------
+        Summary
+            Layers, shapes, activations, kernels, parameters, bytes, and floating-point operations
+            for one row.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> summary = fl.Network([fl.Layer(4, 2, "relu")]).summary()
+        >>> summary.rows[0]["parameters"], summary.rows[0]["flops"]
+        (10, 16)
+        """
+        from fastlayer.report.summary import Summary
+
+        return Summary(self)
+
+    def profile(self, x: ArrayLike, *, repeat: int = 10) -> Profile:
+        """Measure the time of each layer on `x`; print the result, or read its `rows`.
+
+        Each layer runs on its own, `repeat` times, and the fastest counts; the network as a
+        whole, which keeps activations in cache between layers, is measured beside them.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (..., in_features).
+        repeat : int
+            How often each layer runs, at least 1.
+
+        Returns
+        -------
+        Profile
+            Seconds of each layer and of the whole, shares, and GFLOP/s (10^9 floating-point
+            operations a second).
+
+        Raises
+        ------
+        ValueError
+            A wrong shape of `x`, a `repeat` below 1.
+        TypeError
+            Complex, masked or non-numeric `x`.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import numpy as np
+        >>> profile = fl.Network([fl.Layer(4, 8, "relu"), fl.Layer(8, 3)]).profile(np.ones((5, 4)))
+        >>> [row["layer"] for row in profile.rows], profile.samples
+        (['Layer(4, 8)', 'Layer(8, 3)'], 5)
+        """
+        from fastlayer.report.profile import Profile
+
+        return Profile(self, x, repeat)
+
+    def verify(self, reference: Callable[[Any], Any], x: ArrayLike) -> Verification:
+        """Compare with another implementation of the same network on `x`.
+
+        Parameters
+        ----------
+        reference : callable
+            Called with `x`; returns an array of the same shape as ``net(x)``.
+        x : array_like
+            The input for both.
+
+        Returns
+        -------
+        Verification
+            Largest absolute and relative error, largest error in units of the last place of
+            `dtype`, share of rows whose argmax agrees. Prints as a table.
+
+        Raises
+        ------
+        ValueError
+            The results have different shapes.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import numpy as np
+        >>> layer = fl.Layer(8, 3, rng=0, dtype=np.float64)
+        >>> report = fl.Network([layer]).verify(lambda x: x @ layer.weight.T, np.ones((5, 8)))
+        >>> report.argmax_agreement
+        1.0
+        """
+        from fastlayer.report.verification import Verification
+
+        return Verification(self, reference, x)
 
     def predict(
         self,
@@ -169,7 +303,7 @@ class Network(Inspection):
         return self._astype(float_dtype(dtype))
 
     def _astype(self, dtype: DType) -> Network:
-        return Network._of(tuple(self._parts_astype(dtype)), dtype)
+        return Network._of([part._astype(dtype)._given for part in self._parts], dtype)
 
     def copy(self) -> Network:
         """Return a network with layers of its own.
@@ -222,15 +356,44 @@ class Network(Inspection):
         """
         from fastlayer.files.save import save
 
-        save(self, path)
+        save(self, path, PARTS)
 
     def _title(self) -> str:
         return f"Network({self.in_features} -> {self.out_features}, {len(self)} layers)"
 
     def __repr__(self) -> str:
-        inner = "".join(f"\n    {line}," for p in self._parts for line in _lines(p))
+        lines = ("\n    ".join(part._argument().splitlines()) for part in self._parts)
+        inner = "".join(f"\n    {line}," for line in lines)
         return f"Network([{inner}\n])"
 
+    @classmethod
+    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
+        inner = reader.chain(spec, key)
+        if not inner:
+            raise ValueError("Network needs at least one layer, and the slice is empty")
+        known = check_chain(inner, "Network")
+        n = known.out_features
+        if n is None and known.keeps:
+            n = known.in_features
+        title = f"Network({known.in_features} -> {n}, {len(inner)} layers)"
+        return reader.outline(
+            title,
+            known._replace(out_features=n),
+            lambda: cls._of([outline.make() for outline in inner], reader.dtype),
+        )
 
-def _lines(part: Part) -> list[str]:
-    return ["\n    ".join(repr_part(part).splitlines())]
+
+# What a file may hold: a document names no class but these.
+PARTS: dict[str, type[Part | Activation]] = {
+    kind.__name__: kind
+    for kind in (
+        Activation,
+        BatchNorm,
+        Flatten,
+        Layer,
+        LayerNorm,
+        Network,
+        RMSNorm,
+        Residual,
+    )
+}

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import FLOAT32, FLOAT64, as_real, cast, float_dtype, frozen, promote
-from fastlayer.network._layer_state import count
+from fastlayer.arrays import (
+    FLOAT32,
+    FLOAT64,
+    as_real,
+    cast,
+    digest,
+    float_dtype,
+    frozen,
+    promote,
+)
+from fastlayer.network.layer import count
 from fastlayer.network.module import Module
-from fastlayer.run.compile import Affine, Rows
+from fastlayer.run.ops import AffineOp, RowsOp, Sizes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
+    from typing_extensions import Self
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.run.compile import Op
+    from fastlayer.files.document import Outline, Reader
+    from fastlayer.run.ops import Op
 
 
 class _Norm(Module):
     """What the norms share: the number of features, and arrays of that size."""
 
+    _names: tuple[str, ...]  # of the arrays
     _features: int
     _arrays: dict[str, Array | None]
     _eps: float
@@ -73,24 +86,57 @@ class _Norm(Module):
         given = (self._arrays.get("weight"), self._arrays.get("bias"))
         return sum(a.size for a in given if a is not None)
 
-    def _astype(self, dtype: DType) -> Module:
-        return _rebuild(type(self), self._features, self._eps, dtype, self._arrays)
+    def _again(self, dtype: DType) -> Any:
+        """Return a call without arguments that makes this norm once more."""
+        kind: Any = type(self)
+        return partial(kind, self._features, eps=self._eps, dtype=dtype, **self._arrays)
+
+    def _astype(self, dtype: DType) -> Self:
+        same: Self = self._again(dtype)()
+        return same
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._features, self._eps, self._dtype, self._arrays)
+        return self._again(self._dtype), ()
+
+    def _token(self) -> Any:
+        if self._digest is None:
+            self._digest = digest(self._arrays.values())
+        kind = f"fastlayer.{type(self).__name__}"
+        return (kind, self._features, self._eps, str(self._dtype), self._digest)
+
+    def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
+        given = {name: a for name, a in self._arrays.items() if a is not None}
+        arrays.update({f"{key}.{name}": a for name, a in given.items()})
+        return {
+            "type": type(self).__name__,
+            "features": self._features,
+            "eps": self._eps,
+            "arrays": sorted(given),
+        }
+
+    @classmethod
+    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
+        n = reader.field(spec, "features", int, key)
+        eps = reader.field(spec, "eps", float, key)
+        listed = reader.field(spec, "arrays", list, key)
+        if n < 1 or not eps >= 0:
+            raise ValueError(f"{cls.__name__} of {n} features with eps={eps} is impossible")
+        taken = {name: reader.want(f"{key}.{name}", (n,)) for name in cls._names if name in listed}
+        if not taken:
+            reader.charge(key, n)
+
+        def make() -> Any:
+            make_norm: Any = cls
+            arrays = {name: take() for name, take in taken.items()}
+            return make_norm(n, eps=eps, dtype=reader.dtype, **arrays)
+
+        return reader.outline(f"{cls.__name__}({n})", Sizes(n, n, n, reader.dtype, True), make)
 
     def _title(self) -> str:
         return f"{type(self).__name__}({self._features})"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._features}, eps={self._eps}, dtype={self._dtype})"
-
-
-def _rebuild(
-    kind: Any, features: int, eps: float, dtype: DType, arrays: dict[str, Array | None]
-) -> Module:
-    norm: Module = kind(features, eps=eps, dtype=dtype, **arrays)
-    return norm
 
 
 class LayerNorm(_Norm):
@@ -124,6 +170,8 @@ class LayerNorm(_Norm):
            [ 1., -1.]], dtype=float32)
     """
 
+    _names = ("weight", "bias")
+
     def __init__(
         self,
         normalized_shape: int,
@@ -140,7 +188,7 @@ class LayerNorm(_Norm):
         return self._arrays["bias"]
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [Rows("layer_norm", (self.weight, self.bias, self._eps), self._features)]
+        return [RowsOp("layer_norm", (self.weight, self.bias, self._eps), self._features)]
 
 
 class RMSNorm(_Norm):
@@ -171,6 +219,8 @@ class RMSNorm(_Norm):
     array([ 1., -1.], dtype=float32)
     """
 
+    _names = ("weight",)
+
     def __init__(
         self,
         normalized_shape: int,
@@ -181,7 +231,7 @@ class RMSNorm(_Norm):
         super().__init__(normalized_shape, eps, dtype, {"weight": weight})
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [Rows("rms_norm", (self.weight, self._eps), self._features)]
+        return [RowsOp("rms_norm", (self.weight, self._eps), self._features)]
 
 
 class BatchNorm(_Norm):
@@ -217,6 +267,8 @@ class BatchNorm(_Norm):
     >>> norm([[3.0, 2.0]])
     array([[1., 2.]])
     """
+
+    _names = ("weight", "bias", "running_mean", "running_var")
 
     def __init__(
         self,
@@ -265,4 +317,4 @@ class BatchNorm(_Norm):
         return self._arrays["running_var"]
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [Affine(self._scale, self._shift, self)]
+        return [AffineOp(self._scale, self._shift, self)]

@@ -1,5 +1,235 @@
-"""Temporary."""
+"""What a network is made of: the protocol of parts, `Flatten`, and a user's function as a part."""
 
-from fastlayer.network.chain import Flatten
+from __future__ import annotations
 
-__all__ = ["Flatten"]
+from typing import TYPE_CHECKING, Any
+
+from fastlayer.arrays import as_real, cast
+from fastlayer.functions.activation import Activation, resolve_rowwise
+from fastlayer.run.ops import CallOp, FlattenOp, Sizes
+from fastlayer.run.steps import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    from numpy.typing import ArrayLike
+
+    from fastlayer.arrays import Array, DType
+    from fastlayer.files.document import Outline, Reader
+    from fastlayer.functions.activation import ActivationLike
+    from fastlayer.run.ops import Op
+
+    AnyPart: TypeAlias = "Part | Activation"
+
+
+class Part:
+    """Base of what `Network` and `Residual` can be made of.
+
+    A part that lowers to operations that there are takes part in everything: calls, tables, proofs
+    of conversions, files, Dask. `Activation` has the same methods, and sees itself.
+    """
+
+    @property
+    def _rowwise(self) -> bool:
+        """Whether it maps the last axis to a last axis and leaves all others as they are."""
+        return True
+
+    @property
+    def _parameter_count(self) -> int:
+        """Number of trained parameters."""
+        return 0
+
+    @property
+    def _activation_title(self) -> str:
+        """The activation inside, for the summary."""
+        return ""
+
+    @property
+    def _given(self) -> Any:
+        """What `layers` shows: the part, or what the user gave for it."""
+        return self
+
+    @property
+    def _sizes(self) -> Sizes:
+        """The features that it takes and gives, and its dtype."""
+        raise NotImplementedError
+
+    def _lower(self, dtype: DType) -> list[Op]:
+        """Return the operations that this stands for, their arrays in `dtype` where it matters."""
+        raise NotImplementedError
+
+    def _astype(self, dtype: DType) -> AnyPart:
+        """Return the same thing computing in `dtype`."""
+        return self
+
+    def _snapshot(self) -> AnyPart:
+        """Return the same with the weights that it has now; no weight is copied."""
+        return self
+
+    def _flops(self, batch: int) -> int:
+        """Return the floating-point operations of its matrix products."""
+        return 0
+
+    def _pair(self, x: Array, alone: Any) -> tuple[Array, Array]:
+        """Return what it gives for `x`, and its weighted sum, or the input where it has none.
+
+        `alone` is a network of this part only.
+        """
+        z = cast(x, alone.dtype)
+        return alone(z), z
+
+    def _token(self) -> Any:
+        """Return nested tuples that are equal where type, structure and weights are equal."""
+        raise NotImplementedError
+
+    def _title(self) -> str:
+        """Return a short name for tables and messages."""
+        return repr(self)
+
+    def _argument(self) -> str:
+        """Return it as the repr of what holds it shows it."""
+        return repr(self)
+
+    def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
+        """Return it as plain data, and put its arrays into `arrays`, each under a name of `key`.
+
+        Raises
+        ------
+        ValueError
+            A file can't hold it.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
+        """Check plain data that `_describe` may have made, and return how to make the part."""
+        raise NotImplementedError
+
+
+class Flatten(Part):
+    """Make each sample one row: ``x.reshape(len(x), -1)``, as PyTorch's ``nn.Flatten()``.
+
+    An array of one or two dimensions passes unchanged. The values follow in C order.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> import numpy as np
+    >>> fl.Flatten()(np.zeros((5, 28, 28))).shape
+    (5, 784)
+    """
+
+    _rowwise = False
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Return a view of `x` where that is possible, else a copy; the dtype stays.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (m, ...), any real dtype. One dimension or none passes unchanged.
+
+        Returns
+        -------
+        ndarray
+            Shape (m, n), n the product of all dimensions but the first.
+
+        Raises
+        ------
+        TypeError
+            Complex, masked or non-numeric `x`.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> fl.Flatten()([[[1, 2], [3, 4]]])
+        array([[1, 2, 3, 4]])
+        """
+        return flatten(as_real(x))
+
+    @property
+    def _sizes(self) -> Sizes:
+        return Sizes(None, None, None, None, False, flattens=True)
+
+    def _lower(self, dtype: DType) -> list[Op]:
+        return [FlattenOp()]
+
+    def _token(self) -> Any:
+        return "fastlayer.Flatten"
+
+    def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
+        return {"type": "Flatten"}
+
+    @classmethod
+    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
+        made = cls()
+        return reader.outline(repr(made), made._sizes, lambda: made)
+
+    def __repr__(self) -> str:
+        return "Flatten()"
+
+
+class Function(Part):
+    """A function of the user's; where it is an activation, it keeps the shape."""
+
+    _rowwise = False
+
+    def __init__(self, function: Callable[..., Any], keeps_shape: bool = False) -> None:
+        self.function, self.keeps_shape = function, keeps_shape
+
+    @property
+    def _given(self) -> Any:
+        return self.function
+
+    @property
+    def _sizes(self) -> Sizes:
+        return Sizes(None, None, None, None, False)
+
+    def _lower(self, dtype: DType) -> list[Op]:
+        return [CallOp(self.function, self.keeps_shape)]
+
+    def _token(self) -> Any:
+        return self.function  # as it is, for dask to look at
+
+    def _title(self) -> str:
+        name: str = getattr(self.function, "__name__", type(self.function).__name__)
+        return name
+
+    def _argument(self) -> str:
+        return repr(self.function)
+
+    def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
+        raise ValueError(
+            f"layer {key}: {self._title()} is a Python function, and a file can't hold code; use "
+            "one of fastlayer's activations, or save the layers around it"
+        )
+
+
+def as_part(activation: ActivationLike) -> AnyPart:
+    """Resolve what `activation=` takes for use inside a layer, where rows are samples."""
+    resolved = resolve_rowwise(activation)
+    return resolved if isinstance(resolved, Activation) else Function(resolved, keeps_shape=True)
+
+
+def as_parts(items: Iterable[Any], what: str) -> tuple[AnyPart, ...]:
+    """Resolve names and functions among the layers of a network."""
+    if isinstance(items, str) or not hasattr(items, "__iter__"):
+        raise TypeError(f"{what} takes a list of layers, got {items!r}")
+    parts: list[AnyPart] = []
+    for i, item in enumerate(items):
+        if isinstance(item, type):
+            raise TypeError(
+                f"{what}: layer {i} is the class {item.__name__}; give an object, "
+                f"{item.__name__}(...)"
+            )
+        if item is None:
+            raise TypeError(f"{what}: layer {i} is None")
+        if isinstance(item, Part):
+            parts.append(item)
+        else:
+            resolved = resolve_rowwise(item)
+            parts.append(resolved if isinstance(resolved, Activation) else Function(resolved))
+    if not parts:
+        raise ValueError(f"{what} needs at least one layer")
+    return tuple(parts)

@@ -7,23 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastlayer import _core
 from fastlayer.arrays import as_real
-from fastlayer.network.chain import title
 from fastlayer.report.tables import Shown, Table
 from fastlayer.report.verification import count_samples
-from fastlayer.run.steps import ProgramStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.arrays import Array
-    from fastlayer.network.network import Network
-
-
-def plan_of(net: Network, samples: int) -> str:
-    """Return the core's plan for a network that it runs in one go."""
-    steps = net._compiled()
-    step = steps[0] if len(steps) == 1 else None
-    return step.program.describe(samples) if isinstance(step, ProgramStep) else ""
 
 
 class Profile(Shown):
@@ -44,21 +34,22 @@ class Profile(Shown):
         How the core cuts the call up; empty where Python steps in between.
     """
 
-    def __init__(self, net: Network, x: Any, repeat: int) -> None:
+    def __init__(self, net: Any, x: Any, repeat: int) -> None:
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat}")
         a = as_real(x)
         self.samples = count_samples(net(a))
         self.threads = _core.get_num_threads()
-        self.plan = plan_of(net, self.samples)
+        steps = net._compiled()
+        self.plan = steps[0].describe(self.samples) if len(steps) == 1 else ""
         self.seconds = _fastest(net, a, repeat)
         self.flops = net.flops(self.samples)
         self.rows: list[dict[str, Any]] = []
-        for i, part in enumerate(net.layers):
+        for i, part in enumerate(net._parts):
             single = net[i : i + 1]
             seconds = _fastest(single, a, repeat)
             flops = single.flops(self.samples)
-            row = {"layer": title(part), "seconds": seconds, "gflops": flops / seconds / 1e9}
+            row = {"layer": part._title(), "seconds": seconds, "gflops": flops / seconds / 1e9}
             self.rows.append(row)
             a = single(a)
         total = sum(row["seconds"] for row in self.rows)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlayer import _core
-from fastlayer.functions.activation import Activation, describe
-from fastlayer.network.chain import parameters_of, title
-from fastlayer.network.layer import Layer
-from fastlayer.network.module import Module
-from fastlayer.network.norms import BatchNorm
 from fastlayer.report.tables import Shown, Table
+from fastlayer.run.ops import IDENTITY, AffineOp, DenseOp, ResidualOp
 
 if TYPE_CHECKING:
-    from fastlayer.network.chain import Part
-    from fastlayer.network.network import Network
+    from collections.abc import Sequence
+
+    from fastlayer.run.ops import Op
 
 
 class Summary(Shown):
@@ -29,21 +26,25 @@ class Summary(Shown):
         Sums: "parameters", "bytes" and "flops".
     """
 
-    def __init__(self, net: Network) -> None:
+    def __init__(self, net: Any) -> None:
         isa = f"{_core.config()['isa_active']} {net.dtype}"
+        lowered = [part._lower(net.dtype) for part in net._parts]
         self.rows: list[dict[str, Any]] = []
         width = net.in_features
-        for i, part in enumerate(net.layers):
-            width = _width_after(part, width)
+        for i, part in enumerate(net._parts):
+            sizes, count = part._sizes, part._parameter_count
+            # A Flatten in front gives what the network was found to take.
+            if not (sizes.keeps and sizes.out_features is None) and not sizes.flattens:
+                width = sizes.out_features
             self.rows.append(
                 {
-                    "layer": title(part),
+                    "layer": part._title(),
                     "shape": f"(..., {'?' if width is None else width})",
-                    "activation": describe(part.activation) if isinstance(part, Layer) else "",
-                    "parameters": parameters_of(part),
-                    "bytes": parameters_of(part) * net.dtype.itemsize,
-                    "flops": part.flops() if isinstance(part, Module) else 0,
-                    "kernel": _kernel(net, i, isa),
+                    "activation": part._activation_title,
+                    "parameters": count,
+                    "bytes": count * net.dtype.itemsize,
+                    "flops": part._flops(1),
+                    "kernel": _folded(lowered, i) or " + ".join(_where(lowered[i], isa)),
                 }
             )
         self.total = {
@@ -62,26 +63,23 @@ class Summary(Shown):
         return Table(header, rows, 5, total=True)
 
 
-def _width_after(part: Part, width: int | None) -> int | None:
-    if isinstance(part, Activation):
-        return width
-    if not isinstance(part, Module):
-        # A Flatten in front gives what the network was found to take.
-        return width if repr(part) == "Flatten()" else None
-    return width if part.out_features is None else part.out_features
+def _where(ops: Sequence[Op], isa: str) -> list[str]:
+    """Return what carries out some operations, each once: a kernel, a view, or Python."""
+    found: list[str] = []
+    for op in ops:
+        if isinstance(op, ResidualOp):
+            found += _where(op.ops, isa)
+        else:
+            found.append(isa if op.where == "core" else op.where)
+    return list(dict.fromkeys(found))
 
 
-def _kernel(net: Network, i: int, isa: str) -> str:
-    part = net.layers[i]
-    if isinstance(part, BatchNorm):
-        before = net.layers[i - 1] if i else None
-        after = net.layers[i + 1] if i + 1 < len(net) else None
-        if isinstance(before, Layer) and describe(before.activation) == "identity":
-            return f"folded into layer {i - 1}"
-        if isinstance(after, Layer):
-            return f"folded into layer {i + 1}"
-    if isinstance(part, Layer):
-        return isa if isinstance(part.activation, Activation) else f"{isa} + Python"
-    if isinstance(part, Module | Activation):
-        return isa
-    return "view" if repr(part) == "Flatten()" else "Python"
+def _folded(lowered: Sequence[Sequence[Op]], i: int) -> str:
+    """Return which layer a scaling is folded into, nothing for other parts."""
+    if not isinstance(lowered[i][0], AffineOp):
+        return ""
+    before = lowered[i - 1][-1] if i else None
+    after = lowered[i + 1][0] if i + 1 < len(lowered) else None
+    if isinstance(before, DenseOp) and before.fused == IDENTITY:
+        return f"folded into layer {i - 1}"
+    return f"folded into layer {i + 1}" if isinstance(after, DenseOp) else ""

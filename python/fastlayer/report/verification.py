@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.network.network import Network
 
 
 class Verification(Shown):
@@ -33,7 +32,7 @@ class Verification(Shown):
         That of the network.
     """
 
-    def __init__(self, net: Network, reference: Callable[[Any], Any], x: Any) -> None:
+    def __init__(self, net: Any, reference: Callable[[Any], Any], x: Any) -> None:
         self._compare(net(x), as_real(reference(x), "the reference's result"), net.dtype)
 
     def _compare(self, ours: Array, theirs: Array, dtype: DType) -> None:

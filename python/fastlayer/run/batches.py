@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,13 +11,26 @@ from fastlayer.arrays import as_real, check_out, is_array, may_share
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from numpy.typing import ArrayLike
     from typing_extensions import Self
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.network.module import Module
-    from fastlayer.network.network import Network
+    from fastlayer.run.ops import Sizes
 
     Progress = Callable[[int, int | None], object]
+
+
+class Rows(Protocol):
+    """What is run: a `Network` or `Layer`."""
+
+    @property
+    def dtype(self) -> DType: ...
+    @property
+    def out_features(self) -> int | None: ...
+    @property
+    def _sizes(self) -> Sizes: ...
+    def __call__(self, x: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array: ...
+
 
 # Without a batch_size, progress is told this many times at most, and no batch is smaller than 256
 # rows: below that the batch no longer fills the kernels.
@@ -26,7 +39,7 @@ _SMALLEST_BATCH = 256
 
 
 def predict(
-    net: Network, x: Any, batch_size: int | None, out: Array | None, progress: bool | Progress
+    net: Rows, x: Any, batch_size: int | None, out: Array | None, progress: bool | Progress
 ) -> Array:
     if batch_size is not None and (not hasattr(batch_size, "__index__") or batch_size < 1):
         raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}")
@@ -61,9 +74,9 @@ def predict(
     return result
 
 
-def check_features(net: Module, shape: tuple[int, ...], dtype: DType) -> None:
+def check_features(net: Rows, shape: tuple[int, ...], dtype: DType) -> None:
     """Raise the error of ``net(x)`` for a whole `x` of this shape, before any of it is there."""
-    if not shape or net._takes not in (None, shape[-1]):
+    if not shape or net._sizes.takes not in (None, shape[-1]):
         net(np.broadcast_to(np.zeros((), dtype), shape))
 
 
@@ -84,7 +97,7 @@ def _batches(x: Iterable[Any], size: int | None) -> Iterator[Array]:
 
 
 def _stream(
-    net: Network, x: Iterable[Any], size: int | None, out: Array | None, progress: bool | Progress
+    net: Rows, x: Iterable[Any], size: int | None, out: Array | None, progress: bool | Progress
 ) -> Array:
     parts: list[Array] = []
     done = 0

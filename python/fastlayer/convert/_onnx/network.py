@@ -25,10 +25,10 @@ from fastlayer.convert._onnx.values import (
 )
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.functions.activation import Activation
+from fastlayer.network.chain import Residual
 from fastlayer.network.layer import Layer
 from fastlayer.network.network import Network
 from fastlayer.network.norms import LayerNorm, RMSNorm
-from fastlayer.network.residual import Residual
 
 if TYPE_CHECKING:
     from fastlayer.arrays import DType

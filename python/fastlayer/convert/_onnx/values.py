@@ -15,7 +15,7 @@ from fastlayer.convert._affine import Affine
 from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
 from fastlayer.convert._onnx.terms import X
 from fastlayer.functions.activation import Activation
-from fastlayer.network.chain import Flatten
+from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
     from fastlayer.arrays import Array
