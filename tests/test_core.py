@@ -25,7 +25,7 @@ def program(dtype="float32", k=4, finished=True):
     made = _core.Program(dtype, k)
     made.dense(weights(k=k, dtype=dtype))
     if finished:
-        made.finish(_core.epoch())
+        made.finish()
     return made
 
 
@@ -70,7 +70,7 @@ def test_residuals_begin_and_end_with_as_many_features():
     made = _core.Program("float32", 4)
     made.begin_residual()
     with pytest.raises(ValueError, match="begin_residual without end_residual"):
-        made.finish(_core.epoch())
+        made.finish()
     made.dense(weights(n=3, k=4))
     with pytest.raises(ValueError, match="residual: features differ"):
         made.end_residual()
@@ -90,6 +90,35 @@ def test_what_a_program_declines():
     for arguments in ((), (x, out, None)):
         with pytest.raises(TypeError, match="one or two positional arguments"):
             run(*arguments)
+
+
+def test_a_program_is_stale_once_a_version_that_it_watches_has_moved():
+    version, other = _core.Version(), _core.Version()
+    made = program(finished=False)
+    made.watch(version, version.value)
+    made.watch(version, version.value)
+    made.finish()
+    run, x = made.run, np.ones((5, 4), F4)
+    other.advance()
+    expected = run(x)
+    assert run("not mine") is None
+    version.advance()
+    for argument in (x, "not mine"):
+        with pytest.raises(_core.Stale):
+            run(argument)
+    assert_same_bits(program().run(x), expected)
+
+
+def test_a_version_that_moved_before_the_program_was_finished():
+    version = _core.Version()
+    seen = version.value
+    version.advance()
+    assert version.value != seen
+    made = program(finished=False)
+    made.watch(version, seen)
+    made.finish()
+    with pytest.raises(_core.Stale):
+        made.run(np.ones((5, 4), F4))
 
 
 def test_what_linear_declines():

@@ -186,11 +186,12 @@ def test_whatever_changes_results_changes_the_token():
 
 
 def test_weights_are_hashed_once(monkeypatch):
-    from fastlayer.network import _content
+    from fastlayer.network import layer, norms
 
     hashed = []
-    digest = _content._digest
-    monkeypatch.setattr(_content, "_digest", lambda a: hashed.append(1) or digest(a))
+    for module in (layer, norms):
+        digest = module.digest
+        monkeypatch.setattr(module, "digest", lambda a, d=digest: hashed.append(1) or d(a))
     net = network()
     tokenize(net)
     assert len(hashed) == 5  # three layers, two norms

@@ -13,6 +13,7 @@ import pytest
 from helpers import assert_same_bits, assert_within, ref_network
 
 import fastlayer as fl
+from fastlayer.network import module
 from fastlayer.report import profile as report
 
 DTYPES = [np.float32, np.float64]
@@ -227,6 +228,46 @@ def test_a_layer_in_two_networks_and_unrelated_updates(rng):
     shared.weight = np.eye(4)
     assert_same_bits(a(x), fl.relu(x))
     assert_same_bits(b(x), x)
+
+
+def test_an_update_concerns_only_what_holds_the_layer(monkeypatch):
+    compiled = []
+    original = module.compile_steps
+    monkeypatch.setattr(
+        module, "compile_steps", lambda *args: compiled.append(args) or original(*args)
+    )
+    mine, its = fl.Layer(4, 4, rng=0), fl.Layer(4, 4, rng=1)
+    held = fl.Network([mine, "relu"])
+    nets = held, fl.Network([held, np.cos, its]), fl.Network([its, fl.BatchNorm(4)])
+    x = np.ones((3, 4), np.float32)
+
+    def compilations():
+        compiled.clear()
+        for net in nets:
+            net(x)
+            net(x.T, axis=0)
+        return len(compiled)
+
+    assert compilations() == 3
+    assert compilations() == 0
+    mine.bias = np.ones(4)
+    assert compilations() == 2
+    its.activation = "tanh"
+    assert compilations() == 2
+    fl.Layer(4, 4).weight = np.zeros((4, 4))
+    assert compilations() == 0
+
+
+def test_a_snapshot_keeps_what_a_layer_had(rng):
+    layer = fl.Layer(4, 4, rng=0)
+    net = fl.Network([layer, np.cos, fl.Residual(layer)])
+    x = rng.standard_normal((3, 4)).astype(np.float32)
+    before = net(x)
+    held = net._snapshot()
+    layer.weight = np.eye(4)
+    assert_same_bits(held(x), before)
+    assert_same_bits(held(x), before)
+    assert np.any(net(x) != before)
 
 
 def test_threads_share_a_network(rng):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import pickletools
 import sys
@@ -94,6 +95,23 @@ def test_a_pickle_holds_plain_arrays_and_public_classes(protocol):
     # The packed form would pad 17 neurons to 32.
     plain = sum(layer.weight.nbytes + layer.bias.nbytes for layer in net)
     assert len(data) < (2 if protocol == 2 else 1) * plain + 1500
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_pickle_names_public_places(protocol):
+    """Modules inside the package can be moved without a pickle's noticing."""
+    named = set()
+
+    class Names(pickle.Unpickler):
+        def find_class(self, module, name):
+            named.add((module, name))
+            return super().find_class(module, name)
+
+    Names(io.BytesIO(pickle.dumps([network("float32"), fl.relu, fl.Layer(2, 2)], protocol))).load()
+    ours = {name for module, name in named if module.split(".")[0] == "fastlayer"}
+    assert ours <= set(fl.__all__)
+    assert {module for module, name in named if name in ours} == {"fastlayer"}
+    assert {"Network", "Layer", "Activation", "BatchNorm", "Residual", "relu"} <= ours
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

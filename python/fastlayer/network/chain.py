@@ -28,6 +28,8 @@ def check_chain(parts: Sequence[AnyPart | Outline], what: str) -> Sizes:
     ValueError
         Neighbours that don't fit, or parts of different dtypes; the message names both.
     """
+    if not parts:
+        raise ValueError(f"{what} needs at least one layer")
     takes = in_features = width = dtype = None
     keeps, seen_through = True, True
     giver = typed = 0

@@ -230,6 +230,4 @@ def as_parts(items: Iterable[Any], what: str) -> tuple[AnyPart, ...]:
         else:
             resolved = resolve_rowwise(item)
             parts.append(resolved if isinstance(resolved, Activation) else Function(resolved))
-    if not parts:
-        raise ValueError(f"{what} needs at least one layer")
     return tuple(parts)
