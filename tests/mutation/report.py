@@ -19,7 +19,7 @@ a flipped bit of a mask, swapped operands, the wrong stride, a dropped statement
 and runs the tests until one fails. Which faults are tried follows from a seed and the lines themselves.
 
 ```sh
-tests/coverage.sh /tmp/coverage           # which Python tests run which lines
+tests/mutation/coverage.sh /tmp/coverage           # which Python tests run which lines
 python tests/mutation/run.py run --scratch /tmp/mutation --seconds 60 \\
   --coverage /tmp/coverage/coverage.data --junit /tmp/coverage/junit
 python tests/mutation/run.py report > docs/mutation.md

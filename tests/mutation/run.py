@@ -41,21 +41,18 @@ GROUPS = {
 }
 # The tests that C++ mutants meet after the C++ tests, those that find most first.
 PYTESTS = [
-    f"tests/test_{name}.py"
-    for name in [
-        "core",
-        "executor",
-        "modules",
-        "network",
-        "functions",
-        "layer",
-        "sums",
-        "arrays",
-        "activations",
-        "config",
-        "import",
-        "same_bits",
-    ]
+    "tests/network/test_core.py",
+    "tests/network/test_executor.py",
+    "tests/network/test_modules.py",
+    "tests/network/test_network.py",
+    "tests/functions/test_functions.py",
+    "tests/network/test_layer.py",
+    "tests/numerics/test_sums.py",
+    "tests/functions/test_arrays.py",
+    "tests/functions/test_activations.py",
+    "tests/process/test_config.py",
+    "tests/package/test_import.py",
+    "tests/numerics/test_same_bits.py",
 ]
 # Of one processor; without a mutant they take 2 and about 40.
 SECONDS = {"C++ tests": 40, "pytest": 200}

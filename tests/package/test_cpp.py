@@ -12,7 +12,7 @@ import pytest
 import fastlayer
 from fastlayer import _core
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*command, cwd=None):
