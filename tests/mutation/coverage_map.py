@@ -11,7 +11,11 @@ import xml.etree.ElementTree as ET
 from coverage.numbits import numbits_to_nums
 
 # What starts other processes: the tests of lines that no test runs in its own.
-OUTSIDE = ["tests/package/test_import.py", "tests/package/test_demo.py", "tests/process/test_config.py"]
+OUTSIDE = [
+    "tests/package/test_import.py",
+    "tests/package/test_demo.py",
+    "tests/process/test_config.py",
+]
 
 
 class CoverageMap:
