@@ -5,13 +5,13 @@ python bench/publish.py bench/results.json
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from pathlib import Path
 
 import pictures
 import report
+import results_file
 
 ROOT = Path(__file__).resolve().parents[1]
 README_CASES = (
@@ -115,7 +115,7 @@ def fill(path: Path, parts: dict[str, str]) -> None:
 def main() -> int:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    results = results_file.read(Path(sys.argv[1]))
     fill(ROOT / "README.md", {"selection": selection(results)})
     fill(
         ROOT / "docs" / "performance.md",

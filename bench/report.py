@@ -7,7 +7,6 @@ writes the tables again, and the pictures into FOLDER (or beside the file), with
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import limits
 import pictures
+import results_file
 from goals import goals
 
 TITLES = {
@@ -176,7 +176,7 @@ def line(row: dict, limit: dict | None) -> list[str]:
 
 def main() -> None:
     path = Path(sys.argv[1])
-    results = json.loads(path.read_text())
+    results = results_file.read(path)
     path.with_suffix(".md").write_text(markdown(results))
     pictures.draw(results, Path(sys.argv[2]) if len(sys.argv) > 2 else path.parent)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 import os
 import platform
 import sys
@@ -24,6 +23,7 @@ import limits
 import numpy as np
 import pictures
 import report
+import results_file
 from cases import cases, reference
 from peers import NAMES
 from processes import Peer
@@ -95,7 +95,7 @@ def start(options) -> tuple[dict, set[tuple[str, str]]]:
     results |= {"settings": asdict(options.settings), "seconds": 0.0, "done": []}
     if not options.resume or not options.output.exists():
         return results, set()
-    old = json.loads(options.output.read_text())
+    old = results_file.read(options.output)
     for key in ("settings", "machine"):
         now, then = results[key], old[key]
         if key == "machine":
@@ -106,11 +106,8 @@ def start(options) -> tuple[dict, set[tuple[str, str]]]:
 
 
 def write(results: dict, path: Path) -> None:
-    """At once or not at all: an interrupted run leaves the last whole file."""
     results["machine"]["load_after"] = os.getloadavg()[0]
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(results, indent=1) + "\n")
-    draft.replace(path)
+    results_file.write(results, path)
 
 
 def measure_limits(results: dict, options) -> None:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastlayer import _neighbour  # noqa: F401  # first: it warns of files that are not ours
+
 try:
     from fastlayer import _core, threads
 except ImportError as error:  # FASTLAYER_ISA

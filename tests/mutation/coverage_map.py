@@ -11,18 +11,24 @@ import xml.etree.ElementTree as ET
 from coverage.numbits import numbits_to_nums
 
 # What starts other processes: the tests of lines that no test runs in its own.
-OUTSIDE = ["tests/test_import.py", "tests/test_demo.py", "tests/test_config.py"]
+OUTSIDE = [
+    "tests/package/test_import.py",
+    "tests/package/test_demo.py",
+    "tests/process/test_config.py",
+]
 
 
 class CoverageMap:
     def __init__(self, data: pathlib.Path, junit: pathlib.Path) -> None:
         self.tests: dict[str, dict[int, set[str]]] = collections.defaultdict(dict)
         self.seconds: dict[str, float] = collections.defaultdict(float)
+        self.files: dict[str, str] = {}
         cases = [c for f in junit.glob("*.xml") for c in ET.parse(f).getroot().iter("testcase")]
         for case in cases:
-            name = (
-                f"{case.get('classname', '').split('.')[-1]}.{case.get('name', '').split('[')[0]}"
-            )
+            place = case.get("classname", "")
+            module = place.split(".")[-1]
+            self.files[module] = place.replace(".", "/") + ".py"
+            name = f"{module}.{case.get('name', '').split('[')[0]}"
             self.seconds[name] += float(case.get("time") or 0)
         with sqlite3.connect(data) as database:
             contexts = dict(database.execute("select id, context from context"))
@@ -67,7 +73,6 @@ class CoverageMap:
     def names(self) -> list[str]:
         return sorted(self._node(name) for name in self.seconds)
 
-    @staticmethod
-    def _node(name: str) -> str:
+    def _node(self, name: str) -> str:
         module, _, function = name.partition(".")
-        return f"tests/{module}.py::{function}"
+        return f"{self.files[module]}::{function}"

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import collections
-import json
 import pathlib
 import xml.etree.ElementTree as ET
 from typing import Any
-
-from mutants import Mutant
-
-EXPLANATIONS = pathlib.Path(__file__).with_name("explanations.json")
 
 PAGE = """# Mutation tests: whether the tests can fail
 
@@ -19,7 +14,7 @@ a flipped bit of a mask, swapped operands, the wrong stride, a dropped statement
 and runs the tests until one fails. Which faults are tried follows from a seed and the lines themselves.
 
 ```sh
-tests/coverage.sh /tmp/coverage           # which Python tests run which lines
+tests/mutation/coverage.sh /tmp/coverage           # which Python tests run which lines
 python tests/mutation/run.py run --scratch /tmp/mutation --seconds 60 \\
   --coverage /tmp/coverage/coverage.data --junit /tmp/coverage/junit
 python tests/mutation/run.py report > docs/mutation.md
@@ -28,18 +23,10 @@ python tests/mutation/run.py report > docs/mutation.md
 A C++ mutant is compiled at -O1 and meets the C++ tests first, then pytest; of the instruction sets, AVX2
 and scalar are compiled, and AVX-512 for faults of its own vector type. A Python mutant meets the tests
 that run its line. Mutants that do not compile, or that compile to the same machine code, do not count.
-CI repeats a dozen found ones (`run.py again`). The results are in `tests/mutation/results.jsonl`, the
-explanations in `explanations.json` beside it.
+CI repeats a dozen found ones (`run.py again`). The results are in `tests/mutation/results.jsonl`, with
+the explanations. Where code moves, a result goes with the text that was changed; where the text is gone
+the result does not count, and `run.py run` tries others.
 """
-
-
-def fields(mutant: Mutant) -> dict[str, object]:
-    names = ("id", "file", "line", "operator", "before", "after")
-    return {name: getattr(mutant, name) for name in names}
-
-
-def column(rows: list[list[Mutant]], number: int) -> list[Mutant]:
-    return [row[number] for row in rows if number < len(row)]
 
 
 def first_failure(log: pathlib.Path) -> str:
@@ -55,16 +42,12 @@ def first_failure(log: pathlib.Path) -> str:
     return "pytest"
 
 
-def explanations() -> dict[str, str]:
-    return json.loads(EXPLANATIONS.read_text()) if EXPLANATIONS.exists() else {}
-
-
-def table(rows: list[dict[str, Any]], known: dict[str, str]) -> list[str]:
+def table(rows: list[dict[str, Any]]) -> list[str]:
     groups: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for row in rows:
         status = row["status"]
         if status == "survived":
-            status = "explained" if row["id"] in known else "unexplained"
+            status = "explained" if "why" in row else "unexplained"
         groups[row["group"]][status] += 1
         groups["all"][status] += 1
     lines = [
@@ -85,23 +68,22 @@ def code(text: str) -> str:
     return f"`{text}`".replace("|", "\\|")
 
 
-def survivors(rows: list[dict[str, Any]], known: dict[str, str]) -> list[str]:
+def survivors(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| place | before | after | why no test fails |", "|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: (row["group"], row["file"], row["line"])):
         if row["status"] == "survived":
             place = row["file"].removeprefix("cpp/").removeprefix("python/fastlayer/")
             changed = code(row["after"]) if row["after"] not in (";", "pass") else "dropped"
-            why = known.get(row["id"], "**not explained**")
+            why = row.get("why", "**not explained**")
             lines.append(f"| {place}:{row['line']} | {code(row['before'])} | {changed} | {why} |")
     return lines
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    known = explanations()
     timed = [row for row in rows if row["status"] in ("found", "survived")]
     seconds = [row["processor_seconds"] for row in timed if "processor_seconds" in row]
     mean = (
         f"A mutant takes {sum(seconds) / max(len(seconds), 1):.1f} s of one processor on average."
     )
-    parts = ["## Results", "", *table(rows, known), mean, "", "## Survivors", ""]
-    return "\n".join([PAGE, *parts, *survivors(rows, known)])
+    parts = ["## Results", "", *table(rows), mean, "", "## Survivors", ""]
+    return "\n".join([PAGE, *parts, *survivors(rows)])

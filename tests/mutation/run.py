@@ -3,35 +3,38 @@ tests find.
 
     python tests/mutation/run.py run --scratch /somewhere --coverage .coverage --junit junit.xml
     python tests/mutation/run.py again --scratch /somewhere --count 12
+    python tests/mutation/run.py update
     python tests/mutation/run.py report > docs/mutation.md
 
-`run` takes up where results.jsonl ends; `survivors` repeats those that nothing explains, after new
-tests.
+`run` takes up where results.jsonl ends; `survivors` repeats those that nothing explains (by a `why`
+in their row), after new tests.
 `again` repeats found ones and fails when one is not found any more; that is what CI does.
+`update` writes the results with the files and lines of today, without those whose text is gone.
 """
 
 from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import json
+import itertools
 import os
 import pathlib
 import queue
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
+import records
 import report
 from build import EXTENSION, SUBJECTS, TOO_LONG, Build, DoesNotLink, isa_of
 from mutants import Mutant, mutants_of
 
 ROOT = pathlib.Path(__file__).parents[2]
-RESULTS = pathlib.Path(__file__).with_name("results.jsonl")
 
 # Mutants that compile to something new, by group: what to take, in proportion to the lines.
 GROUPS = {
-    "python": (55, ["python/fastlayer/*.py"]),
+    "python": (55, ["python/fastlayer/**/*.py"]),
     "core": (62, ["cpp/core/*.cpp"]),
     "kernels": (
         66,
@@ -41,21 +44,18 @@ GROUPS = {
 }
 # The tests that C++ mutants meet after the C++ tests, those that find most first.
 PYTESTS = [
-    f"tests/test_{name}.py"
-    for name in [
-        "core",
-        "executor",
-        "modules",
-        "network",
-        "functions",
-        "layer",
-        "sums",
-        "arrays",
-        "activations",
-        "config",
-        "import",
-        "same_bits",
-    ]
+    "tests/network/test_core.py",
+    "tests/network/test_executor.py",
+    "tests/network/test_modules.py",
+    "tests/network/test_network.py",
+    "tests/functions/test_functions.py",
+    "tests/network/test_layer.py",
+    "tests/numerics/test_sums.py",
+    "tests/functions/test_arrays.py",
+    "tests/functions/test_activations.py",
+    "tests/process/test_config.py",
+    "tests/package/test_import.py",
+    "tests/numerics/test_same_bits.py",
 ]
 # Of one processor; without a mutant they take 2 and about 40.
 SECONDS = {"C++ tests": 40, "pytest": 200}
@@ -167,24 +167,29 @@ class Worker:
         rc = self.build.run(*command, seconds=SECONDS["pytest"])
         if rc == 0:
             return "survived", ""
-        if rc == 5:
-            raise RuntimeError(f"no tests: {tests}")
+        if rc in (4, 5):
+            raise RuntimeError(f"no such tests: {tests}")
         return "found", report.first_failure(log) if log.exists() else f"pytest, status {rc}"
 
 
-def recorded() -> dict[str, dict[str, object]]:
-    if not RESULTS.exists():
-        return {}
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    return {row["id"]: row for row in rows}
+def recorded() -> dict[str, dict[str, Any]]:
+    """The rows of mutants that the tree has, by their names; tells how many it has not."""
+    rows, outdated = records.found_again(records.stored(), present())
+    if outdated:
+        print(f"outdated: {len(outdated)} of {len(rows) + len(outdated)}", file=sys.stderr)
+    return rows
+
+
+def check_the_cpp_tests(worker: Worker, isas: Iterable[str]) -> None:
+    """Without a mutant every test passes; else the whole count would be worth nothing."""
+    for isa in isas:
+        found = worker.cpp_tests({}, isa, SUBJECTS)
+        if found:
+            raise SystemExit(f"{found} fails without a mutant")
 
 
 def check_that_nothing_is_found(workers: list[Worker], names: list[str]) -> None:
-    """Without a mutant every test passes; else the whole count would be worth nothing."""
-    for isa in ("avx2", "avx512"):
-        found = workers[0].cpp_tests({}, isa, SUBJECTS)
-        if found:
-            raise SystemExit(f"{found} fails without a mutant")
+    check_the_cpp_tests(workers[0], ("avx2", "avx512"))
     # A test that is not there would look like one that fails.
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *names]
     if workers[0].build.run("env", f"PYTHONPATH={ROOT / 'python'}", *command, seconds=300):
@@ -252,47 +257,75 @@ def run(options: argparse.Namespace, workers: list[Worker]) -> None:
             return
         mutants = [mutant for _, mutant in batch.values()]
         for mutant, outcome in tried(mutants, workers, tests_of):
-            rows[mutant.id] = {"group": batch[mutant.id][0], **report.fields(mutant), **outcome}
-            with RESULTS.open("a") as log:
-                log.write(json.dumps(rows[mutant.id]) + "\n")
+            rows[mutant.id] = {"group": batch[mutant.id][0], **records.fields(mutant), **outcome}
+            records.append(rows[mutant.id])
 
 
 def survivors(options: argparse.Namespace, workers: list[Worker]) -> None:
     """Tries survivors without an explanation once more, and records which tests find them now."""
     tests_of, _ = tests_by_coverage(options)
-    rows, explained = recorded(), report.explanations()
-    left = [m for m in present() if rows.get(m.id, {}).get("status") == "survived"]
-    left = [m for m in left if m.id not in explained]
-    for mutant, outcome in tried(left, workers, tests_of):
+    rows = recorded()
+    mutants = {m.id: m for _, m in present()}
+    left = [m for m, row in rows.items() if row["status"] == "survived" and "why" not in row]
+    for mutant, outcome in tried([mutants[m] for m in left], workers, tests_of):
         rows[mutant.id].update(outcome)
-        RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+        records.write(rows.values())
+
+
+def test_of(by: str) -> str:
+    """The test of a row, wherever its file is today; "" if there is none."""
+    file, _, name = by.partition("::")
+    found = sorted(ROOT.glob(f"tests/*/{pathlib.PurePath(file).name}"))
+    if not found or f"def {name}(" not in found[0].read_text():
+        return ""
+    return f"{found[0].relative_to(ROOT)}::{name}"
 
 
 def again(options: argparse.Namespace, workers: list[Worker]) -> None:
     """Tries some that were found, the quickest of each group; none needs another extension."""
     rows = recorded()
-    groups = []
-    for group in GROUPS:
-        found = [m for m in present() if rows.get(m.id, {}).get("status") == "found"]
-        found = [m for m in found if rows[m.id]["group"] == group]
-        by = ("tests/", "C++") if group == "python" else ("C++",)
-        found = [m for m in found if str(rows[m.id]["by"]).startswith(by)]
-        groups.append(sorted(found, key=lambda m: (rows[m.id].get("processor_seconds", 1e9), m.id)))
-    turns = [m for row in range(max(map(len, groups))) for m in report.column(groups, row)]
-    outcomes = tried(turns[: options.count], workers, lambda m: [str(rows[m.id]["by"])])
+    groups: dict[str, list[Mutant]] = {group: [] for group in GROUPS}
+    tests = {}
+    for group, mutant in present():
+        row = rows.get(mutant.id, {})
+        tests[mutant.id] = test_of(row["by"]) if group == "python" and row else ""
+        by_cpp = group != "python" and row.get("by", "").startswith("C++")
+        if row.get("status") == "found" and (by_cpp or tests[mutant.id]):
+            groups[group].append(mutant)
+    for mutants in groups.values():
+        mutants.sort(key=lambda m: (rows[m.id].get("processor_seconds", 1e9), m.id))
+    turns = [m for turn in itertools.zip_longest(*groups.values()) for m in turn if m]
+    turns = turns[: options.count]
+    if len(turns) < options.count:
+        raise SystemExit(f"only {len(turns)} mutants on file that the tree still has: `run` more")
+
+    check_the_cpp_tests(workers[0], sorted({isa_of(m.file) for m in turns if is_cpp(m)}))
+    workers[0].extension({}, "avx2")
+    status, by = workers[0].pytest(sorted({tests[m.id] for m in turns if not is_cpp(m)}), "avx2")
+    if status != "survived":
+        raise SystemExit(f"{by} fails without a mutant")
+    outcomes = tried(turns, workers, lambda mutant: [tests[mutant.id]])
     lost = [m.id for m, outcome in outcomes if outcome["status"] != "found"]
-    if lost or len(turns) < options.count:
-        raise SystemExit(f"not found any more, of {len(turns)}: {', '.join(lost)}")
+    if lost:
+        raise SystemExit(f"not found any more: {', '.join(lost)}")
 
 
-def present() -> list[Mutant]:
-    """All mutants of the sources as they are."""
-    return [m for _, file, _ in quotas() for m in mutants_of(file, (ROOT / file).read_text())]
+def is_cpp(mutant: Mutant) -> bool:
+    return not mutant.file.endswith(".py")
+
+
+def present() -> list[tuple[str, Mutant]]:
+    """All mutants of the sources as they are, each with its group."""
+    return [
+        (group, mutant)
+        for group, file, _ in quotas()
+        for mutant in mutants_of(file, (ROOT / file).read_text())
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("run", "survivors", "again", "report"))
+    parser.add_argument("action", choices=("run", "survivors", "again", "update", "report"))
     parser.add_argument("--scratch", type=pathlib.Path, help="a folder for trees and objects")
     parser.add_argument("--coverage", type=pathlib.Path, help="data with a context for each test")
     parser.add_argument("--junit", type=pathlib.Path, help="how long each test took")
@@ -304,6 +337,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.action == "report":
         print(report.markdown(list(recorded().values())))
+        return
+    if options.action == "update":
+        records.write(recorded().values())
         return
     for name in [key for key in os.environ if key.startswith(("OMP_", "FASTLAYER_"))]:
         del os.environ[name]

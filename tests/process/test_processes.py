@@ -16,7 +16,7 @@ from own_process import finish
 
 import fastlayer as fl
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
 
 

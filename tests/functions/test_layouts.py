@@ -1,7 +1,7 @@
 """Any layout, dtype, alignment and overlap: the right answer or a named error, nothing lost.
 
 100 examples of each test are a part of the suite. The long run, 10^4 of each and so more than 10^5
-together, is ``HYPOTHESIS_PROFILE=long pytest tests/test_layouts.py``.
+together, is ``HYPOTHESIS_PROFILE=long pytest tests/functions/test_layouts.py``.
 """
 
 import array

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "cpp/tests/instructions.py"
+SCRIPT = pathlib.Path(__file__).parents[2] / "cpp/tests/instructions.py"
 FMAS = [f"vfmadd231ps %ymm{12 + i % 2},%ymm14,%ymm{i}" for i in range(12)]
 STEP = [
     "vmovups (%rdx),%ymm12",

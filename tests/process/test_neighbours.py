@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import platform
+from pathlib import Path
 
 import pytest
+import registers
 from own_process import run_python
 
 NEIGHBOURS = ("torch", "sklearn", "onnxruntime", "lightgbm")
@@ -100,7 +102,7 @@ STATE = """
 import faulthandler, gc, locale, os, signal, sys, threading, warnings
 import ctypes
 import numpy as np
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {support!r})
 from registers import control_register
 
 def status():
@@ -143,10 +145,10 @@ before = state()
 
 
 @pytest.fixture
-def observed(request):
+def observed():
     if platform.machine() != "x86_64" or platform.system() != "Linux":
         pytest.skip("reads /proc and MXCSR")
-    return STATE.format(tests=str(request.path.parent))
+    return STATE.format(support=str(Path(registers.__file__).parent))
 
 
 def test_import_changes_nothing(observed):

@@ -17,7 +17,7 @@ from helpers import assert_same_bits
 import fastlayer as fl
 from fastlayer.__main__ import main
 
-PAGE = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text("utf-8")
 
 
 def example(heading, language="python"):

@@ -1,6 +1,6 @@
 """Memory: out of it, too much of it, none of it lost; references come back.
 
-The long run is ``HYPOTHESIS_PROFILE=long pytest tests/test_memory.py``: 10^6 calls and 10^4 loads.
+The long run is ``HYPOTHESIS_PROFILE=long pytest tests/process/test_memory.py``: 10^6 calls and 10^4 loads.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from helpers import LONG
 
 import fastlayer as fl
 
-HERE = pathlib.Path(__file__).parent
+SUPPORT = pathlib.Path(__file__).parents[1] / "support"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, preloads a library")
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")  # which keeps what is freed for a while
 
@@ -36,10 +36,10 @@ def test_every_allocation_that_fails_is_a_memory_error(tmp_path):
     compiler = shutil.which("cc") or shutil.which("gcc")
     assert compiler, "a C compiler is missing"
     shim = tmp_path / "failing_malloc.so"
-    command = [compiler, "-O1", "-shared", "-fPIC", "-o", shim, HERE / "failing_malloc.c"]
+    command = [compiler, "-O1", "-shared", "-fPIC", "-o", shim, SUPPORT / "failing_malloc.c"]
     subprocess.run(command, check=True)
     done = subprocess.run(
-        [sys.executable, HERE / "out_of_memory.py", shim],
+        [sys.executable, SUPPORT / "out_of_memory.py", shim],
         env={**os.environ, "LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc"},
         capture_output=True,
         text=True,

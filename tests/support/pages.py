@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 if len(PAGES) == 1:
@@ -48,7 +48,7 @@ ELSEWHERE = {
     r"\.ci/(sanitize|emulate) ": "see .ci/run, which has them take a part of the tests",
     r"HYPOTHESIS_PROFILE=long |build/tests/cpp/tests/fastlayer_tests guards ": "a long run; see .ci/run",
     r"python tests/mutation/run.py ": "see .ci/run",
-    r"tests/coverage.sh ": "the whole suite twice, minutes",
+    r"tests/mutation/coverage.sh ": "the whole suite twice, minutes",
     r"git (tag|push) ": "makes a release",
     r"pre-commit ": "makes environments from the network; .ci/run has the same checks",
     r"gunicorn ": "test_server.py",

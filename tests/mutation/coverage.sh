@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Line and branch coverage of the C++ and the Python by the whole suite:
-#   tests/coverage.sh FOLDER [TEST FILES...]
+#   tests/mutation/coverage.sh FOLDER [TEST FILES...]
 # Needs coverage, gcovr, cmake, ninja and pybind11 besides what the tests need. FOLDER gets a copy of
 # the tree, the reports, and what tests/mutation wants: coverage.data with a context for each test,
 # and their times in junit/. Tests with limits of time may fail under the tracer; the figures stand.
 # PREFIX is a command to go in front of each long one, such as "nice".
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 files=("$@")
@@ -28,7 +28,7 @@ cp "$work"/build/_core*.so python/fastlayer/
 
 export PYTHONPATH=$work/tree/python COVERAGE_FILE=$work/coverage.data
 coverage erase
-((${#files[@]})) || mapfile -t files < <(ls tests/test_*.py | grep -v test_cpp)
+((${#files[@]})) || mapfile -t files < <(ls tests/*/test_*.py | grep -v test_cpp)
 for file in "${files[@]}"; do
   $PREFIX coverage run -m pytest -q -p no:cacheprovider --junitxml="$work/junit/$(basename "$file").xml" \
     "$file" > "$work/pytest.log" || tail -n 5 "$work/pytest.log"

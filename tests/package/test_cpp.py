@@ -12,7 +12,7 @@ import pytest
 import fastlayer
 from fastlayer import _core
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*command, cwd=None):
@@ -80,7 +80,7 @@ def test_one_version():
 
     text = (ROOT / "pyproject.toml").read_text()
     declared = re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
-    assert fastlayer.__version__ == declared == version("fastlayer") == _core.config()["version"]
+    assert fastlayer.__version__ == declared == version("fastlayer-nn") == _core.config()["version"]
 
 
 @pytest.mark.parametrize(

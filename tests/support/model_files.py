@@ -15,7 +15,7 @@ from helpers import assert_same_bits
 
 import fastlayer as fl
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 
 def every_part(dtype=np.float64):
