@@ -1,8 +1,12 @@
-// PackedWeights and Program: the weights of a layer, and a network compiled to row operations.
+// PackedWeights, Version and Program: the weights of a layer, how often they have changed, and a
+// network compiled to row operations.
+#include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <variant>
+#include <vector>
 
 #include "../core/network.hpp"
 #include "arrays.hpp"
@@ -11,9 +15,6 @@
 
 namespace fastlayer {
 namespace {
-
-// Raised whenever any layer is given new weights; a program of an older epoch does not run.
-std::atomic<uint64_t> g_epoch{0};
 
 [[noreturn]] void refuse(const char* what) { throw std::invalid_argument(what); }
 
@@ -101,6 +102,35 @@ const char* dtype_name(const T&) {
   return sizeof(typename T::Scalar) == 4 ? "float32" : "float64";
 }
 
+// Counts the changes of something that programs are made from. They share the counter itself, and
+// find out about a change without asking Python.
+class Version {
+ public:
+  using Counter = std::atomic<uint64_t>;
+
+  uint64_t value() const { return counter_->load(); }
+  void advance() { counter_->fetch_add(1); }
+  std::shared_ptr<const Counter> counter() const { return counter_; }
+
+ private:
+  std::shared_ptr<Counter> counter_ = std::make_shared<Counter>(0);
+};
+
+// What Program.run raises; one type for the life of the process.
+PyObject* stale_type() {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
+  return type
+      .call_once_and_store_result([] {
+        PyObject* const made = PyErr_NewExceptionWithDoc(
+            "fastlayer._core.Stale", "The program was made from weights that have changed since.",
+            PyExc_Exception, nullptr);
+        if (made == nullptr) throw py::error_already_set();
+        return py::reinterpret_steal<py::object>(made);
+      })
+      .get_stored()
+      .ptr();
+}
+
 class Program {
  public:
   Program(const std::string& dtype, ptrdiff_t in_features)
@@ -142,12 +172,23 @@ class Program {
       net.end_residual();
     });
   }
-  void finish(uint64_t epoch) {
+  // Of a counter watched twice the older value counts: what changed in between was read too.
+  void watch(const Version& version, uint64_t value) {
+    build([&](auto&) {
+      const auto counter = version.counter();
+      for (Watched& w : watched_) {
+        if (w.counter != counter) continue;
+        w.value = std::min(w.value, value);
+        return;
+      }
+      watched_.push_back({counter, value});
+    });
+  }
+  void finish() {
     build([](auto& net) {
       if (net.open_residuals() != 0) refuse("begin_residual without end_residual");
       net.finish();
     });
-    epoch_ = epoch;
   }
 
   ptrdiff_t in_features() const {
@@ -159,20 +200,36 @@ class Program {
   const char* dtype() const {
     return std::visit([](const auto& net) { return dtype_name(net); }, network_);
   }
-  uint64_t epoch() const { return epoch_; }
 
   std::string describe_plan(ptrdiff_t m) const {
     return std::visit([m](const auto& net) { return describe(net.plan(m)); }, network_);
   }
 
-  // The whole of a call from Python: no conversion, no copy, no message.
+  // The whole of a call from Python: no conversion, no copy, no message. Null with Stale set where
+  // a watched value is another one now.
   py::object run(py::handle x, py::handle out) const {
-    if (epoch_ != g_epoch.load(std::memory_order_relaxed)) return py::none();
+    if (stale()) {
+      PyErr_SetString(stale_type(), "the weights have changed since the program was made");
+      return {};
+    }
     return std::visit([&](const auto& net) { return run_network(net, x, out); }, network_);
   }
 
  private:
   using Either = std::variant<Network<float>, Network<double>>;
+
+  struct Watched {
+    std::shared_ptr<const Version::Counter> counter;
+    uint64_t value;  // before what it counts was read
+  };
+
+  // Relaxed: the program has its own copy of the weights, and reads nothing else after this.
+  bool stale() const {
+    for (const Watched& w : watched_) {
+      if (w.counter->load(std::memory_order_relaxed) != w.value) return true;
+    }
+    return false;
+  }
 
   template <typename F>
   void build(F f) {
@@ -206,7 +263,7 @@ class Program {
   }
 
   Either network_;
-  uint64_t epoch_ = 0;
+  std::vector<Watched> watched_;
 };
 
 // Program.run as a plain built-in function: pybind11's dispatch costs 0.1 us, a fifth of the call
@@ -237,7 +294,8 @@ PyObject* run_program(PyObject* capsule, PyObject* const* args, Py_ssize_t count
 py::object run_function(const py::object& self) {
   static PyMethodDef definition = {
       "run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&run_program)),
-      METH_FASTCALL, "run($self, x, out=None, /)\n--\n\nThe result, or None: not mine."};
+      METH_FASTCALL,
+      "run($self, x, out=None, /)\n--\n\nThe result, or None: not mine. Raises Stale."};
   PyObject* const capsule = PyCapsule_New(&self.cast<Program&>(), kProgramCapsule, [](PyObject* c) {
     Py_XDECREF(static_cast<PyObject*>(PyCapsule_GetContext(c)));
   });
@@ -290,8 +348,11 @@ void define_init(py::class_<C>& type, const Options&... options) {
 }  // namespace
 
 void register_program(py::module_& m) {
-  m.def("epoch", [] { return g_epoch.load(); });
-  m.def("bump_epoch", [] { return g_epoch.fetch_add(1) + 1; });
+  m.attr("Stale") = py::handle(stale_type());
+
+  py::class_<Version> version(m, "Version", py::module_local());
+  define_init<Version>(version);
+  version.def_property_readonly("value", &Version::value).def("advance", &Version::advance);
 
   py::class_<Weights> weights(m, "PackedWeights", py::module_local());
   define_init<Weights, py::handle, py::handle>(weights, py::arg("weight"), py::arg("bias"));
@@ -345,11 +406,11 @@ void register_program(py::module_& m) {
           py::arg("weight"), py::arg("eps"))
       .def("begin_residual", &Program::begin_residual)
       .def("end_residual", &Program::end_residual)
-      .def("finish", &Program::finish, py::arg("epoch"))
+      .def("watch", &Program::watch, py::arg("version"), py::arg("value"))
+      .def("finish", &Program::finish)
       .def_property_readonly("in_features", &Program::in_features)
       .def_property_readonly("out_features", &Program::out_features)
       .def_property_readonly("dtype", &Program::dtype)
-      .def_property_readonly("epoch", &Program::epoch)
       .def("describe", &Program::describe_plan, py::arg("m"))
       .def_property_readonly("run", &run_function);
 }
