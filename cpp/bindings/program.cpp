@@ -205,13 +205,17 @@ class Program {
     return std::visit([m](const auto& net) { return describe(net.plan(m)); }, network_);
   }
 
-  // The whole of a call from Python: no conversion, no copy, no message. Null with Stale set where
-  // a watched value is another one now.
-  py::object run(py::handle x, py::handle out) const {
-    if (stale()) {
-      PyErr_SetString(stale_type(), "the weights have changed since the program was made");
-      return {};
+  // Whether a watched value is another one now. Relaxed: the program has its own copy of the
+  // weights, and nothing else is read after this.
+  bool stale() const {
+    for (const Watched& w : watched_) {
+      if (w.counter->load(std::memory_order_relaxed) != w.value) return true;
     }
+    return false;
+  }
+
+  // The whole of a call from Python: no conversion, no copy, no message.
+  py::object run(py::handle x, py::handle out) const {
     return std::visit([&](const auto& net) { return run_network(net, x, out); }, network_);
   }
 
@@ -222,14 +226,6 @@ class Program {
     std::shared_ptr<const Version::Counter> counter;
     uint64_t value;  // before what it counts was read
   };
-
-  // Relaxed: the program has its own copy of the weights, and reads nothing else after this.
-  bool stale() const {
-    for (const Watched& w : watched_) {
-      if (w.counter->load(std::memory_order_relaxed) != w.value) return true;
-    }
-    return false;
-  }
 
   template <typename F>
   void build(F f) {
@@ -279,6 +275,10 @@ PyObject* run_program(PyObject* capsule, PyObject* const* args, Py_ssize_t count
     const auto* program =
         static_cast<const Program*>(PyCapsule_GetPointer(capsule, kProgramCapsule));
     if (program == nullptr) return nullptr;
+    if (program->stale()) {
+      PyErr_SetString(stale_type(), "the weights have changed since the program was made");
+      return nullptr;
+    }
     return program->run(args[0], count == 2 ? args[1] : Py_None).release().ptr();
   } catch (py::error_already_set& error) {
     error.restore();
