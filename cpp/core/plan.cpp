@@ -74,6 +74,14 @@ Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int threads)
   return plan;
 }
 
+Plan with_short_blocks(Plan plan, ptrdiff_t m, ptrdiff_t least, double longest) {
+  const double each = plan.picoseconds / static_cast<double>(m);
+  const auto most = static_cast<ptrdiff_t>(longest / each);
+  plan.row_block = std::min(plan.row_block, std::max(most, least));
+  plan.blocks = ceil_div(m, plan.row_block);
+  return plan;
+}
+
 std::string describe(const Plan& plan) {
   char text[160];
   std::snprintf(text, sizeof text, "%d thread%s, %s, %td block%s of %td row%s, about %.1f us",

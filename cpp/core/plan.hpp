@@ -32,6 +32,9 @@ struct Plan {
 double estimate(ptrdiff_t m, const Work& work);
 
 Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int threads);
+// The plan with blocks that take at most `longest` picoseconds, or `least` rows: a block of a
+// network of a gigabyte takes seconds.
+Plan with_short_blocks(Plan plan, ptrdiff_t m, ptrdiff_t least, double longest);
 std::string describe(const Plan& plan);
 
 // Below this the GIL is kept: giving it up and taking it back costs about 0.1 us, and a thread that
