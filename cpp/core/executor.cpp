@@ -6,6 +6,7 @@
 
 #include "convert.hpp"
 #include "cpu.hpp"
+#include "team.hpp"
 #include "turns.hpp"
 
 namespace fastlayer {

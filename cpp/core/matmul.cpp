@@ -7,6 +7,7 @@
 #include "cpu.hpp"
 #include "elementwise.hpp"
 #include "plan.hpp"
+#include "team.hpp"
 #include "turns.hpp"
 #include "workspace.hpp"
 
@@ -255,7 +256,7 @@ void one_block(const Call<T>& c, const Blocking<T>& plan, int threads) {
   parallel_in_turns(threads, [&](int thread, Turn& turn) {
     T* const packed = memory + thread * each;
     T* const mine = packed + plan.stripe * plan.panel;
-    run_step(step, plan.stripes, turn, [&](ptrdiff_t stripe) {
+    step.run(plan.stripes, turn, [&](ptrdiff_t stripe) {
       const ptrdiff_t p = stripe * plan.stripe, count = std::min(plan.stripe, c.panels - p);
       for (ptrdiff_t i = 0; i < plan.parts; ++i) {
         const Depth d = plan.part(i);
@@ -287,8 +288,8 @@ void many_blocks(const Call<T>& c, const Blocking<T>& plan, int threads) {
       const ptrdiff_t panel = (d.count + 1) * kLine<T>;
       const auto pack = [&](ptrdiff_t j) { c.pack(p + j, 1, d, packed + j * panel); };
       const auto block = [&](ptrdiff_t b) { plan.block(b, p, count, d, packed, mine); };
-      if (!run_step(steps[2 * i], count, turn, pack)) return;
-      if (!run_step(steps[2 * i + 1], plan.blocks, turn, block)) return;
+      if (!steps[2 * i].run(count, turn, pack)) return;
+      if (!steps[2 * i + 1].run(plan.blocks, turn, block)) return;
     }
   });
 }

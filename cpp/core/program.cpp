@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "cpu.hpp"
-#include "threads.hpp"
+#include "team.hpp"
 
 namespace fastlayer {
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "../core/matmul.hpp"
+#include "../core/team.hpp"
 #include "../core/threads.hpp"
 #include "check.hpp"
 #include "tests.hpp"
