@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "../core/cpu.hpp"
+#include "../core/team.hpp"
 #include "../core/threads.hpp"
 #include "../core/workspace.hpp"
 #include "registers.hpp"

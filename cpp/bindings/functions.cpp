@@ -15,11 +15,6 @@
 namespace fastlayer {
 namespace {
 
-constexpr const char* kActivationNames[kActivationCount] = {
-    "identity",  "relu",      "leaky_relu", "hardtanh", "elu",     "celu",        "selu",
-    "gelu",      "gelu_tanh", "silu",       "mish",     "sigmoid", "log_sigmoid", "hardsigmoid",
-    "hardswish", "tanh",      "softplus",   "softsign", "exp",     "softmax",     "log_softmax"};
-
 // Calls f with a null T* of the array's element type; false for other dtypes.
 template <typename F>
 bool with_float(DType dtype, F f) {

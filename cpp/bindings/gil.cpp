@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 #endif
 
+#include "../core/clock.hpp"
+
 namespace fastlayer {
 namespace {
 

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "../core/plan.hpp"
+#include "../core/threads.hpp"
 #include "../core/turns.hpp"
 
 namespace fastlayer {

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core_of_main, m, pybind11::mod_gil_not_used()) {
   } catch (const std::invalid_argument& error) {
     throw pybind11::import_error(error.what());
   }
+  fastlayer::register_weights(m);
   fastlayer::register_program(m);
   fastlayer::register_functions(m);
   fastlayer::register_config(m);

@@ -6,6 +6,7 @@
 #include "convert.hpp"
 #include "cpu.hpp"
 #include "plan.hpp"
+#include "team.hpp"
 #include "turns.hpp"
 #include "workspace.hpp"
 

@@ -21,7 +21,4 @@ struct MatmulArgs {
 template <typename T>
 void matmul(const MatmulArgs<T>& args);
 
-// Estimated time on one thread.
-double matmul_picoseconds(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, size_t element);
-
 }  // namespace fastlayer

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "../kernels/table.hpp"
+#include "team.hpp"
+
 namespace fastlayer {
 namespace {
 
@@ -18,6 +21,24 @@ constexpr double kElement = 400.0;    // one element of an activation
 constexpr ptrdiff_t kTilesL2 = 2;
 constexpr ptrdiff_t kTilesL3 = 4;
 constexpr ptrdiff_t kTilesMemory = 24;
+
+// Packed weights of a product in flight: at most this much, or one panel for each thread. 4 MiB is
+// an eighth of the 32 MiB L3 of Zen 4 and Zen 5, which the rows of x and y pass through as well.
+constexpr ptrdiff_t kPackedBytes = 4 * 1024 * 1024;
+
+// Row-major (k, n) weights are read in place for up to this many rows; from there on a packed copy,
+// with its adjacent lines, pays for itself.
+constexpr ptrdiff_t kDirectRows = 14;
+
+// Tiles of rows in a block of a product: 112 rows of 1024 floats are 448 KiB of L2.
+constexpr ptrdiff_t kBlockTiles = 8;
+
+// Panels that a thread takes at a time from a single block of rows.
+constexpr ptrdiff_t kGroup = 8;
+
+// Many rows are taken through so much of k at a time, for all columns; the sum goes on in y: rows
+// copied apart stay in L2, and panels of long sums small. A multiple of kSumBlock.
+constexpr ptrdiff_t kDepth = 4 * kSumBlock;
 
 ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
 
@@ -35,6 +56,24 @@ ptrdiff_t cache_rows(const Work& work, const Caches& caches) {
       tiles == kTilesMemory ? std::max(caches.l2 / 2, caches.l3 / 8) : caches.l2 / 2;
   const auto fits = static_cast<ptrdiff_t>(room / row);
   return std::max<ptrdiff_t>(std::min(wanted, fits), work.tile_rows);
+}
+
+std::string counted(ptrdiff_t n, const char* what) {
+  return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+}
+
+std::string about(double picoseconds) {
+  char text[40];
+  std::snprintf(text, sizeof text, ", about %.1f us", picoseconds * 1e-6);
+  return text;
+}
+
+ProductWay way_of(const Product& p) {
+  if (p.lines_in_w && p.m <= kDirectRows) return ProductWay::kInPlace;
+  if (p.rows_in_w && p.fits_lanes && p.m <= p.max_lane_vectors && !p.accumulate) {
+    return ProductWay::kLanes;
+  }
+  return p.m <= kBlockTiles * p.tile_rows ? ProductWay::kOneBlock : ProductWay::kManyBlocks;
 }
 
 }  // namespace
@@ -74,14 +113,92 @@ Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int threads)
   return plan;
 }
 
+Plan with_short_blocks(Plan plan, ptrdiff_t m, ptrdiff_t least, double longest) {
+  const double each = plan.picoseconds / static_cast<double>(m);
+  const auto most = static_cast<ptrdiff_t>(longest / each);
+  plan.row_block = std::min(plan.row_block, std::max(most, least));
+  plan.blocks = ceil_div(m, plan.row_block);
+  return plan;
+}
+
 std::string describe(const Plan& plan) {
-  char text[160];
-  std::snprintf(text, sizeof text, "%d thread%s, %s, %td block%s of %td row%s, about %.1f us",
-                plan.threads, plan.threads == 1 ? "" : "s",
-                plan.split_columns ? "columns split" : "rows split", plan.blocks,
-                plan.blocks == 1 ? "" : "s", plan.row_block, plan.row_block == 1 ? "" : "s",
-                plan.picoseconds * 1e-6);
-  return text;
+  return counted(plan.threads, "thread") + (plan.split_columns ? ", columns" : ", rows") +
+         " split, " + counted(plan.blocks, "block") + " of " + counted(plan.row_block, "row") +
+         about(plan.picoseconds);
+}
+
+double matmul_picoseconds(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, size_t element) {
+  Work work{};
+  work.macs_per_row = n * k;
+  work.weight_bytes = static_cast<size_t>(n * k) * element;
+  work.element = element;
+  return estimate(m, work);
+}
+
+Part ProductPlan::part(ptrdiff_t i) const {
+  const ptrdiff_t sums = ceil_div(k, kSumBlock);
+  const ptrdiff_t begin = sums * i / parts * kSumBlock;
+  return {begin, std::min(k, sums * (i + 1) / parts * kSumBlock) - begin};
+}
+
+ProductPlan make_product_plan(const Product& product, const Caches& caches, int threads) {
+  const ptrdiff_t m = product.m, n = product.n;
+  const auto size = static_cast<ptrdiff_t>(product.element), line = kLineBytes / size;
+  const ptrdiff_t panels = ceil_div(n, line);
+  ProductPlan plan{};
+  plan.way = way_of(product);
+  plan.threads = threads;
+  plan.picoseconds = matmul_picoseconds(m, n, product.k, product.element);
+  plan.k = product.k;
+  plan.panels = panels;
+
+  if (plan.way == ProductWay::kInPlace) {
+    // Memory is read best along long stretches of the rows of w.
+    plan.pieces = std::min<ptrdiff_t>(threads, panels);
+  } else if (plan.way == ProductWay::kLanes) {
+    // A last panel too narrow for a vector of lanes goes with the one before it.
+    plan.panels = std::max<ptrdiff_t>(1, n / line);
+    plan.pieces = std::min(kMaxPieces, ceil_div(plan.panels, kGroup));
+  }
+  if (plan.pieces > 0) {
+    plan.threads = static_cast<int>(std::min<ptrdiff_t>(threads, plan.pieces));
+    return plan;
+  }
+
+  plan.parts = std::max<ptrdiff_t>(1, (product.k + kDepth / 2) / kDepth);
+  for (ptrdiff_t i = 0; i < plan.parts; ++i) plan.depth = std::max(plan.depth, plan.part(i).count);
+  const ptrdiff_t panel_bytes = (plan.depth + 1) * kLineBytes;
+  if (plan.way == ProductWay::kOneBlock) {
+    plan.blocks = 1;
+    plan.row_block = m;
+    const auto fits = static_cast<ptrdiff_t>(caches.l2) / 2 / panel_bytes;
+    plan.stripe = std::clamp<ptrdiff_t>(std::min(ceil_div(panels, threads), fits), 1, kGroup);
+  } else {
+    // Near-equal blocks, as many as threads can share evenly.
+    ptrdiff_t blocks = ceil_div(m, kBlockTiles * product.tile_rows);
+    if (blocks < 8 * threads) blocks = ceil_div(blocks, threads) * threads;
+    plan.row_block = ceil_div(m, std::min(blocks, m));
+    plan.blocks = ceil_div(m, plan.row_block);
+    plan.stripe = std::clamp<ptrdiff_t>(kPackedBytes / panel_bytes,
+                                        std::min<ptrdiff_t>(threads, panels), panels);
+  }
+  plan.stripes = ceil_div(panels, plan.stripe);
+  if (plan.way == ProductWay::kOneBlock) {
+    plan.threads = static_cast<int>(std::min<ptrdiff_t>(threads, plan.stripes));
+  }
+  return plan;
+}
+
+std::string describe(const ProductPlan& plan) {
+  const std::string threads = counted(plan.threads, "thread");
+  if (plan.pieces > 0) {
+    return threads + (plan.way == ProductWay::kLanes ? ", lanes, " : ", in place, ") +
+           counted(plan.pieces, "piece") + about(plan.picoseconds);
+  }
+  return threads + ", packed, " + counted(plan.blocks, "block") + " of " +
+         counted(plan.row_block, "row") + ", " + counted(plan.stripes, "stripe") + " of " +
+         counted(plan.stripe, "panel") + ", " + counted(plan.parts, "part") + " of " +
+         counted(plan.depth, "product") + about(plan.picoseconds);
 }
 
 }  // namespace fastlayer

@@ -32,7 +32,52 @@ struct Plan {
 double estimate(ptrdiff_t m, const Work& work);
 
 Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int threads);
+// The plan with blocks that take at most `longest` picoseconds, or `least` rows: a block of a
+// network of a gigabyte takes seconds.
+Plan with_short_blocks(Plan plan, ptrdiff_t m, ptrdiff_t least, double longest);
 std::string describe(const Plan& plan);
+
+// A product of arrays as they are, y (m, n) = x (m, k) @ w.T, nothing packed beforehand.
+struct Product {
+  ptrdiff_t m, n, k;  // m, n >= 1
+  size_t element;     // sizeof(T)
+  bool lines_in_w;    // w is row-major (k, n): lines of a panel can be read in place
+  bool rows_in_w;     // w is row-major (n, k)
+  bool accumulate;
+  int tile_rows;         // rows of the largest register tile
+  int max_lane_vectors;  // rows of x that lanes can take
+  bool fits_lanes;       // w is large enough for lanes
+};
+
+// See matmul.cpp for what each of them does, and why.
+enum class ProductWay { kInPlace, kLanes, kOneBlock, kManyBlocks };
+
+// A range of k.
+struct Part {
+  ptrdiff_t begin, count;
+};
+
+struct ProductPlan {
+  ProductWay way;
+  int threads;
+  double picoseconds;  // estimated time on one thread
+  ptrdiff_t k;
+  // kInPlace and kLanes: the columns, in pieces of whole panels.
+  ptrdiff_t panels, pieces;
+  // kOneBlock and kManyBlocks: near-equal parts of k, panels that are packed together, rows.
+  ptrdiff_t parts, depth;  // depth: the longest part
+  ptrdiff_t stripe, stripes;
+  ptrdiff_t row_block, blocks;
+
+  // Part i: whole blocks of the sum.
+  Part part(ptrdiff_t i) const;
+};
+
+// Estimated time on one thread.
+double matmul_picoseconds(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, size_t element);
+
+ProductPlan make_product_plan(const Product& product, const Caches& caches, int threads);
+std::string describe(const ProductPlan& plan);
 
 // Below this the GIL is kept: giving it up and taking it back costs about 0.1 us, and a thread that
 // wants it can be kept waiting this long without harm.

@@ -1,5 +1,6 @@
 #include "turns.hpp"
 
+#include "clock.hpp"
 #include "workspace.hpp"
 
 namespace fastlayer {

@@ -3,19 +3,13 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
-#include "threads.hpp"
+#include "clock.hpp"
+#include "team.hpp"
 
 namespace fastlayer {
-
-inline int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 // Asks on behalf of the calls of one thread. stop() runs outside of every region and may do
 // anything, calls of this package included; once it has said yes, the work that is left is not
@@ -82,17 +76,22 @@ void parallel_in_turns(int threads, Body body) {
   }
 }
 
-// Step::run that ends with the turn; false where the step is not done then.
-template <typename Piece>
-bool run_step(Step& step, ptrdiff_t count, Turn& turn, Piece piece) {
-  for (ptrdiff_t i;
-       !turn.over() && (i = step.next.fetch_add(1, std::memory_order_relaxed)) < count;) {
-    piece(i);
-    step.done.fetch_add(1, std::memory_order_release);
+// A step that everybody in a body goes through, of any number of pieces: they are claimed, and
+// nobody leaves it before all of them are done or the turn is over.
+struct alignas(64) Step {
+  std::atomic<ptrdiff_t> next{0}, done{0};
+
+  // False where the step is not done when the turn ends.
+  template <typename Piece>
+  bool run(ptrdiff_t count, Turn& turn, Piece piece) {
+    for (ptrdiff_t i; !turn.over() && (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
+      piece(i);
+      done.fetch_add(1, std::memory_order_release);
+    }
+    const auto all_done = [&] { return done.load(std::memory_order_acquire) >= count; };
+    wait_until([&] { return all_done() || turn.called_off(); });
+    return all_done();
   }
-  const auto done = [&] { return step.done.load(std::memory_order_acquire) >= count; };
-  wait_until([&] { return done() || turn.called_off(); });
-  return done();
-}
+};
 
 }  // namespace fastlayer

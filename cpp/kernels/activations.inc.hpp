@@ -1,5 +1,5 @@
-// One functor per element-wise activation. What the functions are and how exact they are:
-// docs/numerics.
+// One function per element-wise activation, as activation_list.hpp calls it. What they are and how
+// exact they are: docs/numerics.
 #pragma once
 
 #include <stddef.h>
@@ -231,6 +231,17 @@ struct Softplus {
 };
 
 template <typename T>
+FL_INLINE Vec<T> softplus(Vec<T> x, T beta, T threshold) {
+  return Softplus<T, false>::of(beta, threshold)(x);
+}
+
+template <typename T>
+FL_INLINE Vec<T> log_sigmoid(Vec<T> x) {
+  const auto softplus = Softplus<T, true>::of(T(1), MathConstants<T>::kLinearArg);
+  return negate(softplus(negate(x)));
+}
+
+template <typename T>
 FL_INLINE Vec<T> tanh(Vec<T> x) {
   using C = MathConstants<T>;
   const Vec<T> one = constant(T(1));
@@ -258,8 +269,9 @@ FL_INLINE Vec<T> elu(Vec<T> x, Vec<T> alpha) {
 }
 
 template <typename T>
-FL_INLINE Vec<T> celu(Vec<T> x, Vec<T> alpha, Vec<T> inverse_alpha) {
+FL_INLINE Vec<T> celu(Vec<T> x, Vec<T> alpha) {
   using C = MathConstants<T>;
+  const Vec<T> inverse_alpha = constant(T(1)) / alpha;
   const Vec<T> floor = constant(-C::kLinearArg);
   const Vec<T> u = x / alpha;
   const auto clamped = less(u, floor);

@@ -33,57 +33,22 @@ FL_INLINE void map(const T* x, T* y, ptrdiff_t n, F f) {
 
 template <typename T>
 void activation(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n) {
-  using V = Vec<T>;
-  const V p0 = constant(act.p0);
-  const V p1 = constant(act.p1);
+  [[maybe_unused]] const Vec<T> p0 = constant(act.p0), p1 = constant(act.p1);
+  if (act.kind == Activation::kIdentity && x == y) return;
+  // Nothing of beta x is rounded away: fewer steps, and the same bits.
+  if (act.kind == Activation::kSoftplus && act.p0 == T(1)) {
+    return map(x, y, n, Softplus<T, true>::of(act.p0, act.p1));
+  }
   switch (act.kind) {
-    case Activation::kIdentity:
-      if (x != y) map(x, y, n, [](V v) { return v; });
-      return;
-    case Activation::kRelu:
-      return map(x, y, n, [](V v) { return relu(v); });
-    case Activation::kLeakyRelu:
-      return map(x, y, n, [=](V v) { return leaky_relu(v, p0); });
-    case Activation::kHardtanh:
-      return map(x, y, n, [=](V v) { return hardtanh(v, p0, p1); });
-    case Activation::kElu:
-      return map(x, y, n, [=](V v) { return elu(v, p0); });
-    case Activation::kCelu: {
-      const V inverse = constant(T(1) / act.p0);
-      return map(x, y, n, [=](V v) { return celu(v, p0, inverse); });
-    }
-    case Activation::kSelu:
-      return map(x, y, n, [](V v) { return selu(v); });
-    case Activation::kGelu:
-      return map(x, y, n, [](V v) { return gelu(v); });
-    case Activation::kGeluTanh:
-      return map(x, y, n, [](V v) { return gelu_tanh(v); });
-    case Activation::kSilu:
-      return map(x, y, n, [](V v) { return silu(v); });
-    case Activation::kMish:
-      return map(x, y, n, [](V v) { return mish(v); });
-    case Activation::kSigmoid:
-      return map(x, y, n, [](V v) { return sigmoid(v); });
-    case Activation::kLogSigmoid: {
-      const auto softplus = Softplus<T, true>::of(T(1), MathConstants<T>::kLinearArg);
-      return map(x, y, n, [=](V v) { return negate(softplus(negate(v))); });
-    }
-    case Activation::kHardsigmoid:
-      return map(x, y, n, [](V v) { return hardsigmoid(v); });
-    case Activation::kHardswish:
-      return map(x, y, n, [](V v) { return hardswish(v); });
-    case Activation::kTanh:
-      return map(x, y, n, [](V v) { return tanh(v); });
-    case Activation::kSoftplus:
-      if (act.p0 == T(1)) return map(x, y, n, Softplus<T, true>::of(act.p0, act.p1));
-      return map(x, y, n, Softplus<T, false>::of(act.p0, act.p1));
-    case Activation::kSoftsign:
-      return map(x, y, n, [](V v) { return softsign(v); });
-    case Activation::kExp:
-      return map(x, y, n, [](V v) { return exp(v); });
-    case Activation::kSoftmax:
-    case Activation::kLogSoftmax:
-      return;  // rows.inc.hpp
+#define FL_ELEMENT(Name, name, result) \
+  case Activation::k##Name:            \
+    return map(x, y, n, [=](Vec<T> v) { return result; });
+#define FL_ROW(Name, name)  \
+  case Activation::k##Name: \
+    return;  // rows.inc.hpp
+    FASTLAYER_ACTIVATIONS(FL_ELEMENT, FL_ROW)
+#undef FL_ELEMENT
+#undef FL_ROW
   }
 }
 

@@ -1,5 +1,5 @@
 // y = activation(x @ w.T + bias) on the rows and panels of one thread, written once over Vec.
-// Threads and cache blocks of whole networks are not here; see core/network.cpp.
+// Threads and cache blocks of whole networks are not here; see core/executor.cpp.
 #pragma once
 
 #include "gemv.inc.hpp"

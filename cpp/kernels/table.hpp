@@ -3,7 +3,8 @@
 #pragma once
 
 #include <stddef.h>
-#include <stdint.h>
+
+#include "activation_list.hpp"
 
 namespace fastlayer {
 
@@ -19,48 +20,6 @@ constexpr ptrdiff_t kLine = kLineBytes / static_cast<ptrdiff_t>(sizeof(T));
 // Rows whose distance in bytes is a multiple of this fall into few sets of the L1 cache and drive
 // each other out (32 KiB, 8 ways: 64 lines). Copied side by side first, they cost one pass more.
 constexpr ptrdiff_t kBadStride = 2048;
-
-enum class Activation : int32_t {
-  kIdentity,
-  kRelu,
-  kLeakyRelu,  // p0 = negative_slope
-  kHardtanh,   // p0 = min_val, p1 = max_val; relu6 is (0, 6)
-  kElu,        // p0 = alpha
-  kCelu,       // p0 = alpha
-  kSelu,
-  kGelu,  // x * Phi(x), erf form
-  kGeluTanh,
-  kSilu,
-  kMish,
-  kSigmoid,
-  kLogSigmoid,
-  kHardsigmoid,
-  kHardswish,
-  kTanh,
-  kSoftplus,  // p0 = beta, p1 = threshold
-  kSoftsign,
-  kExp,
-  kSoftmax,     // over a row
-  kLogSoftmax,  // over a row
-};
-constexpr int kActivationCount = 21;
-
-constexpr bool is_row_wise(Activation a) {
-  return a == Activation::kSoftmax || a == Activation::kLogSoftmax;
-}
-
-// An activation with its parameters, already rounded to the element type by whoever fills it in.
-template <typename T>
-struct ActivationArgs {
-  Activation kind;
-  T p0, p1;
-};
-
-// What a dense kernel applies itself; a row-wise activation runs over finished rows.
-template <typename T>
-constexpr ActivationArgs<T> element_wise_part(ActivationArgs<T> act) {
-  return is_row_wise(act.kind) ? ActivationArgs<T>{Activation::kIdentity, T(0), T(0)} : act;
-}
 
 // y = activation(x @ w.T + bias) for m rows and the panels of `cols` columns.
 //

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "../core/network.hpp"
+#include "../core/executor.hpp"
 #include "../core/threads.hpp"
 #include "check.hpp"
 
@@ -15,7 +15,7 @@ int main(int argc, char** argv) {
   const ptrdiff_t m = std::atoi(argv[2]);
   const ptrdiff_t in = std::atoi(argv[3]), out = std::atoi(argv[argc - 1]);
   Random random(1);
-  Network<float> net(in);
+  Program<float> net(in);
   for (int i = 4; i < argc; ++i) {
     const ptrdiff_t k = std::atoi(argv[i - 1]), n = std::atoi(argv[i]);
     const std::vector<float> w = random.numbers<float>(n * k), b = random.numbers<float>(n);
@@ -36,7 +36,7 @@ int main(int argc, char** argv) {
     rows.strides[0] = cols * static_cast<ptrdiff_t>(sizeof(float));
     return rows;
   };
-  for (int i = 0; i < calls; ++i) net.run(view(x, in), view(y, out), net.plan(m));
+  for (int i = 0; i < calls; ++i) execute(net, view(x, in), view(y, out), net.plan(m));
   std::printf("%g\n", static_cast<double>(y[0]));
   return 0;
 }

@@ -17,10 +17,10 @@ int main(int argc, char** argv) {
     test_elementwise();
   } else if (is("guards")) {
     test_guards(argc > 2 && std::strcmp(argv[2], "all") == 0);
-  } else if (is("network")) {
-    test_network();
   } else if (is("plan")) {
     test_plan();
+  } else if (is("program")) {
+    test_program();
   } else if (is("threads")) {
     test_threads();
   } else if (is("exit")) {
@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
     test_golden(argv[2], argc > 3 && std::strcmp(argv[3], "--write") == 0);
   } else {
     std::fprintf(stderr,
-                 "usage: %s dense|elementwise|guards [all]|network|plan|threads|exit|"
+                 "usage: %s dense|elementwise|guards [all]|plan|program|threads|exit|"
                  "golden FILE [--write]\n",
                  argv[0]);
     return 2;

@@ -7,8 +7,8 @@
 #include <thread>
 
 #include "../core/elementwise.hpp"
+#include "../core/executor.hpp"
 #include "../core/matmul.hpp"
-#include "../core/network.hpp"
 #include "../core/threads.hpp"
 #include "check.hpp"
 #include "tests.hpp"
@@ -92,8 +92,8 @@ RowsView rows_of(std::vector<T>& v, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t st
 }
 
 template <typename T>
-std::unique_ptr<Network<T>> build(const std::vector<T>& w) {
-  auto net = std::make_unique<Network<T>>(20);
+std::unique_ptr<Program<T>> build(const std::vector<T>& w) {
+  auto net = std::make_unique<Program<T>>(20);
   const ActivationArgs<T> tanh = {Activation::kTanh, T(0), T(0)};
   net->dense(std::make_shared<const PackedWeights<T>>(33, 20, w.data(), 20, 1, w.data()), tanh);
   net->begin_residual();
@@ -105,18 +105,18 @@ std::unique_ptr<Network<T>> build(const std::vector<T>& w) {
 }
 
 template <typename T>
-void check_network() {
+void check_program() {
   Random random(1);
   const std::vector<T> w = random.numbers<T>(33 * 33);
   std::vector<T> x = random.numbers<T>(50 * 40), expected(50 * 33), y(expected.size());
-  std::unique_ptr<Network<T>> net;
-  fail_each("building a network", [&] { net = build(w); });
+  std::unique_ptr<Program<T>> net;
+  fail_each("building a program", [&] { net = build(w); });
   const auto run = [&](std::vector<T>& to) {
-    net->run(rows_of(x, 50, 20, 2), rows_of(to, 50, 33, 1), net->plan(50));
+    execute(*net, rows_of(x, 50, 20, 2), rows_of(to, 50, 33, 1), net->plan(50));
   };
   run(expected);
-  fail_each_in_new_thread("running a network", [&] { run(y); });
-  FL_CHECK(y == expected, "a network after failures");
+  fail_each_in_new_thread("running a program", [&] { run(y); });
+  FL_CHECK(y == expected, "a program after failures");
 }
 
 template <typename T>
@@ -169,8 +169,8 @@ void check_sizes() {
 int main() {
   using namespace fastlayer;
   set_num_threads(1);
-  check_network<float>();
-  check_network<double>();
+  check_program<float>();
+  check_program<double>();
   check_functions<float>();
   check_functions<double>();
   check_sizes<float>();

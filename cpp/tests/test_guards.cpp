@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
+#include "../core/executor.hpp"
 #include "../core/matmul.hpp"
-#include "../core/network.hpp"
 #include "check.hpp"
 #include "tests.hpp"
 
@@ -86,11 +86,11 @@ class Cube {
     expect(y, m, k, n, turned, "matmul");
     matmul<T>({&from, &to, w, n, stride_n, stride_k, nullptr, true, none});
     std::fill(y, y + m * n, T(-1));
-    Network<T> net(k);
+    Program<T> net(k);
     net.dense(std::make_shared<const PackedWeights<T>>(n, k, w, stride_n, stride_k, b), none);
     net.finish();
-    net.run(from, to, net.plan(m));
-    expect(y, m, k, n, turned, "network");
+    execute(net, from, to, net.plan(m));
+    expect(y, m, k, n, turned, "program");
     FL_CHECK(x_.rest_is_untouched(m * k) && w_.rest_is_untouched(n * k) &&
                  b_.rest_is_untouched(n) && y_.rest_is_untouched(m * n),
              "m=%td k=%td n=%td: written outside", m, k, n);

@@ -1,9 +1,10 @@
-// Plans cover every row once, and use threads only where there is work for them.
+// Plans cover every row once, and use threads only where there is work for them; what is decided
+// for products is what the table says.
 #include "../core/plan.hpp"
 
 #include <algorithm>
 
-#include "../core/matmul.hpp"
+#include "../core/team.hpp"
 #include "../core/threads.hpp"
 #include "check.hpp"
 #include "tests.hpp"
@@ -47,6 +48,144 @@ void check_shares(const Work& work, ptrdiff_t width) {
   }
 }
 
+// Tiles of AVX-512, float32.
+Product product(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n) {
+  Product p{};
+  p.m = m;
+  p.n = n;
+  p.k = k;
+  p.element = 4;
+  p.rows_in_w = true;
+  p.tile_rows = p.max_lane_vectors = 14;
+  p.fits_lanes = n >= 8 && k >= 4;
+  return p;
+}
+
+Product turned(Product p) {
+  p.rows_in_w = false;
+  p.lines_in_w = true;
+  return p;
+}
+
+Product accumulated(Product p) {
+  p.accumulate = true;
+  return p;
+}
+
+Caches with_l2(size_t kib) {
+  Caches caches = kDesktop;
+  caches.l2 = kib * 1024;
+  return caches;
+}
+
+// What is decided for typical products, in words.
+void check_product_plans() {
+  const struct {
+    const char* what;
+    Product product;
+    Caches caches;
+    int threads;
+    const char* plan;
+  } cases[] = {
+      {"one sample", product(1, 784, 128), kDesktop, 1, "1 thread, lanes, 1 piece, about 4.0 us"},
+      {"one sample, (k, n)", turned(product(1, 784, 128)), kDesktop, 1,
+       "1 thread, in place, 1 piece, about 4.0 us"},
+      {"one sample, two threads", turned(product(1, 4096, 4096)), kDesktop, 2,
+       "2 threads, in place, 2 pieces, about 671.1 us"},
+      {"one sample, accumulated", accumulated(product(1, 784, 128)), kDesktop, 1,
+       "1 thread, packed, 1 block of 1 row, 1 stripe of 8 panels, 1 part of 784 products, about "
+       "4.0 us"},
+      {"few rows", product(14, 784, 512), kDesktop, 2, "2 threads, lanes, 4 pieces, about 45.0 us"},
+      {"few rows, (k, n)", turned(product(14, 784, 512)), kDesktop, 2,
+       "2 threads, in place, 2 pieces, about 45.0 us"},
+      {"a row more", product(15, 784, 512), kDesktop, 2,
+       "2 threads, packed, 1 block of 15 rows, 4 stripes of 8 panels, 1 part of 784 products, "
+       "about 48.2 us"},
+      {"a row more, (k, n)", turned(product(15, 784, 512)), kDesktop, 2,
+       "2 threads, packed, 1 block of 15 rows, 4 stripes of 8 panels, 1 part of 784 products, "
+       "about 48.2 us"},
+      {"a block of rows", product(112, 1024, 1024), kDesktop, 2,
+       "2 threads, packed, 1 block of 112 rows, 10 stripes of 7 panels, 1 part of 1024 products, "
+       "about 939.5 us"},
+      {"a block of rows, L2 of 512 KB", product(112, 1024, 1024), with_l2(512), 2,
+       "2 threads, packed, 1 block of 112 rows, 22 stripes of 3 panels, 1 part of 1024 products, "
+       "about 939.5 us"},
+      {"a block of rows, L2 of 256 KB", product(112, 1024, 1024), with_l2(256), 2,
+       "2 threads, packed, 1 block of 112 rows, 64 stripes of 1 panel, 1 part of 1024 products, "
+       "about 939.5 us"},
+      {"a block of rows, L2 of 256 KB, long k", product(112, 8192, 1024), with_l2(256), 2,
+       "2 threads, packed, 1 block of 112 rows, 64 stripes of 1 panel, 8 parts of 1024 products, "
+       "about 7516.2 us"},
+      {"rows of two blocks", product(113, 1024, 1024), kDesktop, 1,
+       "1 thread, packed, 2 blocks of 57 rows, 2 stripes of 63 panels, 1 part of 1024 products, "
+       "about 947.9 us"},
+      {"many rows", product(4096, 1024, 1024), kDesktop, 2,
+       "2 threads, packed, 37 blocks of 111 rows, 2 stripes of 63 panels, 1 part of 1024 products, "
+       "about 34359.7 us"},
+      {"many rows, L2 of 256 KB", product(4096, 1024, 1024), with_l2(256), 2,
+       "2 threads, packed, 37 blocks of 111 rows, 2 stripes of 63 panels, 1 part of 1024 products, "
+       "about 34359.7 us"},
+      {"many rows, 16 threads", product(4096, 1024, 1024), kDesktop, 16,
+       "16 threads, packed, 48 blocks of 86 rows, 2 stripes of 63 panels, 1 part of 1024 products, "
+       "about 34359.7 us"},
+      {"long k", product(1024, 10000, 1024), kDesktop, 2,
+       "2 threads, packed, 10 blocks of 103 rows, 2 stripes of 63 panels, 10 parts of 1024 "
+       "products, about 83886.1 us"},
+      {"long k, a block of rows", product(100, 10000, 64), kDesktop, 2,
+       "2 threads, packed, 1 block of 100 rows, 2 stripes of 2 panels, 10 parts of 1024 products, "
+       "about 512.0 us"},
+      {"wide", product(1024, 1024, 50000), kDesktop, 2,
+       "2 threads, packed, 10 blocks of 103 rows, 50 stripes of 63 panels, 1 part of 1024 "
+       "products, about 419430.4 us"},
+      {"few columns", product(4096, 1024, 10), kDesktop, 2,
+       "2 threads, packed, 37 blocks of 111 rows, 1 stripe of 1 panel, 1 part of 1024 products, "
+       "about 335.5 us"},
+      {"few columns of few rows", product(14, 1024, 3), kDesktop, 2,
+       "1 thread, packed, 1 block of 14 rows, 1 stripe of 1 panel, 1 part of 1024 products, about "
+       "0.3 us"},
+  };
+  for (const auto& c : cases) {
+    const std::string plan = describe(make_product_plan(c.product, c.caches, c.threads));
+    FL_CHECK(plan == c.plan, "%s: %s", c.what, plan.c_str());
+  }
+}
+
+// Parts of k are whole blocks of the sum, columns and rows are all covered, and no thread is
+// without a piece.
+void check_products_are_covered() {
+  for (ptrdiff_t m = 1; m < 5000; m = m * 5 / 4 + 1) {
+    for (ptrdiff_t n : {1, 8, 17, 100, 4096}) {
+      for (ptrdiff_t k : {0, 1, 255, 1024, 1537, 20000}) {
+        for (int threads : {1, 2, 3, 16}) {
+          for (const Product& p : {product(m, k, n), turned(product(m, k, n))}) {
+            const ProductPlan plan = make_product_plan(p, kDesktop, threads);
+            const std::string text = describe(plan);
+            FL_CHECK(plan.threads >= 1 && plan.threads <= threads, "%s", text.c_str());
+            if (plan.pieces > 0) {
+              FL_CHECK(plan.pieces >= plan.threads && plan.pieces <= plan.panels, "%s",
+                       text.c_str());
+              continue;
+            }
+            FL_CHECK(plan.row_block * plan.blocks >= m && plan.row_block * (plan.blocks - 1) < m,
+                     "m=%td: %s", m, text.c_str());
+            FL_CHECK(plan.stripe * plan.stripes >= plan.panels &&
+                         plan.stripe * (plan.stripes - 1) < plan.panels,
+                     "n=%td: %s", n, text.c_str());
+            ptrdiff_t end = 0;
+            for (ptrdiff_t i = 0; i < plan.parts; ++i) {
+              const Part part = plan.part(i);
+              FL_CHECK(part.begin == end && part.begin % kSumBlock == 0 && part.count <= plan.depth,
+                       "k=%td: %s", k, text.c_str());
+              end += part.count;
+            }
+            FL_CHECK(end == k, "k=%td: %s", k, text.c_str());
+          }
+        }
+      }
+    }
+  }
+}
+
 // Below twice the work that is worth a helper, a call stays on its own thread, team awake or not.
 void check_small_calls_stay_alone() {
   const int before = num_threads();
@@ -79,6 +218,8 @@ void check_features() {}
 void test_plan() {
   check_features();
   check_small_calls_stay_alone();
+  check_product_plans();
+  check_products_are_covered();
   for (ptrdiff_t width : {3, 10, 64, 512, 4096}) {
     const Work work = dense_work(width, width);
     check_shares(work, width);

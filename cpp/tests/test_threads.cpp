@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "../core/elementwise.hpp"
+#include "../core/turns.hpp"
 #include "check.hpp"
 #include "tests.hpp"
 
@@ -81,7 +82,8 @@ void check_nesting() {
   std::atomic<int> pieces{0};
   parallel(2, [&](int) {
     Step step;
-    parallel(8, [&](int) { step.run(10, [&](ptrdiff_t) { ++pieces; }); });
+    Turn turn(nullptr);
+    parallel(8, [&](int) { step.run(10, turn, [&](ptrdiff_t) { ++pieces; }); });
     FL_CHECK(step.done >= 10, "a nested call is not done");
   });
   FL_CHECK(pieces % 10 == 0 && pieces >= 10, "%d pieces", pieces.load());
@@ -94,9 +96,10 @@ void check_pieces() {
     constexpr int kCount = 61;
     std::atomic<int> times[2][kCount] = {};
     Step step;
+    Turn turn(nullptr);
     SharedStep shared;
     parallel(threads, [&](int thread) {
-      step.run(kCount, [&](ptrdiff_t i) { ++times[0][i]; });
+      step.run(kCount, turn, [&](ptrdiff_t i) { ++times[0][i]; });
       shared.run(kCount, thread, threads, [&](ptrdiff_t i) { ++times[1][i]; });
     });
     for (int i = 0; i < kCount; ++i) {
@@ -127,7 +130,8 @@ void check_callers() {
       for (int i = 0; i < 500; ++i) {
         std::atomic<int> sum{0};
         Step step;
-        parallel(3, [&](int) { step.run(20, [&](ptrdiff_t piece) { sum += int(piece); }); });
+        Turn turn(nullptr);
+        parallel(3, [&](int) { step.run(20, turn, [&](ptrdiff_t piece) { sum += int(piece); }); });
         if (sum != 190) ++wrong;
       }
     });

@@ -8,8 +8,8 @@ namespace fastlayer {
 void test_dense();
 void test_elementwise();
 void test_guards(bool all);
-void test_network();
 void test_plan();
+void test_program();
 void test_threads();
 void test_exit();
 void test_golden(const char* path, bool write);

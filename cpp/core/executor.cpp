@@ -1,4 +1,4 @@
-#include "network.hpp"
+#include "executor.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -6,23 +6,11 @@
 
 #include "convert.hpp"
 #include "cpu.hpp"
+#include "team.hpp"
 #include "turns.hpp"
 
 namespace fastlayer {
 namespace {
-
-template <typename T>
-ptrdiff_t whole_lines(ptrdiff_t features) {
-  return (features + kLine<T> - 1) / kLine<T> * kLine<T>;
-}
-
-// Rows that lie a multiple of 4 KiB apart fall into the same few L1 sets; one more line spreads
-// them.
-template <typename T>
-ptrdiff_t row_stride(ptrdiff_t width) {
-  const ptrdiff_t lines = whole_lines<T>(width);
-  return lines * static_cast<ptrdiff_t>(sizeof(T)) % 4096 == 0 ? lines + kLine<T> : lines;
-}
 
 // Rows in one place: a pointer to the first and the distance to the next.
 template <typename T>
@@ -140,153 +128,25 @@ ptrdiff_t pieces_of(const Op<T>& op, ptrdiff_t rows, int threads) {
   return std::clamp(panels / 8, least, kMaxPieces);
 }
 
-// The plan with blocks of at most half a turn, for calls whose turns end: a block of a network of a
-// gigabyte takes seconds.
-Plan with_short_blocks(Plan plan, ptrdiff_t m, ptrdiff_t least) {
-  const double each = plan.picoseconds / static_cast<double>(m);
-  const auto most = static_cast<ptrdiff_t>(1e3 * static_cast<double>(kTurnNs) / 2 / each);
-  plan.row_block = std::min(plan.row_block, std::max(most, least));
-  plan.blocks = (m + plan.row_block - 1) / plan.row_block;
-  return plan;
-}
-
-}  // namespace
-
-template <typename T>
-int Network<T>::new_slot(ptrdiff_t features) {
-  if (free_slots_.empty()) {
-    slot_width_.push_back(0);
-    free_slots_.push_back(static_cast<int>(slot_width_.size()) - 1);
-  }
-  const int slot = free_slots_.back();
-  free_slots_.pop_back();
-  slot_width_[slot] = std::max(slot_width_[slot], row_stride<T>(features));
-  return slot;
-}
-
-template <typename T>
-void Network<T>::release(int slot) {
-  const bool held =
-      std::any_of(open_.begin(), open_.end(), [slot](const Residual& r) { return r.slot == slot; });
-  if (slot >= 0 && !held) free_slots_.push_back(slot);
-}
-
-template <typename T>
-void Network<T>::push(Op<T> op, bool in_place_allowed) {
-  op.in = features_;
-  op.src = current_;
-  const bool held = std::any_of(open_.begin(), open_.end(),
-                                [this](const Residual& r) { return r.slot == current_; });
-  if (in_place_allowed && current_ >= 0 && !held) {
-    op.dst = current_;
-  } else {
-    op.dst = new_slot(op.out);
-    release(op.src);
-  }
-  current_ = op.dst;
-  features_ = op.out;
-  work_.other_per_row += op.kind == OpKind::kDense ? 0 : op.out;
-  ops_.push_back(std::move(op));
-}
-
-template <typename T>
-void Network<T>::dense(std::shared_ptr<const PackedWeights<T>> weights,
-                       ActivationArgs<T> activation) {
-  Op<T> op{};
-  op.kind = OpKind::kDense;
-  op.out = weights->n();
-  op.activation = element_wise_part(activation);
-  work_.macs_per_row += weights->n() * weights->k();
-  work_.weight_bytes += weights->nbytes();
-  work_.widest_panels = std::max(work_.widest_panels, weights->panels());
-  op.weights = std::move(weights);
-  push(std::move(op), false);
-  if (is_row_wise(activation.kind)) this->activation(activation);
-}
-
-template <typename T>
-void Network<T>::activation(ActivationArgs<T> activation) {
-  Op<T> op{};
-  op.kind = OpKind::kActivation;
-  op.out = features_;
-  op.activation = activation;
-  push(std::move(op), true);
-}
-
-template <typename T>
-void Network<T>::vector_op(OpKind kind, AlignedArray<T> a, AlignedArray<T> b, T eps) {
-  Op<T> op{};
-  op.kind = kind;
-  op.out = features_;
-  op.a = std::move(a);
-  op.b = std::move(b);
-  op.eps = eps;
-  push(std::move(op), true);
-}
-
-template <typename T>
-void Network<T>::begin_residual() {
-  open_.push_back({current_, features_});
-}
-
-template <typename T>
-void Network<T>::end_residual() {
-  const Residual residual = open_.back();
-  open_.pop_back();
-  Op<T> op{};
-  op.kind = OpKind::kAdd;
-  op.out = features_;
-  op.residual = residual.slot;
-  const int before = current_;
-  push(std::move(op), true);
-  if (residual.slot != before && residual.slot != current_) release(residual.slot);
-}
-
-template <typename T>
-void Network<T>::finish() {
-  if (ops_.empty()) activation({Activation::kIdentity, T(0), T(0)});
-  ops_.back().dst = kOutputSlot;
-  for (ptrdiff_t width : slot_width_) {
-    work_.scratch_row_bytes += static_cast<size_t>(width) * sizeof(T);
-  }
-  work_.element = sizeof(T);
-  work_.tile_rows = kernels<T>().max_tile_rows;
-  finished_ = true;
-}
-
-template <typename T>
-Plan Network<T>::plan(ptrdiff_t m) const {
-  return make_plan(m, work_, caches(), threads_for(estimate(m, work_)));
-}
-
-template <typename T>
-void Network<T>::run(const RowsView& x, const RowsView& y, const Plan& plan) const {
-  if (x.rows == 0 || out_features() == 0) return;
-  if (plan.split_columns) {
-    run_columns(x, y, plan);
-  } else if (lookout() == nullptr) {
-    run_rows(x, y, plan);
-  } else {
-    run_rows(x, y, with_short_blocks(plan, x.rows, kernels<T>().max_tile_rows));
-  }
-}
+// A block takes at most half a turn, in picoseconds, where turns end.
+constexpr double kLongestBlock = 1e3 * static_cast<double>(kTurnNs) / 2;
 
 // Scratch of one call, in the caller's workspace: a header, then for each user the slots of a block
 // and, where an end has to be converted, rows of input and output.
 template <typename T>
 class Scratch {
  public:
-  Scratch(const RowsView& x, const RowsView& y, const std::vector<ptrdiff_t>& widths, bool apart,
+  Scratch(const RowsView& x, const RowsView& y, const std::vector<ptrdiff_t>& strides, bool apart,
           ptrdiff_t rows, int users, size_t header)
       : x_(x),
         y_(y),
-        widths_(widths),
+        strides_(strides),
         direct_x_(x.direct<T>() && !(apart && x.collides())),
         direct_y_(y.direct<T>()),
         ld_x_(direct_x_ ? 0 : row_stride<T>(x.cols)),
         ld_y_(direct_y_ ? 0 : row_stride<T>(y.cols)) {
-    const size_t table = (widths.size() * sizeof(ptrdiff_t) + 63) / 64 * 64;
-    for (ptrdiff_t width : widths) slots_ += rows * width;
+    const size_t table = (strides.size() * sizeof(ptrdiff_t) + 63) / 64 * 64;
+    for (ptrdiff_t stride : strides) slots_ += rows * stride;
     user_ = slots_ + rows * (ld_x_ + ld_y_);
     rows_ = rows;
     char* const memory = static_cast<char*>(
@@ -295,9 +155,9 @@ class Scratch {
     offsets_ = reinterpret_cast<ptrdiff_t*>(memory + header);
     data_ = reinterpret_cast<T*>(memory + header + table);
     ptrdiff_t used = 0;
-    for (size_t s = 0; s < widths.size(); ++s) {
+    for (size_t s = 0; s < strides.size(); ++s) {
       offsets_[s] = used;
-      used += rows * widths[s];
+      used += rows * strides[s];
     }
   }
 
@@ -310,7 +170,7 @@ class Scratch {
     const ptrdiff_t size = sizeof(T);
     T* const own = data_ + user * user_;
     T* const converted = own + slots_;
-    Block<T> block{count, {}, {}, own, offsets_, widths_.data()};
+    Block<T> block{count, {}, {}, own, offsets_, strides_.data()};
     block.input = direct_x_
                       ? Rows<T>{reinterpret_cast<T*>(x_.row(first)), x_.strides[0] / size, false}
                       : Rows<T>{converted, ld_x_, true};
@@ -322,7 +182,7 @@ class Scratch {
 
  private:
   const RowsView &x_, &y_;
-  const std::vector<ptrdiff_t>& widths_;
+  const std::vector<ptrdiff_t>& strides_;
   bool direct_x_, direct_y_;
   ptrdiff_t ld_x_, ld_y_;
   ptrdiff_t slots_ = 0, user_ = 0,
@@ -332,17 +192,26 @@ class Scratch {
   T* data_;
 };
 
+// Whether the first operation reads its input more than once, so that rows that collide in the
+// cache are worth copying apart.
+template <typename T>
+bool reads_often(const Program<T>& program) {
+  const std::vector<Op<T>>& ops = program.ops();
+  return !ops.empty() && ops[0].kind == OpKind::kDense && ops[0].out > kLine<T>;
+}
+
 // Depth first: each thread takes blocks of rows through all operations.
 template <typename T>
-void Network<T>::run_rows(const RowsView& x, const RowsView& y, const Plan& plan) const {
-  const Scratch<T> scratch(x, y, slot_width_, reads_often(), plan.row_block, plan.threads, 0);
+void run_rows(const Program<T>& program, const RowsView& x, const RowsView& y, const Plan& plan) {
+  const Scratch<T> scratch(x, y, program.slot_strides(), reads_often(program), plan.row_block,
+                           plan.threads, 0);
   const auto run_block = [&](ptrdiff_t b, int thread) {
     const ptrdiff_t first = b * plan.row_block;
     const Block<T> block = scratch.block(first, std::min(plan.row_block, x.rows - first), thread);
     if (!scratch.direct_x()) {
       load_rows(x, first, block.rows, block.input.data, block.input.ld);
     }
-    for (const Op<T>& op : ops_) run_op(op, block, 0, 1);
+    for (const Op<T>& op : program.ops()) run_op(op, block, 0, 1);
     if (!scratch.direct_y()) {
       store_rows(block.output.data, block.output.ld, y, first, block.rows);
     }
@@ -362,9 +231,11 @@ void Network<T>::run_rows(const RowsView& x, const RowsView& y, const Plan& plan
 
 // Few rows: all threads take them through one operation after the other, and share its columns.
 template <typename T>
-void Network<T>::run_columns(const RowsView& x, const RowsView& y, const Plan& plan) const {
-  const size_t count = ops_.size() + 2;
-  const Scratch<T> scratch(x, y, slot_width_, reads_often(), x.rows, 1, count * sizeof(SharedStep));
+void run_columns(const Program<T>& program, const RowsView& x, const RowsView& y,
+                 const Plan& plan) {
+  const size_t count = program.ops().size() + 2;
+  const Scratch<T> scratch(x, y, program.slot_strides(), reads_often(program), x.rows, 1,
+                           count * sizeof(SharedStep));
   SharedStep* const steps = static_cast<SharedStep*>(scratch.header());
   for (size_t i = 0; i < count; ++i) new (steps + i) SharedStep;
   const Block<T> block = scratch.block(0, x.rows, 0);
@@ -373,7 +244,7 @@ void Network<T>::run_columns(const RowsView& x, const RowsView& y, const Plan& p
     SharedStep* step = steps;
     (step++)->run(scratch.direct_x() ? 0 : 1, thread, threads,
                   [&](ptrdiff_t) { load_rows(x, 0, x.rows, block.input.data, block.input.ld); });
-    for (const Op<T>& op : ops_) {
+    for (const Op<T>& op : program.ops()) {
       const ptrdiff_t pieces = pieces_of(op, x.rows, threads);
       (step++)->run(static_cast<int>(pieces), thread, threads,
                     [&](ptrdiff_t piece) { run_op(op, block, piece, pieces); });
@@ -383,7 +254,23 @@ void Network<T>::run_columns(const RowsView& x, const RowsView& y, const Plan& p
   });
 }
 
-template class Network<float>;
-template class Network<double>;
+}  // namespace
+
+template <typename T>
+void execute(const Program<T>& program, const RowsView& x, const RowsView& y, const Plan& plan) {
+  if (x.rows == 0 || program.out_features() == 0) return;
+  if (plan.split_columns) {
+    run_columns(program, x, y, plan);
+  } else if (lookout() == nullptr) {
+    run_rows(program, x, y, plan);
+  } else {
+    run_rows(program, x, y,
+             with_short_blocks(plan, x.rows, kernels<T>().max_tile_rows, kLongestBlock));
+  }
+}
+
+template void execute<float>(const Program<float>&, const RowsView&, const RowsView&, const Plan&);
+template void execute<double>(const Program<double>&, const RowsView&, const RowsView&,
+                              const Plan&);
 
 }  // namespace fastlayer

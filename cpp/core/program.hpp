@@ -1,5 +1,5 @@
-// The executor of whole networks: operations in order, row blocks through all of them, one parallel
-// region a call. A reader starts at run() in network.cpp.
+// A network compiled to row operations: what they are, and the slots between which they move rows.
+// executor.hpp runs it.
 #pragma once
 
 #include <memory>
@@ -30,14 +30,22 @@ struct Op {
   T eps;
 };
 
-// Built by adding operations, then finish(); immutable and safe to run from many threads
-// afterwards.
+// The distance between rows of so many features in a slot, in elements: whole lines. Rows that lie
+// a multiple of 4 KiB apart fall into the same few L1 sets; one more line spreads them.
 template <typename T>
-class Network {
+constexpr ptrdiff_t row_stride(ptrdiff_t features) {
+  const ptrdiff_t lines = (features + kLine<T> - 1) / kLine<T> * kLine<T>;
+  return lines * static_cast<ptrdiff_t>(sizeof(T)) % 4096 == 0 ? lines + kLine<T> : lines;
+}
+
+// Built by adding operations, then finish(); immutable afterwards, and safe to run from many
+// threads.
+template <typename T>
+class Program {
  public:
   using Scalar = T;
 
-  explicit Network(ptrdiff_t in_features) : in_(in_features), features_(in_features) {}
+  explicit Program(ptrdiff_t in_features) : in_(in_features), features_(in_features) {}
 
   // Each takes the features that the operation before it gives; the caller has checked shapes.
   void dense(std::shared_ptr<const PackedWeights<T>> weights, ActivationArgs<T> activation);
@@ -55,8 +63,9 @@ class Network {
 
   // For m rows, with the threads that are worth inviting now.
   Plan plan(ptrdiff_t m) const;
-  // y = network(x). x and y have the same number of rows and do not overlap; y.dtype is T's.
-  void run(const RowsView& x, const RowsView& y, const Plan& plan) const;
+  const std::vector<Op<T>>& ops() const { return ops_; }
+  // The distance between rows of each slot, in elements.
+  const std::vector<ptrdiff_t>& slot_strides() const { return slot_strides_; }
 
  private:
   struct Residual {
@@ -64,13 +73,6 @@ class Network {
     ptrdiff_t features;
   };
 
-  // Whether the first operation reads its input more than once, so that rows that collide in the
-  // cache are worth copying apart.
-  bool reads_often() const {
-    return !ops_.empty() && ops_[0].kind == OpKind::kDense && ops_[0].out > kLine<T>;
-  }
-  void run_rows(const RowsView& x, const RowsView& y, const Plan& plan) const;
-  void run_columns(const RowsView& x, const RowsView& y, const Plan& plan) const;
   int new_slot(ptrdiff_t features);
   void release(int slot);
   void push(Op<T> op, bool in_place_allowed);
@@ -79,7 +81,7 @@ class Network {
   std::vector<Op<T>> ops_;
   int current_ = kInputSlot;
   std::vector<Residual> open_;
-  std::vector<ptrdiff_t> slot_width_;  // in elements, whole lines
+  std::vector<ptrdiff_t> slot_strides_;
   std::vector<int> free_slots_;
   Work work_{};
   bool finished_ = false;

@@ -1,6 +1,6 @@
 // The executor: residuals, in-place operations and converted ends give what the operations give one
 // after the other, under every plan.
-#include "../core/network.hpp"
+#include "../core/executor.hpp"
 #include "../core/threads.hpp"
 #include "check.hpp"
 #include "tests.hpp"
@@ -44,7 +44,7 @@ ActivationArgs<T> act(Activation kind) {
 // dense 20 -> 33 relu, residual(layer norm, dense 33 -> 33 tanh, residual(dense)), softmax, dense
 // -> 5
 template <typename T>
-void build(Network<T>& net) {
+void build(Program<T>& net) {
   Random random(5);
   net.dense(weights<T>(random, 33, 20), act<T>(Activation::kRelu));
   net.begin_residual();
@@ -65,11 +65,11 @@ std::vector<T> plain(std::vector<T> x, ptrdiff_t m) {
   Random random(5);
   const Kernels<T>& kern = kernels<T>();
   const auto dense = [&](const std::vector<T>& from, ptrdiff_t n, ptrdiff_t k, Activation kind) {
-    Network<T> one(k);
+    Program<T> one(k);
     one.dense(weights<T>(random, n, k), act<T>(kind));
     one.finish();
     std::vector<T> input = from, y(static_cast<size_t>(m * n));
-    one.run(view_of(input, m, k), view_of(y, m, n), one.plan(m));
+    execute(one, view_of(input, m, k), view_of(y, m, n), one.plan(m));
     return y;
   };
   const std::vector<T> a = dense(x, 33, 20, Activation::kRelu);
@@ -85,8 +85,8 @@ std::vector<T> plain(std::vector<T> x, ptrdiff_t m) {
 }
 
 template <typename T>
-void check_network() {
-  Network<T> net(20);
+void check_program() {
+  Program<T> net(20);
   build(net);
   for (ptrdiff_t m : {1, 2, 13, 14, 40, 129}) {
     Random random(static_cast<uint64_t>(m));
@@ -106,8 +106,8 @@ void check_network() {
           plan.blocks = (m + plan.row_block - 1) / plan.row_block;
           plan.threads = threads;
           std::vector<T> y(static_cast<size_t>(m * 5)), yt(y.size());
-          net.run(view_of(x, m, 20), view_of(y, m, 5), plan);
-          net.run(transposed_view_of(xt, m, 20), transposed_view_of(yt, m, 5), plan);
+          execute(net, view_of(x, m, 20), view_of(y, m, 5), plan);
+          execute(net, transposed_view_of(xt, m, 20), transposed_view_of(yt, m, 5), plan);
           for (ptrdiff_t i = 0; i < m * 5; ++i) {
             const T transposed = yt[i % 5 * m + i / 5];
             FL_CHECK(same_bits(y[i], expected[i]) && same_bits(transposed, expected[i]),
@@ -124,26 +124,26 @@ void check_many_threads() {
   if (!has_openmp()) return;
   Random random(9);
   const ptrdiff_t n = 100 * kLine<float>, k = 9;
-  Network<float> net(k);
+  Program<float> net(k);
   net.dense(weights<float>(random, n, k), act<float>(Activation::kIdentity));
   net.finish();
   std::vector<float> x = random.numbers<float>(k), alone(n), together(n);
   Plan plan{1, 1, 1, false, 0};
-  net.run(view_of(x, 1, k), view_of(alone, 1, n), plan);
+  execute(net, view_of(x, 1, k), view_of(alone, 1, n), plan);
   plan.threads = 100;
   plan.split_columns = true;
   alarm(60);
-  net.run(view_of(x, 1, k), view_of(together, 1, n), plan);
+  execute(net, view_of(x, 1, k), view_of(together, 1, n), plan);
   alarm(0);
   FL_CHECK(alone == together, "100 threads");
 }
 
 }  // namespace
 
-void test_network() {
+void test_program() {
   check_many_threads();
-  check_network<float>();
-  check_network<double>();
+  check_program<float>();
+  check_program<double>();
 }
 
 }  // namespace fastlayer
