@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastlayer.errors import Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 # A tensor takes about 20 operations, and one operation up to about 130 bytes of memory.
 _MOST_OPERATIONS = 200_000
@@ -84,7 +84,7 @@ def interpret(
 def _walk(data: bytes, known: Mapping[str, Any], key: str) -> bytes:
     """Return a pickle of the same meaning whose operations and names have been checked."""
     stream, checked = io.BytesIO(data), bytearray()
-    operations = genops(stream)
+    operations: Iterator[tuple[Any, Any, Any]] = genops(stream)
     depth, marks = 0, list[int]()
     for _ in range(_MOST_OPERATIONS):
         at = stream.tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
     from fastlayer.network.network import Network
 
 
-OWN = (".npz", ".safetensors")
+OWN = {".npz": "fastlayer.files.npz", ".safetensors": "fastlayer.files.safetensors"}
 
 
 def save(net: Network, path: str | PathLike[str]) -> None:
     """Write a network; see `Network.save`."""
     from fastlayer.files._plan import check
-    from fastlayer.files.document import to_plain
+    from fastlayer.files.document import encode, to_plain
+    from fastlayer.files.reading import DOCUMENT, check_json
 
     name, suffix = split_suffix(path)
     if suffix not in OWN:
@@ -28,11 +30,10 @@ def save(net: Network, path: str | PathLike[str]) -> None:
         )
     document, arrays = to_plain(net)
     check(document, arrays)
-    if suffix == ".npz":
-        from fastlayer.files.npz import write
-    else:
-        from fastlayer.files.safetensors import write
-    write_atomically(name, lambda file: write(file, document, arrays))
+    text = encode(document)
+    check_json(text, DOCUMENT)
+    write = import_module(OWN[suffix]).write
+    write_atomically(name, lambda file: write(file, text, arrays))
 
 
 def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
