@@ -110,9 +110,9 @@ def test_mapping_leaves_nothing_but_the_panels(path, tmp_path):
 def test_without_the_package_the_error_says_what_to_install(path, monkeypatch):
     fl.Network(["relu"]).save(path)
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(ImportError, match=r"fastlayer\[safetensors\]"):
+    with pytest.raises(ImportError, match="pip install safetensors"):
         fl.load(path)
-    with pytest.raises(ImportError, match=r"fastlayer\[safetensors\]"):
+    with pytest.raises(ImportError, match="pip install safetensors"):
         fl.Network(["relu"]).save(path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -148,39 +148,41 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, name, suffix):
 # ----------------------------------------------------------------------------- headers
 
 F4 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+PACKAGE = r"header: Error while deserializing"  # what the safetensors package refuses itself
 HEADERS = {
     "leading space": (b' {"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', "JSON object"),
-    "padded with zeros": (json.dumps({"a": F4}).encode() + b"\0", "JSON object"),
+    "padded with zeros": (json.dumps({"a": F4}).encode() + b"\0", PACKAGE),
     "not an object": (b"[]", "JSON object"),
-    "no JSON": (b"{x}", "not JSON"),
-    "no UTF-8": (b'{"\xff": 1}', "not JSON"),
+    "no JSON": (b"{x}", PACKAGE),
+    "no UTF-8": (b'{"\xff": 1}', PACKAGE),
     "a name twice": (b'{"a":%s,"a":%s}' % ((json.dumps(F4).encode(),) * 2), "twice"),
-    "a field twice": (b'{"a":{"dtype":"F32","dtype":"F64"}}', "twice"),
-    "metadata of numbers": ({"__metadata__": {"a": 1}, "a": F4}, "strings"),
-    "metadata a list": ({"__metadata__": ["a"], "a": F4}, "strings"),
+    "a field twice": (b'{"a":{"dtype":"F32","dtype":"F64"}}', PACKAGE),
+    "metadata of numbers": ({"__metadata__": {"a": 1}, "a": F4}, PACKAGE),
+    "metadata a list": ({"__metadata__": ["a"], "a": F4}, PACKAGE),
     "entry a list": ({"a": ["F32", [2], [0, 8]]}, "data_offsets"),
     "entry with more": ({"a": {**F4, "more": 1}}, "nothing else"),
-    "entry without shape": ({"a": {"dtype": "F32", "data_offsets": [0, 8]}}, "must have"),
-    "unknown dtype": ({"a": {**F4, "dtype": "F99"}}, "F99"),
-    "dtype a list": ({"a": {**F4, "dtype": ["F32"]}}, "dtype"),
-    "NaN shape": (b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', "shape"),
-    "infinite shape": (b'{"a":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,8]}}', "shape"),
-    "shape of text": ({"a": {**F4, "shape": ["2"]}}, "shape"),
-    "shape of floats": ({"a": {**F4, "shape": [2.0]}}, "shape"),
-    "shape of booleans": ({"a": {**F4, "shape": [True, 2]}}, "shape"),
-    "negative shape": ({"a": {**F4, "shape": [-1, -2]}}, "shape"),
-    "shape that overflows": ({"a": {**F4, "shape": [2**62, 4, 2]}}, "shape"),
+    "entry without shape": ({"a": {"dtype": "F32", "data_offsets": [0, 8]}}, PACKAGE),
+    "unknown dtype": ({"a": {**F4, "dtype": "F99"}}, PACKAGE),
+    "dtype a list": ({"a": {**F4, "dtype": ["F32"]}}, PACKAGE),
+    "dtype an object": ({"a": {**F4, "dtype": {"F32": None}}}, "has the dtype"),
+    "NaN shape": (b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', PACKAGE),
+    "infinite shape": (b'{"a":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,8]}}', PACKAGE),
+    "shape of text": ({"a": {**F4, "shape": ["2"]}}, PACKAGE),
+    "shape of floats": ({"a": {**F4, "shape": [2.0]}}, PACKAGE),
+    "shape of booleans": ({"a": {**F4, "shape": [True, 2]}}, PACKAGE),
+    "negative shape": ({"a": {**F4, "shape": [-1, -2]}}, PACKAGE),
+    "shape that overflows": ({"a": {**F4, "shape": [2**62, 4, 2]}}, PACKAGE),
     "shape of 9 axes": ({"a": {**F4, "shape": [2] + [1] * 8}}, "shape"),
-    "huge product": ({"a": {**F4, "shape": [2**61, 2**61]}}, "not what"),
-    "other size": ({"a": {**F4, "shape": [3]}}, "not what"),
-    "negative offset": ({"a": {**F4, "data_offsets": [-8, 0]}}, "offsets"),
-    "offsets backwards": ({"a": {**F4, "data_offsets": [8, 0]}}, "not what"),
-    "three offsets": ({"a": {**F4, "data_offsets": [0, 8, 8]}}, "offsets"),
-    "hole in front": ({"a": {**F4, "data_offsets": [8, 16]}}, "hole"),
-    "overlap": ({"a": F4, "b": {**F4, "data_offsets": [4, 12]}}, "overlaps"),
-    "the same place": ({"a": F4, "b": F4}, "overlaps"),
-    "bytes left over": ({}, "describes"),
-    "beyond the file": ({"a": {**F4, "shape": [4], "data_offsets": [0, 16]}}, "describes"),
+    "huge product": ({"a": {**F4, "shape": [2**61, 2**61]}}, PACKAGE),
+    "other size": ({"a": {**F4, "shape": [3]}}, PACKAGE),
+    "negative offset": ({"a": {**F4, "data_offsets": [-8, 0]}}, PACKAGE),
+    "offsets backwards": ({"a": {**F4, "data_offsets": [8, 0]}}, PACKAGE),
+    "three offsets": ({"a": {**F4, "data_offsets": [0, 8, 8]}}, PACKAGE),
+    "hole in front": ({"a": {**F4, "data_offsets": [8, 16]}}, PACKAGE),
+    "overlap": ({"a": F4, "b": {**F4, "data_offsets": [4, 12]}}, PACKAGE),
+    "the same place": ({"a": F4, "b": F4}, PACKAGE),
+    "bytes left over": ({}, PACKAGE),
+    "beyond the file": ({"a": {**F4, "shape": [4], "data_offsets": [0, 16]}}, PACKAGE),
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array
     from fastlayer.functions.activation import ActivationLike
 
-_PICKLED = (".pt", ".pth", ".bin")
+_FILES = {
+    ".safetensors": "fastlayer.files.safetensors",
+    ".pt": "fastlayer.files.pt",
+    ".pth": "fastlayer.files.pt",
+    ".bin": "fastlayer.files.pt",
+}
 # Bytes by which tensors that share storage may exceed their file.
 _SPARE = 32 << 20
 _DENSE = "fl.from_torch(module) converts the live module, or build the network with fl.Network"
@@ -134,18 +140,12 @@ def _source(state_dict: Any) -> tuple[str, AbstractContextManager[Any]]:
     if not isinstance(path, str):
         raise TypeError(f"path must be a string or a path of strings, got {path!r}")
     suffix = os.path.splitext(path)[1].lower()
-    if suffix == ".safetensors":
-        from fastlayer.files import safetensors as _safetensors
-
-        return path, _safetensors.stored(path)
-    if suffix in _PICKLED:
-        from fastlayer.files import pt as _pt
-
-        return path, _pt.stored(path)
-    raise ValueError(
-        f"{path}: unknown suffix {suffix!r}; state dicts are read from .safetensors, "
-        f"{', '.join(_PICKLED)}. fl.load reads whole models"
-    )
+    if suffix not in _FILES:
+        raise ValueError(
+            f"{path}: unknown suffix {suffix!r}; state dicts are read from {', '.join(_FILES)}. "
+            "fl.load reads whole models"
+        )
+    return path, import_module(_FILES[suffix]).stored(path)
 
 
 def _entries(content: Any, key: str | None, place: str) -> dict[str, Stored]:

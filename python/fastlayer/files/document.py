@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.reading import Stored
+    from fastlayer.files.reading import Find
     from fastlayer.run.ops import Sizes
 
-    Find: TypeAlias = Callable[[str], Stored]
     Table: TypeAlias = Mapping[str, Any]  # from the type of a part to its class
 
-DOCUMENT = "fastlayer"  # the name of the document in every format
 VERSION = 1
 # JSON has no infinities, but `hardtanh` may be open on one side.
 _INFINITIES = {"Infinity": float("inf"), "-Infinity": float("-inf")}

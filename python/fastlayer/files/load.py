@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fastlayer.files.save import OWN, split_suffix
+from fastlayer.network.network import PARTS
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -12,7 +14,13 @@ if TYPE_CHECKING:
     from fastlayer.network.network import Network
 
 
-_FOREIGN = (".onnx", ".keras", ".h5", ".hdf5")
+# Suffix -> the module and its function that makes a network of a path.
+_CONVERTERS = {
+    ".onnx": ("fastlayer.convert.onnx", "load_onnx"),
+    ".keras": ("fastlayer.convert.keras_files", "load_keras"),
+    ".h5": ("fastlayer.convert.keras_files", "load_keras"),
+    ".hdf5": ("fastlayer.convert.keras_files", "load_keras"),
+}
 _WEIGHTS = (".pt", ".pth", ".bin")
 
 
@@ -72,26 +80,21 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
             f"{name}: {suffix} holds weights without an architecture; "
             "fl.from_state_dict(path, activation=...) makes a network of dense layers from them"
         )
-    if suffix not in (*OWN, *_FOREIGN):
-        known = ", ".join((*OWN, *_FOREIGN))
+    if suffix not in (*OWN, *_CONVERTERS):
+        known = ", ".join((*OWN, *_CONVERTERS))
         raise ValueError(f"{name}: unknown suffix {suffix!r}; model files end in {known}")
     if mmap and suffix != ".safetensors":
         raise ValueError(
             f"{name}: only .safetensors can be mapped; load without mmap, or save the network as "
             ".safetensors"
         )
-    if suffix == ".npz":
-        from fastlayer.files import npz as _npz
+    if suffix in _CONVERTERS:
+        module, function = _CONVERTERS[suffix]
+        net: Network = getattr(import_module(module), function)(name)
+        return net
+    from fastlayer.files.document import from_document
 
-        return _npz.read(name)
-    if suffix == ".safetensors":
-        from fastlayer.files import safetensors as _safetensors
-
-        return _safetensors.read(name, mmap)
-    if suffix == ".onnx":
-        from fastlayer.convert.onnx import load_onnx
-
-        return load_onnx(name)
-    from fastlayer.convert.keras_files import load_keras
-
-    return load_keras(name)
+    opened = import_module(OWN[suffix]).opened
+    with opened(name, **({"mmap": True} if mmap else {})) as (document, find):
+        own: Network = from_document(document, find, PARTS)
+        return own

@@ -1,28 +1,30 @@
 """Networks as .npz: a zip archive of .npy members, one of which holds the document as UTF-8 bytes.
 
-`numpy.load` can read it too. What a header says is matched, not evaluated.
+`numpy.load` can read it too. What a header says is matched here: NumPy's own readers parse it as
+Python.
 """
 
 from __future__ import annotations
 
 import re
 import zipfile
+from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files.document import DOCUMENT, encode, from_document
-from fastlayer.files.reading import Stored, check_json, parse_json, reading
+from fastlayer.files.reading import DOCUMENT, Stored, parse_json, reading
 from fastlayer.files.zip import Archive
-from fastlayer.network.network import PARTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     from fastlayer.arrays import Array
-    from fastlayer.network.network import Network
+    from fastlayer.files.reading import Find
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same network gives the same bytes
 _HEADER = re.compile(
@@ -31,16 +33,14 @@ _HEADER = re.compile(
 _DTYPES = {"<f4": "float32", "<f8": "float64", "|u1": "uint8"}
 
 
-def write(file: BinaryIO, document: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Write an archive, uncompressed.
+def write(file: BinaryIO, text: bytes, arrays: dict[str, Array]) -> None:
+    """Write a document and arrays as an archive, uncompressed.
 
     Raises
     ------
     ValueError
-        More layers than `read` accepts.
+        More arrays than `opened` accepts.
     """
-    text = encode(document)
-    check_json(text, DOCUMENT)
     members = {DOCUMENT: np.frombuffer(text, np.uint8), **arrays}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in members.items():
@@ -53,13 +53,14 @@ def write(file: BinaryIO, document: dict[str, Any], arrays: dict[str, Array]) ->
     Archive(file)
 
 
-def read(path: str) -> Network:
-    """Read an archive.
+@contextmanager
+def opened(path: str) -> Iterator[tuple[Any, Find]]:
+    """Return the document, and what finds an array, to be read while the file is open.
 
     Raises
     ------
     ModelFileError
-        Whatever is wrong with it.
+        Whatever is wrong with the file.
     """
     with reading(path) as file:
         archive = Archive(file)
@@ -68,8 +69,7 @@ def read(path: str) -> Network:
         found = _find(archive, DOCUMENT)
         if found.dtype != "uint8" or len(found.shape) != 1:
             raise Damaged(DOCUMENT, f"has dtype {found.dtype} and shape {found.shape}, not bytes")
-        document = parse_json(found.read().tobytes(), DOCUMENT)
-        return from_document(document, lambda name: _find(archive, name), PARTS)
+        yield parse_json(found.read().tobytes(), DOCUMENT), partial(_find, archive)
 
 
 def _find(archive: Archive, name: str) -> Stored:

@@ -1,40 +1,47 @@
-"""Pickles as `torch.save` writes them for a state dict, interpreted without `pickle`.
+"""Pickles as `torch.save` writes them for a state dict, read without importing or running anything.
 
-The language of pickles can import and call anything. Here a name is looked up in a table of the few
-that a state dict needs; any other ends the reading at once, so nothing is ever imported or run.
-Only the operations that `torch.save` uses are known, and a pickle may have just so many of them.
+The language of pickles can import and call anything. So the operations are walked first: only those
+that `torch.save` uses may be there, just so many of them, and no names but the few that are allowed.
+What has passed is built by `pickle.Unpickler`, which finds stand-ins of ours under those names.
 """
 
 from __future__ import annotations
 
-import struct
+import io
+import pickle
+from pickletools import genops, markobject
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlayer.errors import Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 # A tensor takes about 20 operations, and one operation up to about 130 bytes of memory.
 _MOST_OPERATIONS = 200_000
-_CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False}
-_INTEGERS = {b"K": "<B", b"M": "<H", b"J": "<i"}
-_INDICES = {b"q": "<B", b"r": "<I", b"h": "<B", b"j": "<I"}
-_TUPLES = {b"\x85": 1, b"\x86": 2, b"\x87": 3}
+_LONGEST_INTEGER = 8  # bytes
+# Constants, numbers, text, containers, the memo, objects; named as in the module pickle.
+_MARK, _DICT, _TEXT, _INTEGER, _PUT, _GLOBAL = b"(", b"}", b"X", b"\x8a", b"r", b"c"
+_PROTOCOL, _STOP = b"\x80", b"."
+_OPERATIONS = frozenset(
+    bytes([code]) for code in b"N\x88\x89KMJ\x8aGX()]}t\x85\x86\x87aesuqrhjcRbQ\x80."
+)
+_ORDERED_DICT = "collections.OrderedDict"
+# The language's own dictionaries take whatever is put into them, so every one becomes one of ours.
+_EMPTY_DICT = b"c" + _ORDERED_DICT.replace(".", "\n").encode() + b"\n)R"
 
 
-class Global(NamedTuple):
-    """A name in a pickle that is allowed to be there; `call` None is for those never called."""
+class Function(NamedTuple):
+    """What a pickle may call. A tuple, because a pickle can set the attributes of a function."""
 
-    name: str
-    call: Callable[..., Any] | None
+    call: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
 
 
 def interpret(
-    data: bytes,
-    allowed: Mapping[str, Callable[..., Any] | None],
-    persistent: Callable[[Any], Any],
-    key: str,
+    data: bytes, allowed: Mapping[str, Any], persistent: Callable[[Any], Any], key: str
 ) -> Any:
     """Return what the pickle stands for.
 
@@ -43,7 +50,8 @@ def interpret(
     data : bytes
         The pickle.
     allowed : mapping
-        "module.name" to what stands for it.
+        "module.name" to what stands for it: a `Function`, or something without any attribute that
+        can be set. Dictionaries of either kind come as dictionaries.
     persistent : callable
         Makes an object of a persistent id.
     key : str
@@ -54,173 +62,101 @@ def interpret(
     Damaged
         Another name, another operation, or damage.
     """
-    machine = _Machine(data, allowed, persistent, key)
+    known = {**allowed, _ORDERED_DICT: Function(lambda: _Dictionary(key))}
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            return known[f"{module}.{name}"]
+
+        def persistent_load(self, identity: Any) -> Any:
+            return persistent(identity)
+
+    checked = _walk(data, known, key)
     try:
-        return machine.run()
+        return Unpickler(io.BytesIO(checked)).load()
     except Damaged:
         raise
-    # Too few operands, operands of a wrong type, text that is none, an index that was never set.
-    except (IndexError, KeyError, TypeError, ValueError, struct.error, AttributeError) as error:
-        raise Damaged(key, f"is damaged at byte {machine.at} ({error})") from error
+    # Too few operands, operands of a wrong type, an index that was never set.
+    except (pickle.UnpicklingError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(key, f"is damaged ({error})") from error
 
 
-class _Machine:
-    def __init__(
-        self,
-        data: bytes,
-        allowed: Mapping[str, Callable[..., Any] | None],
-        persistent: Callable[[Any], Any],
-        key: str,
-    ) -> None:
-        self.at = 0
-        self._data = data
-        self._allowed = allowed
-        self._persistent = persistent
-        self._key = key
-        self._stack: list[Any] = []
-        self._below: list[list[Any]] = []  # stacks under the marks
-        self._memo: dict[int, Any] = {}
-
-    def run(self) -> Any:
-        for _ in range(_MOST_OPERATIONS):
-            operation = self._take(1)
-            if operation == b".":
-                if self._below or len(self._stack) != 1:
-                    raise Damaged(self._key, f"ends too early, at byte {self.at - 1}")
-                return self._stack[0]
-            self._step(operation)
-        raise Damaged(self._key, f"has more than {_MOST_OPERATIONS} operations")
-
-    def _step(self, operation: bytes) -> None:
-        stack = self._stack
-        if operation in _INDICES:
-            index = self._number(_INDICES[operation])
-            if operation in b"qr":
-                self._memo[index] = stack[-1]
-            else:
-                stack.append(self._memo[index])
-        elif operation in _CONSTANTS:
-            stack.append(_CONSTANTS[operation])
-        elif operation in _INTEGERS:
-            stack.append(self._number(_INTEGERS[operation]))
-        elif operation in _TUPLES:
-            items = tuple(stack.pop() for _ in range(_TUPLES[operation]))
-            stack.append(items[::-1])
-        elif operation in _STEPS:
-            _STEPS[operation](self)
+def _walk(data: bytes, known: Mapping[str, Any], key: str) -> bytes:
+    """Return a pickle of the same meaning whose operations and names have been checked."""
+    stream, checked = io.BytesIO(data), bytearray()
+    operations: Iterator[tuple[Any, Any, Any]] = genops(stream)
+    depth, marks = 0, list[int]()
+    for _ in range(_MOST_OPERATIONS):
+        at = stream.tell()
+        code = data[at : at + 1]
+        # Before genops reads the argument, in ways that depend on the operation.
+        if code and code not in _OPERATIONS:
+            raise Damaged(
+                key,
+                f"has the operation {code!r} at byte {at}, which torch.save doesn't write for a "
+                "state dict",
+            )
+        if code == _GLOBAL:
+            _check_name(data, at + 1, known, key)
+        try:
+            operation, argument, _ = next(operations)
+            if code == _TEXT:
+                argument.encode()  # genops lets surrogates through
+            needs = operation.stack_before
+            if markobject in needs:
+                depth, needs = marks.pop(), needs[: needs.index(markobject)]
+        except (ValueError, IndexError) as error:
+            if stream.tell() == len(data):
+                raise Damaged(key, "is cut short") from error
+            raise Damaged(key, f"is damaged at byte {at} ({error})") from error
+        if code == _PROTOCOL and argument != 2:
+            raise Damaged(key, f"has pickle protocol {argument}; save with torch.save's default, 2")
+        if code == _INTEGER and data[at + 1] > _LONGEST_INTEGER:
+            raise Damaged(key, f"has an integer of {data[at + 1]} bytes")
+        if code == _PUT and argument >= _MOST_OPERATIONS:
+            raise Damaged(key, f"has place {argument} of its memo before those in front of it")
+        if code == _STOP:
+            if marks or depth > 1:
+                raise Damaged(key, f"ends too early, at byte {at}")
+            return bytes(checked + _STOP)
+        if code == _MARK:
+            marks.append(depth)
         else:
-            raise Damaged(
-                self._key,
-                f"has the operation {operation!r} at byte {self.at - 1}, which torch.save doesn't "
-                "write for a state dict",
-            )
+            depth += len(operation.stack_after) - len(needs)
+        checked += _EMPTY_DICT if code == _DICT else data[at : stream.tell()]
+    raise Damaged(key, f"has more than {_MOST_OPERATIONS} operations")
 
-    def _take(self, size: int) -> bytes:
-        piece = self._data[self.at : self.at + size]
-        if len(piece) != size:
-            raise Damaged(self._key, "is cut short")
-        self.at += size
-        return piece
 
-    def _number(self, code: str) -> Any:
-        return struct.unpack(code, self._take(struct.calcsize(code)))[0]
+def _check_name(data: bytes, start: int, known: Mapping[str, Any], key: str) -> None:
+    end = data.find(b"\n", data.find(b"\n", start) + 1)
+    name = data[start:end].decode("utf-8", "replace").replace("\n", ".")
+    if end >= start and name not in known:
+        raise Damaged(
+            key,
+            f"names {name[:200]!r}, which is not among the few names that a state dict of "
+            "dense layers needs. Nothing was executed. To read the weights of a module "
+            "here, save them alone: torch.save(module.state_dict(), path)",
+        )
 
-    def _line(self) -> str:
-        end = self._data.index(b"\n", self.at)
-        line = self._take(end - self.at)
-        self.at += 1
-        return line.decode("ascii")
 
-    def _marked(self) -> list[Any]:
-        """Return what lies above the last mark, and take mark and items away."""
-        items, self._stack = self._stack, self._below.pop()
-        return items
+class _Dictionary(dict[Any, Any]):
+    __slots__ = ("_key",)
 
-    def _protocol(self) -> None:
-        version = self._take(1)[0]
-        if version != 2:
-            raise Damaged(
-                self._key, f"has pickle protocol {version}; save with torch.save's default, 2"
-            )
+    def __init__(self, key: str) -> None:
+        self._key = key
 
-    def _global(self) -> None:
-        name = f"{self._line()}.{self._line()}"
-        if name not in self._allowed:
-            raise Damaged(
-                self._key,
-                f"names {name[:200]!r}, which is not among the few names that a state dict of "
-                "dense layers needs. Nothing was executed. To read the weights of a module "
-                "here, save them alone: torch.save(module.state_dict(), path)",
-            )
-        self._stack.append(Global(name, self._allowed[name]))
+    def __setitem__(self, name: Any, value: Any) -> None:
+        # Before anything is hashed, which can take for ever.
+        if type(name) not in (str, int):
+            raise TypeError("a dictionary with names that are neither text nor integers")
+        if name in self:
+            raise Damaged(self._key, f"the name {name!r:.80} is there twice")
+        super().__setitem__(name, value)
 
-    def _integer(self) -> None:
-        size = self._take(1)[0]
-        if size > 8:
-            raise Damaged(self._key, f"has an integer of {size} bytes")
-        self._stack.append(int.from_bytes(self._take(size), "little", signed=True))
-
-    def _text(self) -> None:
-        self._stack.append(self._take(self._number("<I")).decode("utf-8"))
-
-    def _mark(self) -> None:
-        self._below.append(self._stack)
-        self._stack = []
-
-    def _tuple(self) -> None:
-        items = tuple(self._marked())
-        self._stack.append(items)
-
-    def _set(self, pairs: list[Any]) -> None:
-        target = self._stack[-1]
-        if type(target) is not dict or len(pairs) % 2:
-            raise TypeError("items for something that is not a dictionary")
-        for name, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if type(name) not in (str, int):
-                raise TypeError("a dictionary with names that are neither text nor integers")
-            if name in target:
-                raise Damaged(self._key, f"the name {name!r:.80} is there twice")
-            target[name] = value
-
-    def _set_one(self) -> None:
-        value, name = self._stack.pop(), self._stack.pop()
-        self._set([name, value])
-
-    def _extend(self, items: list[Any]) -> None:
-        target = self._stack[-1]
-        if type(target) is not list:
-            raise TypeError("items for something that is not a list")
-        target.extend(items)
-
-    def _reduce(self) -> None:
-        arguments, function = self._stack.pop(), self._stack.pop()
-        if type(function) is not Global or function.call is None or type(arguments) is not tuple:
-            raise TypeError("a call of something that is no function")
-        self._stack.append(function.call(*arguments))
-
-    def _build(self) -> None:
+    def __setstate__(self, state: Any) -> None:
         # Attributes of an OrderedDict: the versions of the modules, which nothing here needs.
-        state, target = self._stack.pop(), self._stack[-1]
-        if type(state) is not dict or type(target) is not dict:
+        if not isinstance(state, dict):
             raise TypeError("attributes for something that has none")
 
 
-_STEPS: dict[bytes, Callable[[_Machine], None]] = {
-    b"\x80": _Machine._protocol,
-    b"c": _Machine._global,
-    b"\x8a": _Machine._integer,
-    b"G": lambda m: m._stack.append(m._number(">d")),
-    b"X": _Machine._text,
-    b"(": _Machine._mark,
-    b")": lambda m: m._stack.append(()),
-    b"]": lambda m: m._stack.append([]),
-    b"}": lambda m: m._stack.append({}),
-    b"t": _Machine._tuple,
-    b"s": _Machine._set_one,
-    b"u": lambda m: m._set(m._marked()),
-    b"a": lambda m: m._extend([m._stack.pop()]),
-    b"e": lambda m: m._extend(m._marked()),
-    b"R": _Machine._reduce,
-    b"b": _Machine._build,
-    b"Q": lambda m: m._stack.append(m._persistent(m._stack.pop())),
-}
+_Dictionary.__name__ = "dict"  # in messages about what a file holds

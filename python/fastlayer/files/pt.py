@@ -1,7 +1,7 @@
 """State dicts as PyTorch saves them, .pt or .pth: read with NumPy alone, without running anything.
 
 The file is a zip archive: ``data.pkl`` describes the tensors as views of storages, and each storage
-is a member. `_pickle` interprets the description.
+is a member. `pickle` reads the description.
 """
 
 from __future__ import annotations
@@ -14,30 +14,37 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files.pickle import Global, interpret
+from fastlayer.files.pickle import Function, interpret
 from fastlayer.files.reading import Stored, ordered_dtype, reading
 from fastlayer.files.zip import MAGIC, Archive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     from fastlayer.arrays import Array
 
-# PyTorch's storage types -> NumPy's dtypes, or a name for a message, and the size in bytes.
-_STORAGES = {
-    "torch.FloatStorage": ("float32", 4),
-    "torch.DoubleStorage": ("float64", 8),
-    "torch.HalfStorage": ("float16", 2),
-    "torch.BFloat16Storage": ("bfloat16", 2),
-    "torch.LongStorage": ("int64", 8),
-    "torch.IntStorage": ("int32", 4),
-    "torch.ShortStorage": ("int16", 2),
-    "torch.CharStorage": ("int8", 1),
-    "torch.ByteStorage": ("uint8", 1),
-    "torch.BoolStorage": ("bool", 1),
+
+class _Kind(NamedTuple):
+    """A storage type of PyTorch: the dtype as NumPy names it, or for a message."""
+
+    dtype: str
+    itemsize: int
+
+
+_KINDS = {
+    "torch.FloatStorage": _Kind("float32", 4),
+    "torch.DoubleStorage": _Kind("float64", 8),
+    "torch.HalfStorage": _Kind("float16", 2),
+    "torch.BFloat16Storage": _Kind("bfloat16", 2),
+    "torch.LongStorage": _Kind("int64", 8),
+    "torch.IntStorage": _Kind("int32", 4),
+    "torch.ShortStorage": _Kind("int16", 2),
+    "torch.CharStorage": _Kind("int8", 1),
+    "torch.ByteStorage": _Kind("uint8", 1),
+    "torch.BoolStorage": _Kind("bool", 1),
 }
-_KNOWN = ", ".join(dtype for dtype, _ in _STORAGES.values())
+_KNOWN = ", ".join(kind.dtype for kind in _KINDS.values())
 # Bytes, far above those of any state dict: a tensor takes about 150.
 _LARGEST_PICKLE = 4 << 20
 _MOST_AXES = 8
@@ -112,25 +119,21 @@ class _File:
         name = f"{self._root}data.pkl"
         if self._archive.size(name) > _LARGEST_PICKLE:
             raise Damaged("data.pkl", f"has more than {_LARGEST_PICKLE} bytes")
-        allowed: dict[str, Callable[..., Any] | None] = dict.fromkeys(_STORAGES)
-        allowed["collections.OrderedDict"] = _ordered_dict
-        allowed["torch._utils._rebuild_tensor_v2"] = self._tensor
-        data = self._archive.read(name)
-        return interpret(data, allowed, self._storage, "data.pkl")
+        allowed = {**_KINDS, "torch._utils._rebuild_tensor_v2": Function(self._tensor)}
+        return interpret(self._archive.read(name), allowed, self._storage, "data.pkl")
 
     def _storage(self, identity: Any) -> _Storage:
         """Find what ("storage", type, name, device, number of elements) stands for."""
         # Objects of a pickle are never printed here: a few bytes can describe an endless text.
         word, kind, name, _, size = identity
-        if type(kind) is not Global or kind.name not in _STORAGES or type(name) is not str:
+        if type(kind) is not _Kind or type(name) is not str:
             raise Damaged("data.pkl", f"refers to something that is no storage of {_KNOWN}")
-        dtype, itemsize = _STORAGES[kind.name]
         member = f"{self._root}data/{name}"
         if word != "storage" or member not in self._archive:
             raise Damaged(f"data/{name:.40}", "is missing")
-        if type(size) is not int or self._archive.size(member) != size * itemsize:
-            raise Damaged(f"data/{name}", f"has another size than data.pkl says, for {dtype}")
-        return _Storage(dtype, itemsize, member, size)
+        if type(size) is not int or self._archive.size(member) != size * kind.itemsize:
+            raise Damaged(f"data/{name}", f"has another size than data.pkl says, for {kind.dtype}")
+        return _Storage(*kind, member, size)
 
     def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Stored:
         """Stand in for ``torch._utils._rebuild_tensor_v2``."""
@@ -164,10 +167,6 @@ class _File:
         flat = np.frombuffer(self._read[storage.member], dtype)[offset:]
         steps = [s * storage.itemsize for s in strides]
         return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
-
-
-def _ordered_dict() -> dict[str, Any]:
-    return {}
 
 
 def _sizes(*several: Any) -> bool:

@@ -17,11 +17,14 @@ import numpy as np
 from fastlayer.errors import Damaged, ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import BinaryIO
 
     from fastlayer.arrays import Array, DType
 
+    Find = Callable[[str], "Stored"]
+
+DOCUMENT = "fastlayer"  # the name of a network's document in every format
 # Bytes of a JSON text, and number of its brackets and commas. Each of those stands for one value,
 # up to about 100 bytes in memory; a layer and its arrays take about 30.
 LARGEST_JSON = 4 << 20
@@ -34,6 +37,17 @@ class Stored(NamedTuple):
     dtype: str  # NumPy's name, or the format's own where that is not one of NumPy's
     shape: tuple[int, ...]
     read: Callable[[], Array]
+
+
+def finder(found: Mapping[str, Stored]) -> Find:
+    """Return what gives an array by its name."""
+
+    def find(name: str) -> Stored:
+        if name not in found:
+            raise Damaged(name, "is missing")
+        return found[name]
+
+    return find
 
 
 @contextmanager

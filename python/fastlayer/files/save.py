@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from fastlayer.files.document import check, to_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,11 +14,14 @@ if TYPE_CHECKING:
     from fastlayer.files.document import Table
 
 
-OWN = (".npz", ".safetensors")
+OWN = {".npz": "fastlayer.files.npz", ".safetensors": "fastlayer.files.safetensors"}
 
 
 def save(net: Any, path: str | PathLike[str], table: Table) -> None:
     """Write a network; see `Network.save`. `table` has the classes that a file may name."""
+    from fastlayer.files.document import check, encode, to_document
+    from fastlayer.files.reading import DOCUMENT, check_json
+
     name, suffix = split_suffix(path)
     if suffix not in OWN:
         raise ValueError(
@@ -27,11 +29,10 @@ def save(net: Any, path: str | PathLike[str], table: Table) -> None:
         )
     document, arrays = to_document(net)
     check(document, arrays, table)
-    if suffix == ".npz":
-        from fastlayer.files.npz import write
-    else:
-        from fastlayer.files.safetensors import write
-    write_atomically(name, lambda file: write(file, document, arrays))
+    text = encode(document)
+    check_json(text, DOCUMENT)
+    write = import_module(OWN[suffix]).write
+    write_atomically(name, lambda file: write(file, text, arrays))
 
 
 def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
