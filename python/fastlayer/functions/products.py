@@ -376,7 +376,7 @@ def dense_forward(
     biases: ArrayLike,
     activation: ActivationLike,
 ) -> tuple[Any, Array]:
-    """Module pass of a layer of neurons, with the weighted sum kept.
+    """Forward pass of a layer of neurons, with the weighted sum kept.
 
     Stands for ``z = np.dot(weights, inputs) + biases; a = activation(z)``; with the same bits as
     `linear` and `Layer` where the biases are one for each neuron.

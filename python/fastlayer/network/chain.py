@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import DType
     from fastlayer.files.document import Outline, Reader
-    from fastlayer.network.part import AnyPart
+    from fastlayer.network.part import AnyPart, GivenPart
     from fastlayer.run.ops import Op
 
 
@@ -62,7 +62,7 @@ class Chain(Module):
     """Base of what is made of parts in a row."""
 
     _parts: tuple[AnyPart, ...]
-    _layers: tuple[Any, ...]  # the parts as the user gave them
+    _layers: tuple[GivenPart, ...]  # the parts as the user gave them
     _known: Sizes
 
     def _hold(self, parts: Sequence[AnyPart], dtype: DType | None = None) -> None:
@@ -82,7 +82,7 @@ class Chain(Module):
         self._hold(as_parts(state["layers"], type(self).__name__), state["dtype"])
 
     @property
-    def layers(self) -> tuple[Any, ...]:
+    def layers(self) -> tuple[GivenPart, ...]:
         """The parts in order."""
         return self._layers
 

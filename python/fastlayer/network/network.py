@@ -9,7 +9,7 @@ from fastlayer.functions.activation import Activation
 from fastlayer.network.chain import Chain, Residual, check_chain
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
-from fastlayer.network.part import Flatten, Part, as_parts
+from fastlayer.network.part import Flatten, as_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.files.document import Outline, Reader
+    from fastlayer.network.part import GivenPart as Part
     from fastlayer.report.profile import Profile
     from fastlayer.report.summary import Summary
     from fastlayer.report.verification import Proof, Verification
@@ -75,14 +76,14 @@ class Network(Chain):
     def __len__(self) -> int:
         return len(self._parts)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Part]:
         return iter(self._layers)
 
     @overload
-    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: int) -> Part: ...
     @overload
     def __getitem__(self, index: slice) -> Network: ...
-    def __getitem__(self, index: int | slice) -> Any:
+    def __getitem__(self, index: int | slice) -> Part | Network:
         if isinstance(index, slice):
             return Network._of(self._layers[index], self._dtype)
         return self._layers[index]
@@ -384,7 +385,7 @@ class Network(Chain):
 
 
 # What a file may hold: a document names no class but these.
-PARTS: dict[str, type[Part | Activation]] = {
+PARTS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
         Activation,

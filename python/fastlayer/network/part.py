@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fastlayer.run.ops import Op
 
     AnyPart: TypeAlias = "Part | Activation"
+    # As the user gave it, and sees it.
+    GivenPart: TypeAlias = "Part | Activation | Callable[..., Any]"
 
 
 class Part:
