@@ -1,7 +1,7 @@
 """Networks written by hand in NumPy: `accelerate`.
 
 What an object computes is guessed from the names and shapes of its arrays (`_numpy.objects`) and
-from what its functions return (`_numpy.recognise`), and then proven (`_numpy.plans`): a guess
+from what its functions return (`_numpy.recognise`), and then proven (`_numpy.candidates`): a guess
 counts when object and network agree on the probe but for rounding.
 """
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._numpy.plans import make_plan, original_of
+from fastlayer.convert._numpy.candidates import Search
+from fastlayer.convert._numpy.objects import original_of
 from fastlayer.errors import ConversionError
 from fastlayer.network.module import Module
 
@@ -46,10 +47,12 @@ class Accelerated:
         How far the two were apart on the probe.
     """
 
+    __module__ = "fastlayer"  # what a pickle names, whichever way it was imported
+
     def __init__(self, original: Any) -> None:
         self._original = original
         self._call, self._method = original_of(original)
-        self._plan = make_plan(original)
+        self._live = Search(original).live()
 
     @property
     def original(self) -> Any:
@@ -59,12 +62,12 @@ class Accelerated:
     @property
     def network(self) -> Network:
         """A network of its own with the weights as they are now, for rows as samples."""
-        return self._plan.live.network()
+        return self._live.network()
 
     @property
     def verification(self) -> Proof:
         """How far the two were apart on the probe."""
-        return self._plan.proof
+        return self._live.proof
 
     def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the forward pass.
@@ -92,11 +95,11 @@ class Accelerated:
         a = np.asarray(x) if isinstance(x, list | tuple) else x
         if type(a) is not np.ndarray or a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
             return self._call(x)
-        plan = self._plan
-        if plan.found.moved():
-            plan = self._plan = make_plan(self._original)
+        live = self._live
+        if live.found.moved():
+            live = self._live = Search(self._original).live()
         try:
-            y = plan.run(a)
+            y = live(a)
         except (LookupError, TypeError, ValueError):
             y = None  # arrays of another kind than they were: the original knows, or says why not
         return self._call(x) if y is None else y
@@ -113,7 +116,7 @@ class Accelerated:
         return accelerate, (self._original,)
 
     def __repr__(self) -> str:
-        return f"Accelerated({type(self._original).__name__}, samples={self._plan.form})"
+        return f"Accelerated({type(self._original).__name__}, samples={self._live.form})"
 
 
 def accelerate(obj: Any) -> Accelerated:
@@ -191,3 +194,6 @@ def accelerate(obj: Any) -> Accelerated:
             "with fl.linear or fl.dense_forward, which read their arrays at each call",
         )
     return Accelerated(obj)
+
+
+accelerate.__module__ = "fastlayer"  # a pickle of an Accelerated names it

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.arrays import FLOAT32, FLOAT64, as_real, is_weak
+from fastlayer.convert._numpy.objects import read
+from fastlayer.convert._numpy.recognise import Oriented
+from fastlayer.convert._prove import prove
 from fastlayer.errors import ConversionError
 from fastlayer.functions.products import linear
 from fastlayer.network.layer import Layer
@@ -16,65 +19,73 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.convert._numpy.stages import Dense
+    from fastlayer.convert._numpy.objects import Found, Stage
     from fastlayer.functions.activation import Activation
 
-    Chosen = Activation | Callable[..., Any]
-    Step = tuple[Dense | None, Chosen]
-    Arrays = tuple[str, Array, Array | None]  # of a layer: its name, weight and bias
+    Step = tuple[Stage, Activation | Callable[..., Any]]
+    Arrays = tuple[Array, Array | None]  # weight and bias
 
 
 class Live:
-    """A network that holds places of arrays, and nothing of what is in them.
+    """A network that knows where the arrays of a hand-written one are, and holds none of them.
 
     Parameters
     ----------
-    steps : list of (Dense or None, activation)
-        Where the arrays are, and what comes behind each; without arrays the activation alone.
+    found : Found
+        What was found in the hand-written network.
+    steps : list of (Stage, activation)
+        What comes behind the arrays of each stage; without arrays the activation alone.
     layout : {"out_in", "in_out"}
         Which axis of the weights is which.
-    columns : bool
-        Whether the biases stand beside columns of samples.
+    form : {"rows", "columns", "vector"}
+        What the samples are in two-dimensional input; or one sample alone.
     """
 
-    def __init__(self, steps: list[Step], layout: str, columns: bool) -> None:
-        self._steps = steps
-        self._turned = layout == "in_out"
-        self._columns = columns
+    def __init__(self, found: Found, steps: list[Step], layout: str, form: str) -> None:
+        self.found, self.form = found, form
+        self._steps, self._layout = steps, layout
+        self._turned, self._columns = layout == "in_out", form == "columns"
+        self._dimensions = {1 if form == "vector" else 2}  # of input that is proven
         # Looked up at every call, so what is inside of the named tuples is laid out here.
         self._places = [
-            (None, None, activation)
-            if dense is None
-            else (
-                dense.weight.place(),
-                None if dense.bias is None else dense.bias.place(),
-                activation,
-            )
-            for dense, activation in steps
+            (*(stage.weight or (None, None)), stage.bias, activation) for stage, activation in steps
         ]
 
-    @property
-    def in_features(self) -> int:
-        """Number of features that the first weights take now."""
-        owner, key = next(weight for weight, _, _ in self._places if weight is not None)
-        return int(np.shape(owner[key])[0 if self._turned else -1])
+    def prove(self, original: Callable[[Array], Any], name: str) -> None:
+        """Run both on the same samples, where both take them on single vectors too.
 
-    def __call__(self, a: Array) -> Array:
-        """Run the forward pass of rows (m, k), or of one sample (k,).
+        Raises
+        ------
+        ConversionError
+            They differ by more than rounding, or the arrays are of several dtypes.
+        """
+        net = self.network()
+        self.proof = prove(net, Oriented(original, self.form).of_copy, source=name)
+        try:
+            prove(net, Oriented(original, "vector").of_copy, source=name, rows=8)
+        except ConversionError:
+            return
+        self._dimensions.add(1)
+
+    def __call__(self, x: Array) -> Array | None:
+        """Run the forward pass of a plain array, None where it has other dimensions than proven.
 
         Raises
         ------
         LookupError, TypeError, ValueError
-            An array is gone, or is nothing that `linear` takes.
+            An array is gone, or is nothing that `linear` takes; or `x` has another width.
         """
-        for weight, bias, activation in self._places:
-            if weight is None:
+        if x.ndim not in self._dimensions:
+            return None
+        columns = self._columns and x.ndim == 2
+        a = x.T if columns else x
+        for owner, key, bias, activation in self._places:
+            if owner is None:
                 a = activation(a)
                 continue
-            w = weight[0][weight[1]]
+            w, b = owner[key], None
             if self._turned:
                 w = w.T if type(w) is np.ndarray else np.transpose(w)
-            b = None
             if bias is not None:
                 b = bias[0][bias[1]]
                 if b is None:
@@ -82,7 +93,7 @@ class Live:
                 if a.ndim == 2:
                     b = self._beside_rows(b)
             a = linear(a, w, b, activation)
-        return a
+        return a.T if columns else a
 
     def _beside_rows(self, bias: Any) -> Any:
         """Return a bias as one number for each neuron, where it is; the core takes those at once.
@@ -102,50 +113,46 @@ class Live:
         ConversionError
             The arrays are not all float32 or all float64.
         """
-        arrays = [_read(dense) for dense, _ in self._steps if dense is not None]
-        dtype = _common_dtype(arrays)
-        left = iter(arrays)
-        layout = "in_out" if self._turned else "out_in"
+        arrays, dtype = read_arrays([stage for stage, _ in self._steps])
         parts: list[Any] = []
-        for dense, activation in self._steps:
-            if dense is None:
+        for own, (_, activation) in zip(arrays, self._steps, strict=True):
+            if own is None:
                 parts.append(activation)
                 continue
-            _, w, b = next(left)
+            w, b = own
             if b is not None and b.size == 1:
                 b = np.broadcast_to(b.reshape(()), w.shape[1:] if self._turned else w.shape[:1])
-            parts.append(Layer.from_arrays(w, b, activation, layout=layout, dtype=dtype))
+            parts.append(Layer.from_arrays(w, b, activation, layout=self._layout, dtype=dtype))
         return Network(parts)
 
 
-def _read(dense: Dense) -> Arrays:
-    bias = None if dense.bias is None else dense.bias.read()
-    return (
-        dense.name,
-        as_real(dense.weight.read(), f"the weight of {dense.name}"),
-        None if bias is None else as_real(bias, f"the bias of {dense.name}"),
-    )
+def read_arrays(stages: list[Stage]) -> tuple[list[Arrays | None], DType]:
+    """Return the arrays of each stage as they are now, and their dtype.
 
-
-def check_dtypes(found: list[Dense]) -> None:
-    """Raise where the arrays are not all float32 or all float64."""
-    _common_dtype([_read(dense) for dense in found])
-
-
-def _common_dtype(arrays: list[Arrays]) -> DType:
-    first_name, first, _ = arrays[0]
-    for name, weight, bias in arrays:
-        if weight.dtype not in (FLOAT32, FLOAT64):
+    Raises
+    ------
+    ConversionError
+        The arrays are not all float32 or all float64.
+    """
+    arrays: list[Arrays | None] = []
+    known: list[tuple[str, DType]] = []
+    for name, _, weight, bias, _ in stages:
+        if weight is None:
+            arrays.append(None)
+            continue
+        w, b = as_real(read(weight), f"the weight of {name}"), None if bias is None else read(bias)
+        b = None if b is None else as_real(b, f"the bias of {name}")
+        arrays.append((w, b))
+        if w.dtype not in (FLOAT32, FLOAT64):
             raise ConversionError(
-                name, f"its weights are {weight.dtype}; make them float64 with .astype(np.float64)"
+                name, f"its weights are {w.dtype}; make them float64 with .astype(np.float64)"
             )
         # A Python number, which is read as an array without dimensions, takes the dtype.
-        alone = bias is None or bias.ndim == 0
-        whole = weight.dtype if alone else np.result_type(weight, bias)
-        if weight.dtype != first.dtype or whole != first.dtype:
+        whole = w.dtype if b is None or b.ndim == 0 else np.result_type(w, b)
+        known.append((name, w.dtype))
+        first, dtype = known[0]
+        if {w.dtype, whole} != {dtype}:
             raise ConversionError(
-                name,
-                f"it computes in {whole} and {first_name} in {first.dtype}; make all arrays one "
-                "dtype",
+                name, f"it computes in {whole} and {first} in {dtype}; make all arrays one dtype"
             )
-    return first.dtype
+    return arrays, known[0][1]
