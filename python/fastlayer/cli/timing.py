@@ -57,8 +57,8 @@ def _turn(forward: Module, x: Any, settle: float, calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def machine() -> list[str]:
-    """Lines about what was timed: versions, instruction set, threads, settings that slow NumPy."""
+def machine(*notes: str, steady: bool) -> list[str]:
+    """Lines about what was timed: versions, instruction set, threads, what makes times doubtful."""
     isa = show_config(mode="dicts")["isa"]["active"]
     threads = get_num_threads()
     blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
@@ -69,4 +69,7 @@ def machine() -> list[str]:
     slowed = [name for name in _SLOWS_NUMPY if name in os.environ]
     if slowed:
         lines.append(f"Note: this environment slows NumPy down: {', '.join(slowed)}.")
+    lines += notes
+    if not steady:
+        lines.append("Note: the machine is busy, so these times say little; try again later.")
     return lines
