@@ -343,7 +343,7 @@ def test_integers_and_lists(case):
 
 
 def weights_of(fast):
-    return [container[key] for container, key in (d.weight for d in fast._live.found.dense)]
+    return [dense.weight() for dense in fast._live.found.dense]
 
 
 def test_weights_changed_in_place_count_at_the_next_call(case):
@@ -401,8 +401,8 @@ def test_float32(name):
     make, k, form = NETWORKS[name]
     obj = make()
     for dense in fl.accelerate(obj)._live.found.dense:
-        for attributes, name in (dense.weight, dense.bias):
-            attributes[name] = attributes[name].astype(np.float32)
+        for place in (dense.weight, dense.bias):
+            setattr(*place.args, place().astype(np.float32))
     fast = fl.accelerate(obj)
     for dtype in (np.float32, np.float64, np.int64, np.uint8):
         x = inputs(k, form, dtype=np.float64).clip(0).astype(dtype)

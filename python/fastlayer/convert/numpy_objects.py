@@ -100,7 +100,7 @@ class Accelerated:
             live = self._live = Search(self._original).live()
         try:
             y = live(a)
-        except (LookupError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             y = None  # arrays of another kind than they were: the original knows, or says why not
         return self._call(x) if y is None else y
 
@@ -173,10 +173,8 @@ def accelerate(obj: Any) -> Accelerated:
     0.0
     """
     kind = type(obj)
-    converter = _FRAMEWORKS.get(kind.__module__.split(".")[0])
-    if converter is None:  # a class of the user's, derived from a framework's
-        roots = (base.__module__.split(".")[0] for base in kind.__mro__)
-        converter = next((_FRAMEWORKS[r] for r in roots if r in _FRAMEWORKS), None)
+    roots = (base.__module__.split(".")[0] for base in kind.__mro__)  # of the user's class too
+    converter = next((_FRAMEWORKS[root] for root in roots if root in _FRAMEWORKS), None)
     if converter is not None:
         raise ConversionError(kind.__name__, f"for this there is {converter}")
     if isinstance(obj, Accelerated):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.arrays import FLOAT32, FLOAT64, as_real, is_weak
-from fastlayer.convert._numpy.objects import read
 from fastlayer.convert._numpy.recognise import Oriented
 from fastlayer.convert._prove import prove
 from fastlayer.errors import ConversionError
@@ -47,9 +46,7 @@ class Live:
         self._turned, self._columns = layout == "in_out", form == "columns"
         self._dimensions = {1 if form == "vector" else 2}  # of input that is proven
         # Looked up at every call, so what is inside of the named tuples is laid out here.
-        self._places = [
-            (*(stage.weight or (None, None)), stage.bias, activation) for stage, activation in steps
-        ]
+        self._places = [(stage.weight, stage.bias, activation) for stage, activation in steps]
 
     def prove(self, original: Callable[[Array], Any], name: str) -> None:
         """Run both on the same samples, where both take them on single vectors too.
@@ -72,24 +69,24 @@ class Live:
 
         Raises
         ------
-        LookupError, TypeError, ValueError
+        AttributeError, LookupError, TypeError, ValueError
             An array is gone, or is nothing that `linear` takes; or `x` has another width.
         """
         if x.ndim not in self._dimensions:
             return None
         columns = self._columns and x.ndim == 2
         a = x.T if columns else x
-        for owner, key, bias, activation in self._places:
-            if owner is None:
+        for weight, bias, activation in self._places:
+            if weight is None:
                 a = activation(a)
                 continue
-            w, b = owner[key], None
+            w, b = weight(), None
             if self._turned:
                 w = w.T if type(w) is np.ndarray else np.transpose(w)
             if bias is not None:
-                b = bias[0][bias[1]]
+                b = bias()
                 if b is None:
-                    raise LookupError(bias[1])
+                    raise LookupError("there is no bias any more")
                 if a.ndim == 2:
                     b = self._beside_rows(b)
             a = linear(a, w, b, activation)
@@ -140,7 +137,7 @@ def read_arrays(stages: list[Stage]) -> tuple[list[Arrays | None], DType]:
         if weight is None:
             arrays.append(None)
             continue
-        w, b = as_real(read(weight), f"the weight of {name}"), None if bias is None else read(bias)
+        w, b = as_real(weight(), f"the weight of {name}"), None if bias is None else bias()
         b = None if b is None else as_real(b, f"the bias of {name}")
         arrays.append((w, b))
         if w.dtype not in (FLOAT32, FLOAT64):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from functools import partial
+from operator import getitem
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,8 @@ from fastlayer.errors import ConversionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Slot = tuple[Any, Any]  # a container and a key, which is what an attribute is in the end
+    Function = Callable[..., Any]
+    Place = partial[Any]  # called, it gives what is there: an attribute, an item of a list or dict
 
 _WEIGHTS = ("_W", "W", "weights", "weight", "_weights", "_weight", "kernel", "w", "_w")
 _BIASES = ("_b", "b", "biases", "bias", "_biases", "_bias")
@@ -38,10 +41,10 @@ class Stage(NamedTuple):
     """A layer with weights, or a function between layers."""
 
     name: str
-    function: Callable[..., Any] | None  # the activation of a layer, where it has one
-    weight: Slot | None = None
-    bias: Slot | None = None
-    forward: Callable[..., Any] | None = None  # all of a layer, where it can be run alone
+    function: Function | None  # the activation of a layer, where it has one
+    weight: Place | None = None
+    bias: Place | None = None
+    forward: Function | None = None  # all of a layer, where it can be run alone
 
 
 class Found:
@@ -56,8 +59,7 @@ class Found:
     def __init__(self, obj: Any) -> None:
         self.stages: list[Stage] = []
         self._objects: list[Any] = []
-        # Containers are lists, tuples, and the dicts that attributes live in: fast to look up.
-        self._links: list[tuple[Any, Any, Any]] = []
+        self._links: list[tuple[Place, Any]] = []
         self._lengths: list[tuple[Any, int]] = []
         name = type(obj).__name__
         try:
@@ -80,15 +82,12 @@ class Found:
     def moved(self) -> bool:
         """Whether a list, layer, activation or parameter of one was replaced since."""
         try:
-            for container, key, value in self._links:
-                if container[key] is not value:
+            for read, value in self._links:
+                if read() is not value:
                     return True
-            for container, n in self._lengths:
-                if len(container) != n:
-                    return True
-        except LookupError:
+        except (AttributeError, LookupError):
             return True
-        return False
+        return any(len(container) != n for container, n in self._lengths)
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -110,9 +109,9 @@ class Found:
 
     def _link(self, owner: Any, key: Any) -> Any:
         """Return what is in a place, and remember that it was that."""
-        slot = _slot(owner, key)
-        self._links.append((*slot, read(slot)))
-        return self._links[-1][2]
+        read = _place(owner, key)
+        self._links.append((read, read()))
+        return self._links[-1][1]
 
     def _watch(self, obj: Any, *numbers: type[Any]) -> None:
         """See that a change of what a forward pass may depend on is noticed.
@@ -156,9 +155,9 @@ class Found:
             value = named.get(key)
             if _is_matrix(value):
                 bias = next((b for b in _BIASES if named.get(b) is not None), None)
-                slot = None if bias is None else _slot(obj, bias)
-                function, forward = self._activation(obj, named), _method(obj, _FORWARD)
-                self.stages.append(Stage(name, function, _slot(obj, key), slot, forward))
+                place = None if bias is None else _place(obj, bias)
+                function, forward = self._activation(obj, named), _method(obj, *_FORWARD)
+                self.stages.append(Stage(name, function, _place(obj, key), place, forward))
                 return True
             if isinstance(value, list | tuple) and value and all(map(_is_matrix, value)):
                 self._lists(obj, name, named, key)
@@ -188,8 +187,8 @@ class Found:
             functions = self._link(obj, "activations")
         for i in range(len(weights)):
             function = function_of(self._link(functions, i)) if alone else None
-            slot = None if biases is None else (biases, i)
-            self.stages.append(Stage(f"{name}.{key}[{i}]", function, (weights, i), slot))
+            place = None if biases is None else _place(biases, i)
+            self.stages.append(Stage(f"{name}.{key}[{i}]", function, _place(weights, i), place))
 
     def _numbered(self, owner: Any, items: dict[Any, Any], name: str) -> bool:
         weights: dict[int, str] = {}
@@ -199,11 +198,11 @@ class Found:
             if known is not None and isinstance(value, np.ndarray):
                 (weights if known[1][0] in "Ww" else biases)[int(known[2])] = key
         for i, key in sorted(weights.items()):
-            slot = _slot(owner, biases[i]) if i in biases else None
-            self.stages.append(Stage(f"{name}.{key}", None, _slot(owner, key), slot))
+            place = _place(owner, biases[i]) if i in biases else None
+            self.stages.append(Stage(f"{name}.{key}", None, _place(owner, key), place))
         return bool(weights)
 
-    def _activation(self, obj: Any, named: dict[str, Any]) -> Callable[..., Any] | None:
+    def _activation(self, obj: Any, named: dict[str, Any]) -> Function | None:
         for key in _ACTIVATIONS:
             value = named.get(key)
             function = function_of(value)
@@ -231,29 +230,8 @@ class Found:
         return True
 
 
-class _Slots:
-    """The attributes of an object without a dict of them."""
-
-    def __init__(self, owner: Any) -> None:
-        self._owner = owner
-
-    def __getitem__(self, key: str) -> Any:
-        try:
-            return getattr(self._owner, key)
-        except AttributeError as error:
-            raise KeyError(key) from error
-
-
-def _slot(owner: Any, key: Any) -> Slot:
-    if isinstance(owner, list | tuple | dict):
-        return owner, key
-    own = getattr(owner, "__dict__", {})
-    return (own if key in own else _Slots(owner)), key
-
-
-def read(slot: Slot) -> Any:
-    """Return what is in a container now."""
-    return slot[0][slot[1]]
+def _place(owner: Any, key: Any) -> Place:
+    return partial(getitem if isinstance(owner, list | tuple | dict) else getattr, owner, key)
 
 
 def _attributes(obj: Any) -> dict[str, Any]:
@@ -282,10 +260,8 @@ def _is_layer(value: Any) -> bool:
 
 
 def _is_dense(value: Any) -> bool:
-    named = _attributes(value)
-    return any(_is_matrix(named.get(k)) for k in _WEIGHTS) or any(
-        map(_holds_layers, named.values())
-    )
+    named = _attributes(value).items()
+    return any((k in _WEIGHTS and _is_matrix(v)) or _holds_layers(v) for k, v in named)
 
 
 def _holds_layers(value: Any) -> bool:
@@ -294,27 +270,22 @@ def _holds_layers(value: Any) -> bool:
     return all(_is_layer(v) or _is_function(v) for v in value) and any(map(_is_dense, value))
 
 
-def _method_name(obj: Any, names: tuple[str, ...]) -> str | None:
+def _method(obj: Any, *names: str) -> Function | None:
     # Calling a class makes an object.
-    called = [n for n in names if n != "__call__" or not isinstance(obj, type)]
-    return next((n for n in called if callable(getattr(obj, n, None))), None)
+    own = (getattr(obj, n, None) for n in names if n != "__call__" or not isinstance(obj, type))
+    return next(filter(callable, own), None)
 
 
-def _method(obj: Any, names: tuple[str, ...]) -> Callable[..., Any] | None:
-    name = _method_name(obj, names)
-    return None if name is None else getattr(obj, name)
-
-
-def function_of(value: Any) -> Callable[..., Any] | None:
+def function_of(value: Any) -> Function | None:
     """Return the function that an activation is: itself, or a method of an object."""
-    return value if _is_function(value) else _method(value, _APPLY)
+    return value if _is_function(value) else _method(value, *_APPLY)
 
 
-def original_of(obj: Any) -> tuple[Callable[..., Any], str]:
+def original_of(obj: Any) -> tuple[Function, str]:
     """Return the forward pass of an object as it is, and its name."""
     if isinstance(obj, list | tuple):
         return lambda x: _through(obj, x), "calling one layer after the other"
-    name = _method_name(obj, _WHOLE)
+    name = next((name for name in _WHOLE if _method(obj, name)), None)
     if name is None:
         raise ConversionError(
             type(obj).__name__, f"it has no method {', '.join(_FORWARD[:4])}, and can't be called"
@@ -327,5 +298,5 @@ def _through(items: Any, x: Any) -> Any:
         if isinstance(item, list | tuple):
             x = _through(item, x)
         else:
-            x = (_method(item, (*_FORWARD, *_APPLY)) or item)(x)
+            x = (_method(item, *_FORWARD, *_APPLY) or item)(x)
     return x
