@@ -71,10 +71,9 @@ def _layer_norm(part: Any) -> Module:
     weight, bias = _given(part, "weight", 1), _given(part, "bias", 0)
     eps = part.dtype.type(part.eps)
 
-    def layer_norm(x: Array) -> Array:
+    def layer_norm(x: Array) -> Any:
         d = x - x.mean(axis=-1, keepdims=True)
-        y: Array = d / np.sqrt((d * d).mean(axis=-1, keepdims=True) + eps) * weight + bias
-        return y
+        return d / np.sqrt((d * d).mean(axis=-1, keepdims=True) + eps) * weight + bias
 
     return layer_norm
 
@@ -103,16 +102,14 @@ _PARTS: dict[str, Callable[[Any], Module]] = {
 }
 
 
-def _softmax(x: Array, axis: int) -> Array:
+def _softmax(x: Array, axis: int) -> Any:
     e = np.exp(x - x.max(axis=axis, keepdims=True))
-    y: Array = e / e.sum(axis=axis, keepdims=True)
-    return y
+    return e / e.sum(axis=axis, keepdims=True)
 
 
-def _log_softmax(x: Array, axis: int) -> Array:
+def _log_softmax(x: Array, axis: int) -> Any:
     d = x - x.max(axis=axis, keepdims=True)
-    y: Array = d - np.log(np.exp(d).sum(axis=axis, keepdims=True))
-    return y
+    return d - np.log(np.exp(d).sum(axis=axis, keepdims=True))
 
 
 def _elu(x: Array, alpha: float) -> Array:

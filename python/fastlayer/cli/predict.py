@@ -74,11 +74,9 @@ def _stream(
             result = np.argmax(y, axis=-1).astype(np.int64) if args.argmax else y
             if room is None:
                 room = y
-                header = {
-                    "descr": npy.dtype_to_descr(result.dtype),
-                    "fortran_order": False,
-                    "shape": result.shape if rows.single else (len(rows), *result.shape[1:]),
-                }
+                shape = result.shape if rows.single else (len(rows), *result.shape[1:])
+                kind = npy.dtype_to_descr(result.dtype)
+                header = {"descr": kind, "fortran_order": False, "shape": shape}
                 npy.write_array_header_1_0(out, header)
             out.write(np.ascontiguousarray(result).reshape(-1).view(np.uint8).data)
             report(1 if rows.single else len(x))

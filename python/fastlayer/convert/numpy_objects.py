@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.convert._numpy.candidates import Search
-from fastlayer.convert._numpy.objects import original_of
 from fastlayer.errors import ConversionError
 from fastlayer.network.module import Module
 
@@ -51,8 +50,9 @@ class Accelerated:
 
     def __init__(self, original: Any) -> None:
         self._original = original
-        self._call, self._method = original_of(original)
-        self._live = Search(original).live()
+        search = Search(original)
+        self._call, self._method = search.original, search.method
+        self._live = search.run()
 
     @property
     def original(self) -> Any:
@@ -97,7 +97,7 @@ class Accelerated:
             return self._call(x)
         live = self._live
         if live.found.moved():
-            live = self._live = Search(self._original).live()
+            live = self._live = Search(self._original).run()
         try:
             y = live(a)
         except (AttributeError, LookupError, TypeError, ValueError):
@@ -173,25 +173,27 @@ def accelerate(obj: Any) -> Accelerated:
     0.0
     """
     kind = type(obj)
+    name = kind.__name__
     roots = (base.__module__.split(".")[0] for base in kind.__mro__)  # of the user's class too
     converter = next((_FRAMEWORKS[root] for root in roots if root in _FRAMEWORKS), None)
     if converter is not None:
-        raise ConversionError(kind.__name__, f"for this there is {converter}")
-    if isinstance(obj, Accelerated):
+        why = f"for this there is {converter}"
+    elif isinstance(obj, Accelerated):
         return obj
-    if isinstance(obj, Module):
-        raise ConversionError(kind.__name__, "it is fastlayer's own, and as fast as it gets")
-    if isinstance(obj, type):
-        raise ConversionError(
-            obj.__name__, f"this is the class; give an object, {obj.__name__}(...)"
-        )
-    if hasattr(obj, "__name__"):
-        raise ConversionError(
-            obj.__name__,
+    elif isinstance(obj, Module):
+        why = "it is fastlayer's own, and as fast as it gets"
+    elif isinstance(obj, type):
+        name = obj.__name__
+        why = f"this is the class; give an object, {name}(...)"
+    elif hasattr(obj, "__name__"):
+        name = obj.__name__
+        why = (
             "a function hides its arrays; give the object that holds them, or write the layers "
-            "with fl.linear or fl.dense_forward, which read their arrays at each call",
+            "with fl.linear or fl.dense_forward, which read their arrays at each call"
         )
-    return Accelerated(obj)
+    else:
+        return Accelerated(obj)
+    raise ConversionError(name, why)
 
 
 accelerate.__module__ = "fastlayer"  # a pickle of an Accelerated names it
