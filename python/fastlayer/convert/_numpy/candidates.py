@@ -44,7 +44,7 @@ class Search:
         self._name = type(obj).__name__
         self.original, self.method = original_of(obj)
         self._found = Found(obj)
-        self._arrays, self._dtype = _read_arrays(self._found.stages)
+        self._arrays, self._dtype = _read_arrays(self._found.dense)
         self._refusals: list[ConversionError] = []
 
     def run(self) -> Candidate:
@@ -74,7 +74,7 @@ class Search:
         A batch comes before a vector, where it takes both.
         """
         ways, failed, odd = [], "", ""
-        shapes = [own[0].shape for own in self._arrays if own is not None]
+        shapes = [weight.shape for weight, _ in self._arrays]
         sizes = {size for shape in shapes for size in shape}
         m = min(set(range(5, len(sizes) + 7)) - sizes)  # mistaken for no other axis
         for layout, turned in (("out_in", shapes), ("in_out", [shape[::-1] for shape in shapes])):
@@ -112,13 +112,14 @@ class Search:
         """Yield what may come behind each stage: what the stages say themselves, then guesses."""
         stages, dense = self._found.stages, self._found.dense
         # From here on weights are (n, k).
-        arrays = [a and (a[0].T if layout == "in_out" else a[0], a[1]) for a in self._arrays]
+        arrays = [(w.T if layout == "in_out" else w, b) for w, b in self._arrays]
+        left = iter(arrays)
         try:
-            yield [(s, self._behind(s, a, form)) for s, a in zip(stages, arrays, strict=True)]
+            yield [(s, self._behind(s, next(left) if s.weight else None, form)) for s in stages]
         except ConversionError as error:
             self._refusals.append(error)
         if any(stage.function is None for stage in dense):
-            for activations in self._guesses([a for a in arrays if a is not None], form):
+            for activations in self._guesses(arrays, form):
                 yield list(zip(dense, activations, strict=True))
 
     def _behind(self, stage: Stage, arrays: Arrays | None, form: str) -> Any:
@@ -253,34 +254,32 @@ class Candidate:
         ConversionError
             The arrays are not all float32 or all float64.
         """
-        arrays, dtype = _read_arrays([stage for stage, _ in self._steps])
+        arrays, dtype = _read_arrays([stage for stage, _ in self._steps if stage.weight])
+        left = iter(arrays)
         parts: list[Any] = []
-        for own, (_, activation) in zip(arrays, self._steps, strict=True):
-            if own is None:
+        for stage, activation in self._steps:
+            if stage.weight is None:
                 parts.append(activation)
                 continue
-            w, b = own
+            w, b = next(left)
             if b is not None and b.size == 1:
                 b = np.broadcast_to(b.reshape(()), w.shape[1:] if self._turned else w.shape[:1])
             parts.append(Layer.from_arrays(w, b, activation, layout=self._layout, dtype=dtype))
         return Network(parts)
 
 
-def _read_arrays(stages: list[Stage]) -> tuple[list[Arrays | None], DType]:
-    """Return the arrays of each stage as they are now, and their dtype.
+def _read_arrays(dense: list[Stage]) -> tuple[list[Arrays], DType]:
+    """Return the arrays of the stages that have weights as they are now, and their dtype.
 
     Raises
     ------
     ConversionError
         The arrays are not all float32 or all float64.
     """
-    arrays: list[Arrays | None] = []
-    known: list[tuple[str, DType]] = []
-    for name, _, weight, bias, _ in stages:
-        if weight is None:
-            arrays.append(None)
-            continue
-        w, b = as_real(weight(), f"the weight of {name}"), None if bias is None else bias()
+    arrays: list[Arrays] = []
+    for name, _, weight, bias, _ in dense:
+        w = as_real(weight and weight(), f"the weight of {name}")
+        b = bias and bias()
         b = None if b is None else as_real(b, f"the bias of {name}")
         arrays.append((w, b))
         if w.dtype not in (FLOAT32, FLOAT64):
@@ -289,13 +288,12 @@ def _read_arrays(stages: list[Stage]) -> tuple[list[Arrays | None], DType]:
             )
         # A Python number, which is read as an array without dimensions, takes the dtype.
         whole = w.dtype if b is None or b.ndim == 0 else np.result_type(w, b)
-        known.append((name, w.dtype))
-        first, dtype = known[0]
+        first, dtype = dense[0].name, arrays[0][0].dtype
         if {w.dtype, whole} != {dtype}:
             raise ConversionError(
                 name, f"it computes in {whole} and {first} in {dtype}; make all arrays one dtype"
             )
-    return arrays, known[0][1]
+    return arrays, dtype
 
 
 def _sums(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Array]:
