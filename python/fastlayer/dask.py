@@ -1,6 +1,6 @@
 """`fastlayer.dask.predict`: a network on the blocks of a Dask array.
 
-Dask itself is imported when a function is called; its extra is ``fastlayer[dask]``.
+Dask itself is imported when the function is called.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def predict(net: Module, x: Any) -> Any:
     ((1000, 10), (250, 250, 250, 250), dtype('float32'))
     """
     try:
-        da, delayed = import_module("dask.array"), import_module("dask").delayed
+        da, dask = import_module("dask.array"), import_module("dask")
     except ImportError as error:
-        raise ImportError("fastlayer.dask needs Dask: pip install 'fastlayer[dask]'") from error
+        raise ImportError("fastlayer.dask needs Dask: pip install 'dask[array]'") from error
     _check(net, x, da)
     held = net._snapshot()
     if x.ndim == 0:
@@ -87,11 +87,11 @@ def predict(net: Module, x: Any) -> Any:
         )
     split = {axis: -1 for axis in whole if x.numblocks[axis] > 1}
     chunks = (*x.chunks[:rows], *((n,) for n in sample.shape[rows:]))
-    token = import_module("dask.base").tokenize(held)
+    name = f"fastlayer-network-{dask.base.tokenize(held)}"
     return da.map_blocks(
         _fastlayer_predict,
         x.rechunk(split) if split else x,
-        delayed(held, name=f"fastlayer-network-{token}", pure=True, traverse=False),
+        dask.delayed(held, name=name, pure=True, traverse=False),
         dtype=held.dtype,
         chunks=chunks,
         drop_axis=list(range(len(chunks), x.ndim)),

@@ -15,7 +15,7 @@ from helpers import assert_same_bits
 from keras_files import dense, sequential, weights_file, write_h5, write_keras
 
 import fastlayer as fl
-from fastlayer.__main__ import main
+from fastlayer.cli.main import main
 
 MODULE = [sys.executable, "-W", "error", "-m", "fastlayer"]
 
@@ -428,7 +428,7 @@ def test_bench_refuses(refusal, model, tmp_path, monkeypatch):
 
 def test_commands_load_only_what_they_need(model):
     code = (
-        "import sys; from fastlayer.__main__ import main; main(['summary', sys.argv[1]])\n"
+        "import sys; from fastlayer.cli.main import main; main(['summary', sys.argv[1]])\n"
         "print(*sys.modules)"
     )
     command = [sys.executable, "-c", code, str(model)]

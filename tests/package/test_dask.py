@@ -131,7 +131,7 @@ def test_refuses(x):
 
 def test_without_dask_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.array", None)
-    with pytest.raises(ImportError, match=r"pip install 'fastlayer\[dask\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'dask\[array\]'"):
         predict(network(), np.ones((3, 24)))
 
 

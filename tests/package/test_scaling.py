@@ -15,7 +15,7 @@ import pytest
 from helpers import assert_same_bits
 
 import fastlayer as fl
-from fastlayer.__main__ import main
+from fastlayer.cli.main import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text("utf-8")
 

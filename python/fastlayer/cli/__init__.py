@@ -1,1 +1,1 @@
-"""What the commands of `python -m fastlayer` do: a module for each, imported when it is asked for."""
+"""The command line: `main` reads the arguments, and a module for each command does what it says."""

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastlayer.config import show_config
 
-if TYPE_CHECKING:
-    from argparse import Namespace
 
-
-def run(args: Namespace) -> int:
-    """Print the configuration; the exit status."""
+def run(_: object) -> None:
+    """Print the configuration."""
     show_config()
-    return 0

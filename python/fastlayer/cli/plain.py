@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from fastlayer.functions.activation import Activation
-from fastlayer.network.chain import Chain, Residual
-from fastlayer.network.layer import Layer
-from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
-from fastlayer.network.part import Flatten
-from fastlayer.run.steps import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.arrays import Array
-    from fastlayer.network.part import Part
 
-    Module = Callable[[Array], Array]
+    Forward = Callable[[Array], Array]
 
 
 class NotPlain(ValueError):
     """A part for which NumPy has no usual line."""
 
 
-def numpy_forward(part: Part) -> Module:
+def numpy_forward(part: Any) -> Forward:
     """Return a function of rows that computes what `part` does, with its weights, in NumPy.
 
     Raises
@@ -34,19 +27,14 @@ def numpy_forward(part: Part) -> Module:
     NotPlain
         The message names what NumPy lacks.
     """
-    if isinstance(part, Chain):
-        steps = [numpy_forward(p) for p in part.layers]
-        return _residual(steps) if isinstance(part, Residual) else _chain(steps)
-    if isinstance(part, Layer):
-        return _dense(part.weight, part.bias, numpy_forward(part.activation))
-    if isinstance(part, BatchNorm | LayerNorm | RMSNorm):
-        return _norm(part)
-    if isinstance(part, Flatten):
-        return flatten
-    return _activation(part) if isinstance(part, Activation) else part
+    kinds = (kind.__name__ for kind in type(part).__mro__)
+    write = next((_PARTS[kind] for kind in kinds if kind in _PARTS), None)
+    return part if write is None else write(part)
 
 
-def _chain(steps: list[Module]) -> Module:
+def _chain(part: Any) -> Forward:
+    steps = [numpy_forward(p) for p in part.layers]
+
     def forward(x: Array) -> Array:
         for step in steps:
             x = step(x)
@@ -55,67 +43,77 @@ def _chain(steps: list[Module]) -> Module:
     return forward
 
 
-def _residual(steps: list[Module]) -> Module:
-    inner = _chain(steps)
+def _residual(part: Any) -> Forward:
+    inner = _chain(part)
     return lambda x: inner(x) + x
 
 
-def _dense(weight: Array, bias: Array | None, activation: Module) -> Module:
+def _layer(part: Any) -> Forward:
+    weight, bias, activation = part.weight, part.bias, numpy_forward(part.activation)
     if bias is None:
         return lambda x: activation(x @ weight.T)
     return lambda x: activation(x @ weight.T + bias)
 
 
-def _norm(part: BatchNorm | LayerNorm | RMSNorm) -> Module:
-    n, dtype, eps = part.in_features, part.dtype, part.dtype.type(part.eps)
+def _given(part: Any, name: str, default: int) -> Any:
+    a = getattr(part, name)
+    return part.dtype.type(default) if a is None else a
 
-    def given(name: str, default: int) -> Array:
-        a: Array | None = getattr(part, name, None)
-        return np.full(n, default, dtype) if a is None else a
 
-    weight, bias = given("weight", 1), given("bias", 0)
-    if isinstance(part, BatchNorm):
-        mean, root = given("running_mean", 0), np.sqrt(given("running_var", 1) + eps)
-        return lambda x: (x - mean) / root * weight + bias
-    if isinstance(part, RMSNorm):
-        return lambda x: x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight
+def _batch_norm(part: Any) -> Forward:
+    weight, bias = _given(part, "weight", 1), _given(part, "bias", 0)
+    mean = _given(part, "running_mean", 0)
+    root = np.sqrt(_given(part, "running_var", 1) + part.dtype.type(part.eps))
+    return lambda x: (x - mean) / root * weight + bias
 
-    def layer_norm(x: Array) -> Array:
+
+def _layer_norm(part: Any) -> Forward:
+    weight, bias = _given(part, "weight", 1), _given(part, "bias", 0)
+    eps = part.dtype.type(part.eps)
+
+    def layer_norm(x: Array) -> Any:
         d = x - x.mean(axis=-1, keepdims=True)
-        y: Array = d / np.sqrt((d * d).mean(axis=-1, keepdims=True) + eps) * weight + bias
-        return y
+        return d / np.sqrt((d * d).mean(axis=-1, keepdims=True) + eps) * weight + bias
 
     return layer_norm
 
 
-def _softmax(x: Array, axis: int) -> Array:
+def _rms_norm(part: Any) -> Forward:
+    weight, eps = _given(part, "weight", 1), part.dtype.type(part.eps)
+    return lambda x: x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight
+
+
+def _activation(part: Any) -> Forward:
+    parameters = part.parameters
+    if parameters.get("approximate") == "none":
+        raise NotPlain(f"NumPy has no erf, which {part.name} needs")
+    return partial(_LINES[part.name], **parameters)
+
+
+_PARTS: dict[str, Callable[[Any], Forward]] = {
+    "Network": _chain,
+    "Residual": _residual,
+    "Layer": _layer,
+    "BatchNorm": _batch_norm,
+    "LayerNorm": _layer_norm,
+    "RMSNorm": _rms_norm,
+    "Flatten": lambda part: lambda x: x.reshape(len(x), -1),
+    "Activation": _activation,
+}
+
+
+def _softmax(x: Array, axis: int) -> Any:
     e = np.exp(x - x.max(axis=axis, keepdims=True))
-    y: Array = e / e.sum(axis=axis, keepdims=True)
-    return y
+    return e / e.sum(axis=axis, keepdims=True)
 
 
-def _log_softmax(x: Array, axis: int) -> Array:
+def _log_softmax(x: Array, axis: int) -> Any:
     d = x - x.max(axis=axis, keepdims=True)
-    y: Array = d - np.log(np.exp(d).sum(axis=axis, keepdims=True))
-    return y
-
-
-def _gelu(x: Array, approximate: str) -> Array:
-    y: Array = 0.5 * x * (1 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))  # sqrt(2/pi)
-    return y
+    return d - np.log(np.exp(d).sum(axis=axis, keepdims=True))
 
 
 def _elu(x: Array, alpha: float) -> Array:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
-
-
-def _celu(x: Array, alpha: float) -> Array:
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
-
-
-def _softplus(x: Array, beta: float, threshold: float) -> Array:
-    y: Array = np.logaddexp(0, x * beta) / beta
-    return np.where(x * beta > threshold, x, y)
 
 
 _LINES: dict[str, Callable[..., Any]] = {
@@ -128,12 +126,17 @@ _LINES: dict[str, Callable[..., Any]] = {
     "hardsigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
     "hardswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "elu": _elu,
-    "celu": _celu,
+    "celu": lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha)),
     "selu": lambda x: 1.0507009873554805 * _elu(x, 1.6732632423543772),
-    "gelu": _gelu,
+    # 0.798 is sqrt(2/pi).
+    "gelu": lambda x, approximate: (
+        0.5 * x * (1 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))
+    ),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
-    "softplus": _softplus,
+    "softplus": lambda x, beta, threshold: np.where(
+        x * beta > threshold, x, np.logaddexp(0, x * beta) / beta
+    ),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "log_sigmoid": lambda x: -np.logaddexp(0, -x),
     "tanh": np.tanh,
@@ -142,11 +145,3 @@ _LINES: dict[str, Callable[..., Any]] = {
     "softmax": _softmax,
     "log_softmax": _log_softmax,
 }
-
-
-def _activation(activation: Activation) -> Module:
-    parameters = activation.parameters
-    if activation.name == "gelu" and parameters["approximate"] == "none":
-        raise NotPlain(f"NumPy has no erf, which {activation._title()} needs")
-    line = _LINES[activation.name]
-    return lambda x: line(x, **parameters)

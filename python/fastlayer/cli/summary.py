@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 
-def run(args: Namespace) -> int:
-    """Print the table of layers; the exit status."""
+def run(args: Namespace) -> None:
+    """Print the table of layers."""
     print(load(args.model).summary())
-    return 0

@@ -16,7 +16,7 @@ from fastlayer.threads import get_num_threads
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    Module = Callable[[Any], Any]
+    Forward = Callable[[Any], Any]
 
 ROUNDS = 7
 _TURN_SECONDS = 0.02  # one turn of one racer, after it has settled
@@ -28,7 +28,7 @@ _SETTLE_BATCH = 0.15
 _SLOWS_NUMPY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
-def race(racers: Sequence[Module], x: Any) -> tuple[list[float], bool]:
+def race(racers: Sequence[Forward], x: Any) -> tuple[list[float], bool]:
     """Median seconds per call of each racer on x, taking turns, and whether they were steady.
 
     On a busy machine turns differ, or take so long that there are fewer of them.
@@ -46,7 +46,7 @@ def race(racers: Sequence[Module], x: Any) -> tuple[list[float], bool]:
     return [median(t) for t in turns], steady
 
 
-def _turn(forward: Module, x: Any, settle: float, calls: int) -> float:
+def _turn(forward: Forward, x: Any, settle: float, calls: int) -> float:
     """Seconds per call, with no clock on the first `settle` seconds."""
     settled = time.perf_counter() + settle
     while time.perf_counter() < settled:
@@ -57,8 +57,8 @@ def _turn(forward: Module, x: Any, settle: float, calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def machine() -> list[str]:
-    """Lines about what was timed: versions, instruction set, threads, settings that slow NumPy."""
+def machine(*notes: str, steady: bool) -> list[str]:
+    """Lines about what was timed: versions, instruction set, threads, what makes times doubtful."""
     isa = show_config(mode="dicts")["isa"]["active"]
     threads = get_num_threads()
     blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
@@ -69,4 +69,7 @@ def machine() -> list[str]:
     slowed = [name for name in _SLOWS_NUMPY if name in os.environ]
     if slowed:
         lines.append(f"Note: this environment slows NumPy down: {', '.join(slowed)}.")
+    lines += notes
+    if not steady:
+        lines.append("Note: the machine is busy, so these times say little; try again later.")
     return lines

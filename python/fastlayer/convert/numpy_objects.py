@@ -1,7 +1,7 @@
 """Networks written by hand in NumPy: `accelerate`.
 
 What an object computes is guessed from the names and shapes of its arrays (`_numpy.objects`) and
-from what its functions return (`_numpy.recognise`), and then proven (`_numpy.plans`): a guess
+from what its functions return (`_numpy.recognise`), and then proven (`_numpy.candidates`): a guess
 counts when object and network agree on the probe but for rounding.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._numpy.plans import make_plan, original_of
+from fastlayer.convert._numpy.candidates import Search
 from fastlayer.errors import ConversionError
 from fastlayer.network.module import Module
 
@@ -46,10 +46,13 @@ class Accelerated:
         How far the two were apart on the probe.
     """
 
+    __module__ = "fastlayer"  # what a pickle names, whichever way it was imported
+
     def __init__(self, original: Any) -> None:
         self._original = original
-        self._call, self._method = original_of(original)
-        self._plan = make_plan(original)
+        search = Search(original)
+        self._call, self._method = search.original, search.method
+        self._live = search.run()
 
     @property
     def original(self) -> Any:
@@ -59,12 +62,12 @@ class Accelerated:
     @property
     def network(self) -> Network:
         """A network of its own with the weights as they are now, for rows as samples."""
-        return self._plan.live.network()
+        return self._live.network()
 
     @property
     def verification(self) -> Proof:
         """How far the two were apart on the probe."""
-        return self._plan.proof
+        return self._live.proof
 
     def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Run the forward pass.
@@ -92,12 +95,12 @@ class Accelerated:
         a = np.asarray(x) if isinstance(x, list | tuple) else x
         if type(a) is not np.ndarray or a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
             return self._call(x)
-        plan = self._plan
-        if plan.found.moved():
-            plan = self._plan = make_plan(self._original)
+        live = self._live
+        if live.found.moved():
+            live = self._live = Search(self._original).run()
         try:
-            y = plan.run(a)
-        except (LookupError, TypeError, ValueError):
+            y = live(a)
+        except (AttributeError, LookupError, TypeError, ValueError):
             y = None  # arrays of another kind than they were: the original knows, or says why not
         return self._call(x) if y is None else y
 
@@ -113,7 +116,7 @@ class Accelerated:
         return accelerate, (self._original,)
 
     def __repr__(self) -> str:
-        return f"Accelerated({type(self._original).__name__}, samples={self._plan.form})"
+        return f"Accelerated({type(self._original).__name__}, samples={self._live.form})"
 
 
 def accelerate(obj: Any) -> Accelerated:
@@ -170,24 +173,27 @@ def accelerate(obj: Any) -> Accelerated:
     0.0
     """
     kind = type(obj)
-    converter = _FRAMEWORKS.get(kind.__module__.split(".")[0])
-    if converter is None:  # a class of the user's, derived from a framework's
-        roots = (base.__module__.split(".")[0] for base in kind.__mro__)
-        converter = next((_FRAMEWORKS[r] for r in roots if r in _FRAMEWORKS), None)
+    name = kind.__name__
+    roots = (base.__module__.split(".")[0] for base in kind.__mro__)  # of the user's class too
+    converter = next((_FRAMEWORKS[root] for root in roots if root in _FRAMEWORKS), None)
     if converter is not None:
-        raise ConversionError(kind.__name__, f"for this there is {converter}")
-    if isinstance(obj, Accelerated):
+        why = f"for this there is {converter}"
+    elif isinstance(obj, Accelerated):
         return obj
-    if isinstance(obj, Module):
-        raise ConversionError(kind.__name__, "it is fastlayer's own, and as fast as it gets")
-    if isinstance(obj, type):
-        raise ConversionError(
-            obj.__name__, f"this is the class; give an object, {obj.__name__}(...)"
-        )
-    if hasattr(obj, "__name__"):
-        raise ConversionError(
-            obj.__name__,
+    elif isinstance(obj, Module):
+        why = "it is fastlayer's own, and as fast as it gets"
+    elif isinstance(obj, type):
+        name = obj.__name__
+        why = f"this is the class; give an object, {name}(...)"
+    elif hasattr(obj, "__name__"):
+        name = obj.__name__
+        why = (
             "a function hides its arrays; give the object that holds them, or write the layers "
-            "with fl.linear or fl.dense_forward, which read their arrays at each call",
+            "with fl.linear or fl.dense_forward, which read their arrays at each call"
         )
-    return Accelerated(obj)
+    else:
+        return Accelerated(obj)
+    raise ConversionError(name, why)
+
+
+accelerate.__module__ = "fastlayer"  # a pickle of an Accelerated names it

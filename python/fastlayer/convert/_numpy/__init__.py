@@ -1,6 +1,6 @@
-"""How `accelerate` understands an object.
+"""How `accelerate` understands an object, in the order of the flow.
 
-`objects` looks for arrays and functions, which are `stages`; `recognise` finds out which activation
-a function is; `plans` tries what the whole may be and proves it; `live` runs it on the object's
-arrays.
+`objects` looks it through for arrays and functions. `candidates` makes forward passes that it may be,
+of the shapes of the arrays and of activations that `recognise` knows by what they return; the first
+that gives what the object gives is run on the object's arrays from then on.
 """

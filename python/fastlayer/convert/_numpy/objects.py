@@ -1,94 +1,245 @@
-"""Hand-written NumPy networks: the arrays and functions in them, found by the names of tutorials.
+"""What is in a hand-written network: its arrays and functions, found by the names of tutorials.
 
-Nothing is taken for granted that is found here: `accelerate` proves what it makes of it.
+Nothing is taken for granted that is found here: `candidates` proves what it makes of it.
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from operator import getitem
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer.convert._numpy.stages import Dense, Found, Function, Slot
 from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-WEIGHTS = ("_W", "W", "weights", "weight", "_weights", "_weight", "kernel", "w", "_w")
-BIASES = ("_b", "b", "biases", "bias", "_biases", "_bias")
-LISTS = ("layers", "_layers", "modules", "_modules", "stages")
-ACTIVATIONS = (
+    Function = Callable[..., Any]
+    Place = partial[Any]  # called, it gives what is there: an attribute, an item of a list or dict
+
+_WEIGHTS = ("_W", "W", "weights", "weight", "_weights", "_weight", "kernel", "w", "_w")
+_BIASES = ("_b", "b", "biases", "bias", "_biases", "_bias")
+_NUMBERED = re.compile(r"_*(W|w|weights?|b|bias(?:es)?)_*(\d+)")
+_LISTS = ("layers", "_layers", "modules", "_modules", "stages")
+_ACTIVATIONS = (
     *("act_function", "activation", "activation_function", "activation_fn", "activation_func"),
     *("act", "act_fn", "act_func", "_activation", "activations"),
 )
-FORWARD = ("forward_pass", "forward", "feedforward", "feed_forward", "propagate", "__call__")
-APPLY = ("f", "forward", "activate", "forward_pass", "__call__")
+_FORWARD = ("forward_pass", "forward", "feedforward", "feed_forward", "propagate", "__call__")
+_WHOLE = (*_FORWARD, "predict_proba", "predict")
+_APPLY = ("f", "forward", "activate", "forward_pass", "__call__")
 
 # Words in the names of numbers that training changes all the time, and no forward pass reads.
 _TRAINING = ("lr", "learn", "loss", "cost", "err", "moment", "decay", "reg", "acc", "time")
 
-_NUMBERED = re.compile(r"_*(W|w|weights?|b|bias(?:es)?)_*(\d+)")
+
+class Stage(NamedTuple):
+    """A layer with weights, or a function between layers."""
+
+    name: str
+    function: Function | None  # the activation of a layer, where it has one
+    weight: Place | None = None
+    bias: Place | None = None
+    forward: Function | None = None  # all of a layer, where it can be run alone
 
 
-def method_of(obj: Any, names: tuple[str, ...]) -> str | None:
-    """Return the first of `names` that is a method of `obj`."""
-    for name in names:
-        if name == "__call__" and isinstance(obj, type):
-            continue
-        if callable(getattr(obj, name, None)):
-            return name
-    return None
-
-
-def find(obj: Any) -> Found:
-    """Look through an object, or a list of layers.
+class Found:
+    """The stages of a network in order, and what must stay the same for that to hold.
 
     Raises
     ------
     ConversionError
         A part that is not understood, or nothing with weights.
     """
-    found = Found()
-    try:
-        _visit(obj, type(obj).__name__, found)
-    except RecursionError:
-        raise ConversionError(type(obj).__name__, "its layers are inside each other") from None
-    if not found.dense:
-        raise ConversionError(
-            type(obj).__name__,
-            f"found no dense layer in it: a 2-D array called {', '.join(WEIGHTS)}, W1, W2, ..., "
-            f"or a list of layers called {', '.join(LISTS[:2])}; for arrays in variables see "
-            "fl.linear, fl.dense_forward and fl.Layer.from_arrays",
-        )
-    return found
+
+    def __init__(self, obj: Any) -> None:
+        self.stages: list[Stage] = []
+        self._objects: list[Any] = []
+        self._links: list[tuple[Place, Any]] = []
+        self._lengths: list[tuple[Any, int]] = []
+        name = type(obj).__name__
+        try:
+            self._visit(obj, name)
+        except RecursionError:
+            raise ConversionError(name, "its layers are inside each other") from None
+        if not self.dense:
+            raise ConversionError(
+                name,
+                f"found no dense layer in it: a 2-D array called {', '.join(_WEIGHTS)}, W1, W2, "
+                f"..., or a list of layers called {', '.join(_LISTS[:2])}; for arrays in variables "
+                "see fl.linear, fl.dense_forward and fl.Layer.from_arrays",
+            )
+
+    @property
+    def dense(self) -> list[Stage]:
+        """The stages that have weights."""
+        return [stage for stage in self.stages if stage.weight is not None]
+
+    def moved(self) -> bool:
+        """Whether a list, layer, activation or parameter of one was replaced since."""
+        try:
+            for read, value in self._links:
+                if read() is not value:
+                    return True
+        except (AttributeError, LookupError):
+            return True
+        return any(len(container) != n for container, n in self._lengths)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Give objects back the attributes that they had: running a layer may cache its input."""
+        before = [(o, dict(vars(o))) for o in self._objects if hasattr(o, "__dict__")]
+        lists = [(v, list(v)) for _, then in before for v in then.values() if isinstance(v, list)]
+        try:
+            yield
+        finally:
+            for obj, then in before:
+                for key in vars(obj).keys() - then.keys():
+                    delattr(obj, key)
+                for key, value in then.items():
+                    if vars(obj).get(key) is not value:
+                        setattr(obj, key, value)
+            for value, items in lists:
+                if len(value) != len(items):
+                    value[:] = items
+
+    def _link(self, owner: Any, key: Any) -> Any:
+        """Return what is in a place, and remember that it was that."""
+        read = _place(owner, key)
+        self._links.append((read, read()))
+        return self._links[-1][1]
+
+    def _watch(self, obj: Any, *numbers: type[Any]) -> None:
+        """See that a change of what a forward pass may depend on is noticed.
+
+        That is a flag, an activation or bias that is not there or is a name, `numbers` of these
+        types, which may be slopes, and an attribute that is new and so may hide one of the class.
+        """
+        if hasattr(obj, "__dict__"):
+            self._lengths.append((vars(obj), len(vars(obj))))
+        for name, value in _attributes(obj).items():
+            absent = isinstance(value, str | None) and name in (*_ACTIVATIONS, *_BIASES)
+            number = type(value) in numbers and not any(word in name for word in _TRAINING)
+            if type(value) is bool or absent or number:
+                self._link(obj, name)
+
+    def _visit(self, obj: Any, name: str) -> None:
+        self._objects.append(obj)
+        if isinstance(obj, list | tuple):
+            self._lengths.append((obj, len(obj)))
+            for i in range(len(obj)):
+                item = self._link(obj, i)
+                self._visit(item, f"layer {i} ({_title(item)})")
+        elif _is_function(obj):
+            self.stages.append(Stage(name, obj))
+        elif self._arrays(obj, name) or self._container(obj, name):
+            self._watch(obj, float)
+        elif (apply := function_of(obj)) is not None:
+            self._watch(obj, float, int)
+            self.stages.append(Stage(name, apply))
+        else:
+            raise ConversionError(
+                name,
+                f"it has neither weights called {', '.join(_WEIGHTS[:4])} nor a method "
+                f"{', '.join(_APPLY[:4])}",
+            )
+
+    def _arrays(self, obj: Any, name: str) -> bool:
+        """Find the arrays of a layer, or of several layers in lists, in a dict or numbered."""
+        named = _attributes(obj)
+        for key in _WEIGHTS:
+            value = named.get(key)
+            if _is_matrix(value):
+                bias = next((b for b in _BIASES if named.get(b) is not None), None)
+                place = None if bias is None else _place(obj, bias)
+                function, forward = self._activation(obj, named), _method(obj, *_FORWARD)
+                self.stages.append(Stage(name, function, _place(obj, key), place, forward))
+                return True
+            if isinstance(value, list | tuple) and value and all(map(_is_matrix, value)):
+                self._lists(obj, name, named, key)
+                return True
+            if isinstance(value, np.ndarray) and value.ndim > 0:
+                raise ConversionError(
+                    name, f"its {key} has shape {value.shape}; a dense layer's has two dimensions"
+                )
+        if self._numbered(obj, named, name):
+            return True
+        for key, value in named.items():
+            if isinstance(value, dict) and self._numbered(value, value, name):
+                self._link(obj, key)
+                return True
+        return False
+
+    def _lists(self, obj: Any, name: str, named: dict[str, Any], key: str) -> None:
+        weights = self._link(obj, key)
+        self._lengths.append((weights, len(weights)))
+        bias = next((b for b in _BIASES if isinstance(named.get(b), list | tuple)), None)
+        biases = None if bias is None else self._link(obj, bias)
+        if biases is not None and len(biases) != len(weights):
+            raise ConversionError(name, f"{len(weights)} {key} and {len(biases)} {bias}")
+        functions = named.get("activations")
+        alone = isinstance(functions, list | tuple) and len(functions) == len(weights)
+        if alone:
+            functions = self._link(obj, "activations")
+        for i in range(len(weights)):
+            function = function_of(self._link(functions, i)) if alone else None
+            place = None if biases is None else _place(biases, i)
+            self.stages.append(Stage(f"{name}.{key}[{i}]", function, _place(weights, i), place))
+
+    def _numbered(self, owner: Any, items: dict[Any, Any], name: str) -> bool:
+        weights: dict[int, str] = {}
+        biases: dict[int, str] = {}
+        for key, value in items.items():
+            known = _NUMBERED.fullmatch(key) if isinstance(key, str) else None
+            if known is not None and isinstance(value, np.ndarray):
+                (weights if known[1][0] in "Ww" else biases)[int(known[2])] = key
+        for i, key in sorted(weights.items()):
+            place = _place(owner, biases[i]) if i in biases else None
+            self.stages.append(Stage(f"{name}.{key}", None, _place(owner, key), place))
+        return bool(weights)
+
+    def _activation(self, obj: Any, named: dict[str, Any]) -> Function | None:
+        for key in _ACTIVATIONS:
+            value = named.get(key)
+            function = function_of(value)
+            if function is not None:
+                self._link(obj, key)
+                if function is not value:
+                    self._objects.append(value)
+                    self._watch(value, float, int)
+                return function
+        return None
+
+    def _container(self, obj: Any, name: str) -> bool:
+        """Find the layers of a network: in a list, or as attributes in the order of their making."""
+        named = _attributes(obj)
+        lists = [k for k in _LISTS if isinstance(named.get(k), list | tuple) and named[k]]
+        lists += [k for k, v in named.items() if k not in _LISTS and _holds_layers(v)]
+        if lists:
+            self._visit(self._link(obj, lists[0]), name)
+            return True
+        layers = [k for k, v in named.items() if _is_layer(v)]
+        if not any(_is_dense(named[k]) for k in layers):
+            return False
+        for key in layers:
+            self._visit(self._link(obj, key), f"{key} ({_title(named[key])})")
+        return True
 
 
-def _visit(obj: Any, name: str, found: Found) -> None:
-    found.objects.append(obj)
-    if isinstance(obj, list | tuple):
-        found.length(obj)
-        for i in range(len(obj)):
-            item = found.link(obj, i)
-            _visit(item, f"layer {i} ({_title(item)})", found)
-        return
-    if _is_function(obj):
-        found.stages.append(Function(name, obj, None))
-        return
-    if _arrays(obj, name, found) or _container(obj, name, found):
-        _link_settings(obj, found, float)
-        return
-    apply = method_of(obj, APPLY)
-    if apply is None:
-        raise ConversionError(
-            name,
-            f"it has neither weights called {', '.join(WEIGHTS[:4])} nor a method "
-            f"{', '.join(APPLY[:4])}",
-        )
-    _link_settings(obj, found, float, int)
-    found.stages.append(Function(name, getattr(obj, apply), obj))
+def _place(owner: Any, key: Any) -> Place:
+    return partial(getitem if isinstance(owner, list | tuple | dict) else getattr, owner, key)
+
+
+def _attributes(obj: Any) -> dict[str, Any]:
+    """Return the attributes of an object, in the order in which they were made."""
+    slots = getattr(type(obj), "__slots__", ())
+    named = [slots] if isinstance(slots, str) else slots
+    own = {name: getattr(obj, name) for name in named if hasattr(obj, name)}
+    return {**own, **getattr(obj, "__dict__", {})}
 
 
 def _title(obj: Any) -> str:
@@ -99,145 +250,18 @@ def _is_function(obj: Any) -> bool:
     return callable(obj) and hasattr(obj, "__name__") and not isinstance(obj, type)
 
 
-def attributes(obj: Any) -> dict[str, Any]:
-    """Return the attributes of an object, in the order in which they were made."""
-    slots = getattr(type(obj), "__slots__", ())
-    named = [slots] if isinstance(slots, str) else slots
-    own = {name: getattr(obj, name) for name in named if hasattr(obj, name)}
-    return {**own, **getattr(obj, "__dict__", {})}
-
-
-def _link_settings(obj: Any, found: Found, *numbers: type[Any]) -> None:
-    """See that a change of what a forward pass may depend on is noticed.
-
-    That is a flag, an activation or bias that is not there or is a name, `numbers` of these types,
-    which may be slopes, and an attribute that is new and so may hide one of the class.
-    """
-    if hasattr(obj, "__dict__"):
-        found.length(vars(obj))
-    for name, value in attributes(obj).items():
-        setting = type(value) is bool
-        if name in ACTIVATIONS or name in BIASES:
-            setting = setting or isinstance(value, str | None)
-        if type(value) in numbers:
-            setting = not any(word in name for word in _TRAINING)
-        if setting:
-            found.link(obj, name)
-
-
-def _arrays(obj: Any, name: str, found: Found) -> bool:
-    """Find the arrays of a layer, or of several layers in lists, in a dict or numbered."""
-    named = attributes(obj)
-    for key in WEIGHTS:
-        value = named.get(key)
-        if isinstance(value, np.ndarray) and value.ndim == 2:
-            bias = next((b for b in BIASES if named.get(b) is not None), None)
-            slot = None if bias is None else Slot(obj, bias)
-            function = _activation(obj, named, found)
-            own = method_of(obj, FORWARD)
-            forward = None if own is None else getattr(obj, own)
-            found.stages.append(Dense(name, Slot(obj, key), slot, function, forward))
-            return True
-        if isinstance(value, list | tuple) and value and all(map(_is_matrix, value)):
-            _lists(obj, name, named, key, found)
-            return True
-        if isinstance(value, np.ndarray) and value.ndim > 0:
-            raise ConversionError(
-                name, f"its {key} has shape {value.shape}; a dense layer's has two dimensions"
-            )
-    if _numbered(obj, named, name, found):
-        return True
-    for key, value in named.items():
-        if isinstance(value, dict) and _numbered(value, value, name, found):
-            found.link(obj, key)
-            return True
-    return False
-
-
 def _is_matrix(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == 2
 
 
-def _lists(obj: Any, name: str, named: dict[str, Any], key: str, found: Found) -> None:
-    weights = found.link(obj, key)
-    found.length(weights)
-    bias = next((b for b in BIASES if isinstance(named.get(b), list | tuple)), None)
-    biases = None if bias is None else found.link(obj, bias)
-    if biases is not None and len(biases) != len(weights):
-        raise ConversionError(name, f"{len(weights)} {key} and {len(biases)} {bias}")
-    functions = named.get("activations")
-    alone = isinstance(functions, list | tuple) and len(functions) == len(weights)
-    if alone:
-        functions = found.link(obj, "activations")
-    for i in range(len(weights)):
-        slot = None if biases is None else Slot(biases, i)
-        function = function_of(found.link(functions, i)) if alone else None
-        found.stages.append(Dense(f"{name}.{key}[{i}]", Slot(weights, i), slot, function, None))
-
-
-def _numbered(owner: Any, items: dict[Any, Any], name: str, found: Found) -> bool:
-    weights: dict[int, str] = {}
-    biases: dict[int, str] = {}
-    for key, value in items.items():
-        known = _NUMBERED.fullmatch(key) if isinstance(key, str) else None
-        if known is not None and isinstance(value, np.ndarray):
-            which = weights if known[1][0] in "Ww" else biases
-            which[int(known[2])] = key
-    for i in sorted(weights):
-        slot = Slot(owner, biases[i]) if i in biases else None
-        found.stages.append(
-            Dense(f"{name}.{weights[i]}", Slot(owner, weights[i]), slot, None, None)
-        )
-    return bool(weights)
-
-
-def _activation(obj: Any, named: dict[str, Any], found: Found) -> Callable[..., Any] | None:
-    for key in ACTIVATIONS:
-        value = named.get(key)
-        if value is not None and (function := function_of(value)) is not None:
-            found.link(obj, key)
-            if not _is_function(value):
-                found.objects.append(value)
-                _link_settings(value, found, float, int)
-            return function
-    return None
-
-
-def function_of(value: Any) -> Callable[..., Any] | None:
-    """Return the function that an activation is: itself, or a method of an object."""
-    if isinstance(value, str):
-        return None  # what it stands for is written in the user's code
-    if _is_function(value):
-        function: Callable[..., Any] = value
-        return function
-    name = method_of(value, APPLY)
-    return None if name is None else getattr(value, name)
-
-
-def _container(obj: Any, name: str, found: Found) -> bool:
-    """Find the layers of a network: in a list, or as attributes in the order of their making."""
-    named = attributes(obj)
-    lists = [k for k in LISTS if isinstance(named.get(k), list | tuple) and named[k]]
-    lists += [k for k, v in named.items() if k not in LISTS and _holds_layers(v)]
-    if lists:
-        _visit(found.link(obj, lists[0]), name, found)
-        return True
-    layers = [k for k, v in named.items() if _is_layer(v)]
-    if not any(_is_dense(named[k]) for k in layers):
-        return False
-    for key in layers:
-        _visit(found.link(obj, key), f"{key} ({_title(named[key])})", found)
-    return True
-
-
 def _is_layer(value: Any) -> bool:
     plain = isinstance(value, np.ndarray | np.generic | list | tuple | dict | type | str)
-    return not plain and not _is_function(value) and method_of(value, APPLY) is not None
+    return not plain and not _is_function(value) and function_of(value) is not None
 
 
 def _is_dense(value: Any) -> bool:
-    named = attributes(value)
-    return any(_is_matrix(named.get(k)) for k in WEIGHTS) or any(map(_holds_layers, named.values()))
+    named = _attributes(value).items()
+    return any((k in _WEIGHTS and _is_matrix(v)) or _holds_layers(v) for k, v in named)
 
 
 def _holds_layers(value: Any) -> bool:
@@ -246,20 +270,33 @@ def _holds_layers(value: Any) -> bool:
     return all(_is_layer(v) or _is_function(v) for v in value) and any(map(_is_dense, value))
 
 
-@contextmanager
-def undisturbed(objects: list[Any]) -> Iterator[None]:
-    """Give objects back the attributes that they had: running a layer may cache its input."""
-    before = [(o, dict(vars(o))) for o in objects if hasattr(o, "__dict__")]
-    lists = [(v, list(v)) for _, d in before for v in d.values() if isinstance(v, list)]
-    try:
-        yield
-    finally:
-        for obj, attributes_before in before:
-            for key in [k for k in vars(obj) if k not in attributes_before]:
-                delattr(obj, key)
-            for key, value in attributes_before.items():
-                if vars(obj).get(key) is not value:
-                    setattr(obj, key, value)
-        for value, items in lists:
-            if len(value) != len(items):
-                value[:] = items
+def _method(obj: Any, *names: str) -> Function | None:
+    # Calling a class makes an object.
+    own = (getattr(obj, n, None) for n in names if n != "__call__" or not isinstance(obj, type))
+    return next(filter(callable, own), None)
+
+
+def function_of(value: Any) -> Function | None:
+    """Return the function that an activation is: itself, or a method of an object."""
+    return value if _is_function(value) else _method(value, *_APPLY)
+
+
+def original_of(obj: Any) -> tuple[Function, str]:
+    """Return the forward pass of an object as it is, and its name."""
+    if isinstance(obj, list | tuple):
+        return lambda x: _through(obj, x), "calling one layer after the other"
+    name = next((name for name in _WHOLE if _method(obj, name)), None)
+    if name is None:
+        raise ConversionError(
+            type(obj).__name__, f"it has no method {', '.join(_FORWARD[:4])}, and can't be called"
+        )
+    return lambda *args, **kwargs: getattr(obj, name)(*args, **kwargs), name
+
+
+def _through(items: Any, x: Any) -> Any:
+    for item in items:
+        if isinstance(item, list | tuple):
+            x = _through(item, x)
+        else:
+            x = (_method(item, *_FORWARD, *_APPLY) or item)(x)
+    return x

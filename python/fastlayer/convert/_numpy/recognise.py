@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
@@ -17,77 +18,116 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array
 
+    Function = Callable[..., Any]
+
 # A definition written with NumPy rounds numbers of size 1 + |f| about this often.
-ROUNDINGS = 16
-ROWS, FEATURES = 67, 9  # of the probe, which mixes sizes in both directions
-HAND_WRITTEN = (
-    *("relu", "sigmoid", "tanh", "identity", "softmax", "exp", "log_softmax", "gelu", "silu"),
-    *("selu", "relu6", "hardtanh", "softsign", "mish", "hardsigmoid", "hardswish", "log_sigmoid"),
+_ROUNDINGS = 16
+_ROWS, _FEATURES = 67, 9  # of the probe, which mixes sizes in both directions
+_FIRST = ("relu", "sigmoid", "tanh", "identity")
+_OTHERS = (
+    *("softmax", "exp", "log_softmax", "gelu", "silu", "selu", "relu6", "hardtanh", "softsign"),
+    *("mish", "hardsigmoid", "hardswish", "log_sigmoid"),
+)
+# Written by hand, softplus has no threshold; above 40 the difference is below rounding.
+_SOFTPLUS = Activation("softplus", threshold=40.0)
+_GELU_TANH = Activation("gelu", approximate="tanh")
+
+# For hidden layers of which only the end result is known.
+GUESSES = (
+    *map(Activation, ("relu", "sigmoid", "tanh")),
+    *(Activation("leaky_relu", negative_slope=slope) for slope in (0.01, 0.1, 0.2, 0.3)),
+    *(Activation("elu"), _SOFTPLUS),
+    *map(Activation, ("identity", "gelu", "silu", "selu", "softsign", "softmax", "mish", "relu6")),
+    _GELU_TANH,
 )
 
 
-def probe() -> Array:
-    """Return numbers of all sizes, (rows, features); the last rows are too large for exp."""
-    sizes = np.logspace(-8, 4, 100)
-    values = np.concatenate([np.linspace(-12, 12, 401), sizes, -sizes, [0.0, -30.0]])
-    rng = np.random.default_rng(5)
-    large = np.abs(values) > 30
-    mixed = np.concatenate([rng.permutation(values[~large]), rng.permutation(values[large])])
-    return np.resize(mixed, (ROWS, FEATURES))
-
-
-def recognise(function: Callable[[Array], Any], form: str) -> Activation | None:
-    """Return the activation that computes the same as `function`, or None.
+class Oriented:
+    """A function of the user's for arrays whose last axis is the features.
 
     Parameters
     ----------
     function : callable
         Array to array, as the user wrote it.
     form : {"rows", "columns", "vector"}
-        What the samples are in the array that it gets.
+        What the samples are in the array that it expects.
     """
-    z = probe()
-    y = apply(function, z, form)
-    return None if y is None else match(z, y, 0.0)
+
+    def __init__(self, function: Function, form: str) -> None:
+        self.function = function
+        self.form = form
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self, a: Array) -> Any:
+        """Call it with `a` the way round that it expects."""
+        if self.form == "columns":
+            return np.asarray(self.function(a.T)).T
+        if self.form == "vector" and a.ndim > 1:
+            return np.stack([self.function(row) for row in a])
+        return self.function(a)
+
+    def of_copy(self, a: Array) -> Any:
+        """Call it with an array that it may write to, and which it finds in C order."""
+        return self(a.copy("F" if self.form == "columns" else "C"))
+
+    def attempt(self, z: Array) -> Array | None:
+        """Return what it makes of the rows of `z`; None where it fails or changes their number."""
+        with np.errstate(all="ignore"):
+            try:
+                y = np.asarray(self.of_copy(z))
+            except Exception:  # noqa: BLE001  # whatever a function of the user's raises
+                return None
+        return y if y.ndim == 2 and len(y) == len(z) and y.dtype.kind == "f" else None
 
 
-def apply(function: Callable[[Array], Any], z: Array, form: str) -> Array | None:
-    """Return `function` of the rows of `z`; None where it fails or changes their number."""
-    with np.errstate(all="ignore"):
-        try:
-            if form == "vector":
-                y = np.stack([function(row.copy()) for row in z])
-            else:
-                y = np.asarray(function(z.T.copy() if form == "columns" else z.copy()))
-        except Exception:  # noqa: BLE001  # whatever a function of the user's raises
-            return None
-    y = y.T if form == "columns" else y
-    return y if y.ndim == 2 and len(y) == len(z) and y.dtype.kind == "f" else None
+def recognise(function: Function, form: str, name: str) -> Activation | Function:
+    """Return the activation that computes the same as `function`, or the function itself.
+
+    Raises
+    ------
+    ConversionError
+        It is no activation.
+    """
+    oriented, z = Oriented(function, form), _probe()
+    y = oriented.attempt(z)
+    if y is None or y.shape != z.shape:
+        raise ConversionError(
+            name,
+            "it is neither a dense layer with an array called W or weights nor a function that "
+            "takes an array of any size and returns one of the same shape",
+        )
+    return match(z, y, 0.0) or (function if form == "rows" else oriented)
 
 
 def match(z: Array, y: Array, error: Array | float) -> Activation | None:
     """Return the activation that makes `y` of `z`, which is known up to `error`, or None."""
     if y.shape != z.shape or np.isfinite(y).mean() < 0.5:
         return None
-    for candidate in candidates(z, y):
-        if same(candidate, z, y, error):
-            return candidate
-    return None
+    return next((a for a in _candidates(z, y) if same(a, z, y, error)), None)
 
 
 def same(candidate: Activation, z: Array, y: Array, error: Array | float) -> bool:
     """Whether `y` is the activation of `z` but for rounding, where `y` is finite."""
     # Slopes are at most about 1; where a formula overflows there is nothing to compare with.
     with np.errstate(all="ignore"):
-        rounding = ROUNDINGS * float(np.finfo(y.dtype).eps) * (1 + np.abs(y))
+        rounding = _ROUNDINGS * float(np.finfo(y.dtype).eps) * (1 + np.abs(y))
         close = np.abs(candidate(z) - y) <= rounding + 2 * error
     return bool((close | ~np.isfinite(y)).all())
 
 
-def candidates(z: Array, y: Array) -> Iterator[Activation]:
+def _probe() -> Array:
+    """Return numbers of all sizes, (rows, features); the last rows are too large for exp."""
+    sizes = np.logspace(-8, 4, 100)
+    values = np.concatenate([np.linspace(-12, 12, 401), sizes, -sizes, [0.0, -30.0]])
+    rng = np.random.default_rng(5)
+    large = np.abs(values) > 30
+    mixed = np.concatenate([rng.permutation(values[~large]), rng.permutation(values[large])])
+    return np.resize(mixed, (_ROWS, _FEATURES))
+
+
+def _candidates(z: Array, y: Array) -> Iterator[Activation]:
     """Yield the activations that `y` may be of `z`, slopes read off both."""
-    for name in HAND_WRITTEN[:4]:
-        yield Activation(name)
+    yield from map(Activation, _FIRST)
     at = np.unravel_index(np.argmin(np.where(np.isfinite(y), z, np.inf)), z.shape)
     low, value = float(z[at]), float(y[at])
     if low < 0 and value < 0:
@@ -98,22 +138,4 @@ def candidates(z: Array, y: Array) -> Iterator[Activation]:
         for scale in (float(f"{alpha:.10g}"), alpha):
             yield Activation("elu", alpha=scale)
             yield Activation("celu", alpha=scale)
-    # Written by hand, softplus has no threshold; above 40 the difference is below rounding.
-    yield Activation("softplus", threshold=40.0)
-    yield Activation("softplus")
-    for name in HAND_WRITTEN[4:]:
-        yield Activation(name)
-    yield Activation("gelu", approximate="tanh")
-
-
-def guesses() -> Iterator[Activation]:
-    """Yield activations for hidden layers of which only the end result is known."""
-    for name in ("relu", "sigmoid", "tanh"):
-        yield Activation(name)
-    for slope in (0.01, 0.1, 0.2, 0.3):
-        yield Activation("leaky_relu", negative_slope=slope)
-    yield Activation("elu")
-    yield Activation("softplus", threshold=40.0)
-    for name in ("identity", "gelu", "silu", "selu", "softsign", "softmax", "mish", "relu6"):
-        yield Activation(name)
-    yield Activation("gelu", approximate="tanh")
+    yield from (_SOFTPLUS, Activation("softplus"), *map(Activation, _OTHERS), _GELU_TANH)
