@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.convert._activations import SKLEARN
-from fastlayer.convert._affine import Affine, fold, unfolded
+from fastlayer.convert._affine import Affine
+from fastlayer.convert._graph import Draft, Point
 from fastlayer.convert._prove import prove
 from fastlayer.convert._standins import Classifier, Regressor
 from fastlayer.errors import ConversionError
@@ -83,12 +84,11 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
         parts, dtype = reader(final)
     except AttributeError as error:
         raise ConversionError(place, f"it is not fitted ({error}); call fit first") from None
-    steps_and_layers = [*(part for group in affines for part in group), *parts]
-    k = parts[0].in_features
-    standin = _standin(final, Network(fold(steps_and_layers, dtype, k)), bool(steps))
+    point = Point().then(part for group in (*affines, parts) for part in group)
+    net = Draft(point, dtype, place, parts[0].in_features).network()
+    standin = _standin(final, net, bool(steps))
     if verify:
-        plain = Network(unfolded(steps_and_layers, dtype, k)) if steps else None
-        _verify(standin, plain, estimator, place)
+        _verify(standin, estimator, place)
     return standin
 
 
@@ -116,7 +116,7 @@ def _steps(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
 
 
 def _scaler(name: str, step: Any) -> list[Any]:
-    """Return what a transformer does, as parts for `fold`."""
+    """Return what a transformer does, as steps of `_graph`."""
     kind, place = _kind_of(step), _place(step, name)
     try:
         if kind == "StandardScaler":
@@ -212,9 +212,7 @@ def _standin(model: Any, net: Network, floats: bool) -> Classifier | Regressor:
     return Classifier(net, floats, classes, model._label_binarizer.y_type_, False)
 
 
-def _verify(
-    standin: Classifier | Regressor, plain: Network | None, estimator: Any, place: str
-) -> None:
+def _verify(standin: Classifier | Regressor, estimator: Any, place: str) -> None:
     """Compare the network with the estimator, and then the labels of both."""
 
     def reference(x: Array) -> Array:
@@ -229,7 +227,7 @@ def _verify(
         # The probe has no column names; scikit-learn says so where the training data had some.
         warnings.simplefilter("ignore")
         net = standin.network
-        net._verification = prove(net, reference, source=place, plain=plain)
+        net._verification = prove(net, reference, source=place)
         if isinstance(standin, Classifier):
             _verify_labels(standin, estimator, place)
 
