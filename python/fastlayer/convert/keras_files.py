@@ -69,9 +69,6 @@ def _version(text: Any) -> int:
     return int(major) if major in ("1", "2", "3", "4") else 2
 
 
-# ---------------------------------------------------------------- .keras: a zip archive
-
-
 def _read_archive(file: BinaryIO) -> tuple[Any, Source]:
     archive = Archive(file)
     for member in (CONFIG, WEIGHTS):
@@ -129,9 +126,6 @@ def _array(stored: Hdf5, group: int, path: str, given: Given) -> Array:
         return stored.array(found)
     except TypeError as error:
         raise given.refusal(f"its weight {path!r:.60} holds {error}") from error
-
-
-# ---------------------------------------------------------------- .h5: attributes and groups
 
 
 def _read_h5(file: BinaryIO) -> tuple[Any, Source]:

@@ -406,13 +406,10 @@ class Classifier(Regressor):
                 f"predict: {int(lost.sum())} of {lost.size} rows give NaN, which is no class; look "
                 "for NaN or infinity in x"
             )
-        return self._labels(y, 0.0 if self._by_scores else 0.5)
-
-    def _labels(self, y: Array, threshold: float) -> Array:
         if self._kind == "multiclass":
             labels: Array = self.classes_[np.argmax(y, axis=-1)]
             return labels
-        above = (y > threshold).astype(np.int64)
+        above = (y > (0.0 if self._by_scores else 0.5)).astype(np.int64)
         if self._kind == "binary":
             return self.classes_[np.minimum(above[..., 0], len(self.classes_) - 1)]
         return above

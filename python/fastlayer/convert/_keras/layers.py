@@ -146,29 +146,23 @@ def _normalization(given: Given) -> list[Any]:
     if mean is None or variance is None:
         mean, variance = given.arrays(("mean", "variance"))
     dtype = given.dtype() or "float32"
-    mean, variance = (
-        _numbers(given, name, value).astype(dtype).astype(np.float64)
-        for name, value in (("mean", mean), ("variance", variance))
-    )
-    if mean.size != variance.size:
-        raise given.damage(f"mean has shape {mean.shape}, variance {variance.shape}")
+    m, v = _numbers(given, "mean", mean, dtype), _numbers(given, "variance", variance, dtype)
+    if m.size != v.size:
+        raise given.damage(f"mean has shape {m.shape}, variance {v.shape}")
     with np.errstate(all="ignore"):
-        deviation = np.maximum(np.sqrt(variance), EPSILON)
+        deviation = np.maximum(np.sqrt(v), EPSILON)
         if given.get("invert", False, bool):
-            return [*before, Affine.of(deviation, mean)]
-        return [*before, Affine.of(1 / deviation, -mean / deviation)]
+            return [*before, Affine.of(deviation, m)]
+        return [*before, Affine.of(1 / deviation, -m / deviation)]
 
 
 def _rescaling(given: Given) -> list[Any]:
-    scale, offset = (
-        _numbers(given, name, given.config.get(name, default))
-        for name, default in (("scale", 1.0), ("offset", 0.0))
-    )
-    return [Affine.of(scale, offset)]
+    scale = _numbers(given, "scale", given.config.get("scale", 1.0))
+    return [Affine.of(scale, _numbers(given, "offset", given.config.get("offset", 0.0)))]
 
 
-def _numbers(given: Given, name: str, value: Any) -> Array:
-    """Return a number, or one for each feature."""
+def _numbers(given: Given, name: str, value: Any, dtype: str = "float64") -> Array:
+    """Return a number, or one for each feature, rounded to `dtype`, as float64."""
     value = unwrapped(value, "value")  # an array in a .keras file
     try:
         a = np.asarray(value, np.float64)
@@ -180,7 +174,7 @@ def _numbers(given: Given, name: str, value: Any) -> Array:
         raise given.refusal(
             f"has a {name} of shape {a.shape}; fastlayer takes one for each feature"
         )
-    return a.reshape(-1) if a.size > 1 else a.reshape(())
+    return a.reshape(-1 if a.size > 1 else ()).astype(dtype).astype(np.float64)
 
 
 def _relu(given: Given) -> list[Any]:
