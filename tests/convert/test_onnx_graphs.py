@@ -115,7 +115,9 @@ def test_constant_nodes():
     g = Add(h, b)
     s = Constant<value_float=0.25>()
     y = Mul(g, s)"""
-    assert len(check(make(text))) == 1
+    layer, norm = check(make(text))
+    assert layer.bias.tolist() == [0.5, -1]
+    assert norm.weight.tolist() == [0.25, 0.25]
 
 
 # Weights w (4, 3) out of operations on constants, as exporters leave them behind.

@@ -9,7 +9,8 @@ import pytest
 from helpers import FLOATS, assert_within, ref_network
 
 import fastlayer as fl
-from fastlayer.convert._affine import Affine, affine, fold, unfolded
+from fastlayer.convert._affine import Affine
+from fastlayer.convert._graph import Dense, Draft, Flat, Point, Sum
 from fastlayer.convert._prove import probe, prove
 from fastlayer.convert._rounding import rounding_bound
 from fastlayer.report.verification import Proof
@@ -272,42 +273,67 @@ def test_the_reference_can_not_change_the_probe():
 # ----------------------------------------------------------------------------------- affines
 
 
+def network(steps, dtype, features=None):
+    return Draft(Point().then(steps), np.dtype(dtype), "numpy", features).network()
+
+
 def test_affine_is_a_part():
-    part = affine([1.0, 2.0], 3.0, np.float32)
+    (part,) = Affine.of([1.0, 2.0], 3.0).parts(2, np.float32)
     np.testing.assert_array_equal(part(np.float32([[1, 1]])), np.float32([[4, 5]]))
-    assert affine(2.0, 1.0, np.float64, 3)(np.ones(3)).tolist() == [3, 3, 3]
-    assert affine(1.0, 0.0, np.float64) == fl.Activation("identity")
-    with pytest.raises(ValueError, match="features"):
-        affine(2.0, 0.0, np.float64)
+    assert network([Affine.of(2.0, 1.0)], np.float64, 3)(np.ones(3)).tolist() == [3, 3, 3]
+    with pytest.raises(fl.ConversionError, match="no layer tells how many features"):
+        network([Affine.of(2.0)], np.float64)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_fold_works_affines_into_their_neighbours(dtype):
+def test_affines_become_parts_beside_the_layers(dtype):
     rng = np.random.default_rng(0)
     first, last = layers([4, 5, 3], dtype, None)
     act = wrong(last, activation="relu")
     a, b = Affine.of(rng.uniform(1, 2, 4), rng.standard_normal(4)), Affine.of(2.0, -1.0)
     x = rng.standard_normal((7, 4)).astype(dtype)
-    parts = fold([a, first, b, b, act, Affine.of(0.5)], dtype, 4)
-    assert [type(p).__name__ for p in parts] == ["Layer", "Layer", "BatchNorm"]
+    net = network([a, first, b, b, act, Affine.of(0.5)], dtype, 4)
+    kinds = ["BatchNorm", "Layer", "BatchNorm", "Layer", "BatchNorm"]
+    assert [type(p).__name__ for p in net.layers] == kinds
+    assert str(net.summary()).count("folded into layer") == 2
     y = ((x * a.scale + a.shift) @ first.weight.T + first.bias) * 4 - 3
     y = np.maximum(y @ act.weight.T + act.bias, 0) * 0.5
     # 4 terms and 5 terms, of sizes below 100 in sum
-    np.testing.assert_allclose(fl.Network(parts)(x), y, atol=1000 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(net(x), y, atol=1000 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_fold_keeps_a_subtraction_that_would_cancel(dtype):
+def test_a_sum_behind_a_product_is_its_bias(dtype):
+    w, b = np.arange(6.0).reshape(2, 3), np.array([1.0, -2.0])
+    net = network([Dense(w), Affine.of(1.0, b), Affine.of(1.0, b), fl.Activation("relu")], dtype)
+    layer, norm, _ = net.layers
+    assert layer.bias.tolist() == norm.bias.tolist() == b.tolist()
+    layer = network([Dense(w), Affine.of(1.0, 3.0), fl.Activation("relu")], dtype)[0]
+    assert layer.bias.tolist() == [3, 3]
+    assert layer.activation == fl.Activation("relu")
+
+
+def test_affines_that_cancel_stay_apart():
+    big = Affine.of(1.0, [1e6, 1.0])
+    assert big.then(Affine.of(1.0, [-1e6, 1.0])) is None
+    assert big.then(Affine.of(1e300)).then(Affine.of(1e300)) is None
+    assert big.then(Affine.of(2.0, 1.0)).shift.tolist() == [2e6 + 1, 3]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_subtraction_that_would_cancel_is_not_folded(dtype):
     layer = layers([4, 3], dtype, "tanh")[0]
     mean, scale = np.float32([2010, -3000, 0, 1e6]), np.array([0.2, 0.5, 1, 2])
-    parts = fold([Affine.of(scale, -mean * scale), layer], dtype)
-    assert [type(p).__name__ for p in parts] == ["BatchNorm", "Activation", "Layer"]
-    net = fl.Network(parts)
+    net = network([Affine.of(scale, -mean * scale), layer], dtype)
+    kinds = ["BatchNorm", "Activation", "BatchNorm", "Layer"]
+    assert [type(p).__name__ for p in net.layers] == kinds
     x = (mean + np.random.default_rng(0).integers(-5, 6, (50, 4))).astype(dtype)
     y = np.tanh((x.astype(float) - mean) * scale @ layer.weight.T.astype(float) + layer.bias)
     # differences are exact, and four terms of size 10 follow
     np.testing.assert_allclose(net(x), y, rtol=0, atol=100 * np.finfo(dtype).eps)
     assert (np.abs(net(x) - y) <= rounding_bound(net, x)).all()
+    kinds = [type(p).__name__ for p in network([Affine.of(1.0, mean), layer], dtype).layers]
+    assert kinds == ["BatchNorm", "Activation", "Layer"]
 
 
 CANCELLING = {
@@ -336,34 +362,26 @@ def test_the_bound_sees_what_cancels_in_a_folded_layer(where, seed, dtype):
     def reference(x):
         return (x + m.astype(dtype)) @ w.T if where == "in front" else (x @ w.T + b) - b
 
-    plain = fl.Network(unfolded(parts(), dtype, k))
+    net = network(parts(), dtype, k)
     inputs = (rng.standard_normal((100, k)) * size).astype(dtype)
-    folded = fl.Network(fold(parts(), dtype, k))
-    assert len(folded) == 1
-    assert len(plain) == 2
-    # alone, the folded layer explains too little: that is why the plain one is there
+    proof = prove(net, reference, source="numpy", inputs=inputs)
+    assert 1e-4 < proof.bound_share < 0.5
+    # a layer that was folded beforehand explains too little: its own numbers cancel nowhere
+    bias = w.astype(float) @ m if where == "in front" else 0 * b
+    folded = fl.Network([fl.Layer.from_arrays(w, bias, dtype=dtype)])
     with pytest.raises(fl.ConversionError, match="more than rounding"):
         prove(folded, reference, source="numpy", inputs=inputs)
-    proof = prove(folded, reference, source="numpy", inputs=inputs, plain=plain)
-    assert 1e-4 < proof.bound_share < 0.5
-    wrong = fl.Network(fold(parts(1e5 * np.finfo(dtype).eps * np.sqrt(k)), dtype, k))
+    wrong = network(parts(1e5 * np.finfo(dtype).eps * np.sqrt(k)), dtype, k)
     with pytest.raises(fl.ConversionError, match="more than rounding"):
-        prove(wrong, reference, source="numpy", inputs=inputs, plain=plain)
+        prove(wrong, reference, source="numpy", inputs=inputs)
 
 
-@pytest.mark.parametrize("finish", [fold, unfolded])
-def test_a_number_behind_parts_that_change_the_width(finish):
+def test_a_number_behind_parts_that_change_the_width():
     number, tall = Affine.of(2.0, 1.0), fl.Layer(3, 5, "relu", rng=0)
-    assert finish([tall, number], np.float32, 3)[1].in_features == 5
-    assert finish([tall, "tanh", fl.Residual("relu"), number], np.float32)[3].in_features == 5
-    parts = finish([tall, "relu", fl.Network([fl.Layer(5, 2)]), number], np.float32)
-    assert parts[3].in_features == 2
-    for unknown in (fl.Flatten(), lambda a: a[:, :2], fl.Network([fl.Flatten()])):
-        with pytest.raises(ValueError, match="needs features="):
-            finish([tall, unknown, number], np.float32, 3)
-        assert finish([tall, unknown, fl.LayerNorm(15), number], np.float32)[3].in_features == 15
-
-
-def test_fold_leaves_other_parts_alone():
-    layer = fl.Layer(3, 3, "relu")
-    assert fold([layer, "tanh", layer], np.float32) == [layer, "tanh", layer]
+    assert network([tall, number], np.float32, 3)[1].in_features == 5
+    tanh = fl.Activation("tanh")
+    assert network([tall, tanh, Sum((tanh,)), number], np.float32)[3].in_features == 5
+    net = network([tall, tanh, fl.Network([fl.Layer(5, 2)]), number], np.float32)
+    assert net[3].in_features == 2
+    net = network([Flat("flatten"), number, fl.LayerNorm(15)], np.float32)
+    assert net[1].in_features == 15

@@ -64,6 +64,17 @@ def circle():
     return {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
 
 
+def called_with(*arguments, **more):
+    """A functional model of one layer, as Keras 3 writes it, called with these: "x" is the input."""
+    tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": ["x", 0, 0]}}
+    inputs = [tensor if a == "x" else a for a in arguments]
+    start = {**layer("InputLayer", "x", batch_shape=[None, 3]), "name": "x", "inbound_nodes": []}
+    add = {**layer("Add", "s"), "name": "s", "inbound_nodes": [{"args": inputs, "kwargs": {}}]}
+    ends = {"input_layers": ["x", 0, 0], "output_layers": ["s", 0, 0]}
+    config = {"name": "m", "layers": [start, {**add, **more}], **ends}
+    return {"class_name": "Functional", "config": config}
+
+
 def deep(count):
     spec = sequential(dense("a", 2))
     for _ in range(count):
@@ -110,6 +121,11 @@ UNSUITABLE = {
     "layers that do not fit": many(3),
     "Lambda": sequential(layer("Lambda", "f", function="os.system")),
     "own layer": sequential({**layer("Thing", "t"), "module": "os"}),
+    "sum of numbers": called_with(1.0, 2.0),
+    "sum of a number": called_with(1.0),
+    "sum of nothing": called_with(),
+    "sum of two numbers and an array": called_with("x", 1.0, 2.0),
+    "class of one's own beside a number": called_with("x", 2.0, module="os"),
 }
 
 

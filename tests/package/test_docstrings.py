@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import fastlayer as fl
-from fastlayer.convert._standins import Classifier, Regressor
 from fastlayer.convert.numpy_objects import Accelerated
+from fastlayer.convert.sklearn import Classifier, Regressor
 from fastlayer.report.profile import Profile
 from fastlayer.report.summary import Summary
 from fastlayer.report.verification import Proof, Verification

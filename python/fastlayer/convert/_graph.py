@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer.convert._affine import Affine, fold, fused, unfolded
+from fastlayer.convert._affine import Affine
 from fastlayer.convert._prove import prove
 from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
@@ -20,7 +20,7 @@ from fastlayer.network.network import Network
 from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from fastlayer.arrays import Array, DType
 
@@ -111,25 +111,22 @@ class Draft(NamedTuple):
     source: str  # what it is made from, for messages
     features: int | None = None  # of the input, where the source tells
 
-    def network(self, folded: bool = True) -> Network:
-        """Make the network; where not `folded`, with every scaling as a part of its own.
+    def network(self) -> Network:
+        """Make the network.
 
         Raises
         ------
         ConversionError
             Steps that do not fit each other.
         """
-        finish = fold if folded else unfolded
+        steps = (self.point.since(None) or ())[1:]  # the input has no step
         try:
-            parts = _assemble(self._steps(), self.dtype, self.features, self.source, finish)
+            parts = _assemble(steps, self.dtype, self.features, self.source)
             return Network._of(tuple(parts or [IDENTITY]), self.dtype)
         except ConversionError:
             raise
         except (TypeError, ValueError) as error:
             raise ConversionError(self.source, str(error)) from error
-
-    def _steps(self) -> tuple[Any, ...]:
-        return (self.point.since(None) or ())[1:]  # the input has no step
 
     def proved(self, reference: Callable[[Array], Array], computes: DType | None = None) -> Network:
         """Make the network, and see that it does what its source does on rows of all kinds.
@@ -137,11 +134,7 @@ class Draft(NamedTuple):
         `computes` is the dtype that the source computes in, where that is not its weights'.
         """
         made = self.network()
-        plain = self.network(folded=False) if _scales(self._steps()) else None
-        same = made
-        if computes is not None and computes != self.dtype:
-            same = made.astype(computes)
-            plain = None if plain is None else plain.astype(computes)
+        same = made if computes in (None, self.dtype) else made.astype(computes)
         if made.in_features is not None:
             try:
                 same(np.zeros((1, made.in_features), made.dtype))
@@ -152,27 +145,14 @@ class Draft(NamedTuple):
                     "rows to try it with; convert with verify=False, and compare on your own data "
                     "with net.verify",
                 ) from error
-        made._verification = prove(same, reference, source=self.source, plain=plain)
+        made._verification = prove(same, reference, source=self.source)
         return made
 
 
-def _scales(steps: Iterable[Any]) -> bool:
-    """Whether there is anything to fold."""
-    return any(isinstance(s, Affine) or (isinstance(s, Sum) and _scales(s.steps)) for s in steps)
-
-
 def _assemble(
-    steps: Sequence[Any],
-    dtype: DType,
-    width: int | None,
-    source: str,
-    finish: Callable[..., list[Any]],
-    depth: int = 0,
+    steps: Iterable[Any], dtype: DType, width: int | None, source: str, depth: int = 0
 ) -> list[Any]:
-    """Return the parts for some steps; `width` is the number of features that come in.
-
-    `finish` is `fold` or `unfolded`.
-    """
+    """Return the parts for some steps; `width` is the number of features that come in."""
     if depth > _DEEPEST:
         raise ConversionError(source, f"has residuals more than {_DEEPEST} deep in each other")
     parts: list[Any] = []
@@ -181,41 +161,65 @@ def _assemble(
     flat = False
     while todo:
         step = todo.pop(0)
-        if isinstance(step, Affine) and step.scale.ndim == step.shift.ndim == 0:
-            if todo and isinstance(todo[0], Flat):  # numbers are the same on both sides
-                todo[0:1] = [todo[0], step]
-                continue
-            n = _takes(todo) if width is None else width
-            if n is None or n > _MOST_SCALED:
-                raise ConversionError(
-                    source, "scales its input by a number, and no layer tells how many features"
-                )
-            step = Affine.of(np.full(n, step.scale), np.full(n, step.shift))
-        if isinstance(step, Dense):
-            activation: Any = IDENTITY
-            if todo and isinstance(todo[0], Activation):
-                activation = todo.pop(0)
-            step = Layer.from_arrays(step.weight, step.bias, activation, dtype=dtype)
-        elif isinstance(step, OneRow):
+        if isinstance(step, OneRow):
             one_row = step.place
             continue
-        elif isinstance(step, Flat):
+        if isinstance(step, Flat):
             after = _takes(todo)
             _check_flat(step, after, width, flat, one_row)
             if not flat:
                 parts.append(Flatten())
                 width, flat = (after if step.width is None else step.width), True
             continue
+        if isinstance(step, Affine):
+            step = _merged(step, todo)
+            if todo and isinstance(todo[0], Flat) and step.features is None:
+                todo[0:1] = [todo[0], step]  # numbers are the same on both sides
+                continue
+            n = step.features or width or _takes(todo)
+            if n is None or n > _MOST_SCALED:
+                raise ConversionError(
+                    source, "scales its input by a number, and no layer tells how many features"
+                )
+            in_front = bool(todo) and isinstance(todo[0], Dense | Layer) and not _plain(parts)
+            parts += step.parts(n, dtype, in_front)
+            width = n
+            continue
+        if isinstance(step, Activation):
+            if _plain(parts):
+                parts[-1].activation = step
+            else:
+                parts.append(step)
+            continue
+        if isinstance(step, Dense):
+            bias = step.bias
+            if bias is None and todo and isinstance(todo[0], Affine) and todo[0].shifts:
+                bias = np.broadcast_to(todo.pop(0).shift, len(step.weight))
+            step = Layer.from_arrays(step.weight, bias, dtype=dtype)
         elif isinstance(step, Sum):
             width = _takes(step.steps) if width is None else width
-            inner = _assemble(step.steps, dtype, width, source, finish, depth + 1)
+            inner = _assemble(step.steps, dtype, width, source, depth + 1)
             step = Residual(inner or [IDENTITY])
         parts.append(step)
-        if isinstance(step, Affine):
-            width = max(step.scale.size, step.shift.size)
-        elif not isinstance(step, Activation):
-            width = step.out_features
-    return fused(finish(parts, dtype))
+        width = step.out_features or (width if isinstance(step, Residual) else None)
+    return parts
+
+
+def _plain(parts: list[Any]) -> bool:
+    """Whether the last part is a dense layer without an activation."""
+    last = parts[-1] if parts else None
+    return isinstance(last, Layer) and last.activation == IDENTITY
+
+
+def _merged(step: Affine, todo: list[Any]) -> Affine:
+    """Return an affine with those that follow it worked in."""
+    while todo and isinstance(todo[0], Affine):
+        both = step.then(todo[0])
+        if both is None:
+            break
+        step = both
+        todo.pop(0)
+    return step
 
 
 def _check_flat(
@@ -246,8 +250,7 @@ def _takes(steps: Iterable[Any]) -> int | None:
         if isinstance(step, Dense):
             n = step.weight.shape[1]
         elif isinstance(step, Affine):
-            n = max(step.scale.size, step.shift.size)
-            n = n if n > 1 else None
+            n = step.features
         elif isinstance(step, Sum):
             n = _takes(step.steps)
         elif isinstance(step, Flat):

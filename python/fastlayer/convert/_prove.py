@@ -54,7 +54,6 @@ def prove(
     reference: Callable[[Array], Any],
     *,
     source: str,
-    plain: Network | None = None,
     inputs: ArrayLike | None = None,
     rows: int = 64,
     rng: int | np.random.Generator = 0,
@@ -74,9 +73,6 @@ def prove(
         The source: takes rows (m, k) of the network's dtype and returns (m, n).
     source : str
         What is converted, for messages: "torch Sequential".
-    plain : Network, optional
-        The same with nothing folded, as the source computes it: numbers that cancel inside of a
-        folded layer do not show in its weights, but the source rounds them.
     inputs : array_like, optional
         Rows of the source's own data; (m, ...) is reshaped to (m, k).
     rows : int
@@ -111,7 +107,7 @@ def prove(
             f"the original gives shape {theirs.shape} for {x.shape}, the converted network "
             f"{ours.shape}",
         )
-    bound = rounding_bound(net if plain is None else plain, x)
+    bound = rounding_bound(net, x)
     bound[stress[:, None] & ~np.isfinite(theirs)] = np.inf
     proof = Proof(ours, theirs, bound, net.dtype)
     if not proof.bound_share <= 1:

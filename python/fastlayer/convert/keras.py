@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlayer.convert._keras.config import from_config
-from fastlayer.convert._keras.given import Rules
+from fastlayer.convert._keras.given import Source
 from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastlayer.arrays import Array
-    from fastlayer.convert._keras.given import Where
+    from fastlayer.convert._keras.given import Given
     from fastlayer.network.network import Network
 
 
@@ -66,21 +69,21 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
         if isinstance(model, str) or hasattr(model, "__fspath__"):
             hint = "; files go to fl.load"
         raise TypeError(f"from_keras takes a Keras model, got {type(model).__name__}{hint}")
-    source = f"keras {type(model).__name__} {model.name!r}"
+    name = f"keras {type(model).__name__} {model.name!r}"
     if not model.built:
-        raise ConversionError(source, "has no weights yet; call it on some rows first")
+        raise ConversionError(name, "has no weights yet; call it on some rows first")
     version = int(keras.__version__.split(".")[0])
     backend = keras.backend.backend()
     # torch's softplus is its input above 20; elsewhere it is the definition, see the table.
-    rules = Rules(_Weights(keras, model), version, 20.0 if backend == "torch" else 40.0, True)
+    source = Source(partial(_weights, keras, model), version, 20.0 if backend == "torch" else 40.0)
     try:
         config = model.get_config()
     except Exception as error:  # of a custom layer or model
         raise ConversionError(
-            source, f"has no configuration ({error}); layers of one's own can't be converted"
+            name, f"has no configuration ({error}); layers of one's own can't be converted"
         ) from error
     try:
-        draft = from_config({"class_name": _kind(model), "config": config}, rules, source)
+        draft = from_config({"class_name": _kind(model), "config": config}, source, name)
     except Damaged as error:
         raise ConversionError(error.key, error.why) from error
     if not verify:
@@ -93,38 +96,27 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
 
 def _keras_of(model: object) -> Any:
     """Return the Keras that made a model, None for anything else."""
-    for name in ("keras", "tf_keras"):
-        keras = sys.modules.get(name)
-        kind = getattr(keras, "Model", None)
-        if kind is not None and isinstance(model, kind):
+    for keras in (sys.modules.get("keras"), sys.modules.get("tf_keras")):
+        if isinstance(model, getattr(keras, "Model", ())):
             return keras
     return None
 
 
 def _kind(model: Any) -> str:
     """Return the kind of model; a class of the user's is what it inherits from, if that runs it."""
-    classes: tuple[Any, ...] = type(model).__mro__
-    for cls in classes:
-        if cls.__name__ in ("Sequential", "Functional") and _is_keras(cls):
-            return str(cls.__name__) if classes[0].call is cls.call else type(model).__name__
-    return type(model).__name__
+    own: Any = type(model)
+    for cls in own.__mro__:
+        known = cls.__module__.split(".")[0] in ("keras", "tf_keras")
+        if known and cls.__name__ in ("Sequential", "Functional") and own.call is cls.call:
+            return str(cls.__name__)
+    return str(own.__name__)
 
 
-def _is_keras(cls: type[Any]) -> bool:
-    return cls.__module__.split(".")[0] in ("keras", "tf_keras")
-
-
-class _Weights:
-    """The weights of a live model by the names of its layers."""
-
-    def __init__(self, keras: Any, model: Any) -> None:
-        self._keras, self._model = keras, model
-
-    def __call__(self, where: Where, names: tuple[str, ...]) -> list[Array]:
-        layer = self._model
-        for name in where.names:
-            layer = layer.get_layer(name)
-        return [_numpy(self._keras, getattr(layer, name)) for name in names]
+def _weights(keras: Any, layer: Any, given: Given, names: Sequence[str]) -> list[Array]:
+    """Return weights of a layer; `layer` is the model that its path starts in."""
+    for step in given.path:
+        layer = layer.get_layer(step.name)
+    return [_numpy(keras, getattr(layer, name)) for name in names]
 
 
 def _numpy(keras: Any, value: Any) -> Array:

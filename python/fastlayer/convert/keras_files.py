@@ -7,22 +7,23 @@ Keras is not needed and nothing in a file is instantiated or executed: layers ou
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastlayer.convert._keras.config import from_config
-from fastlayer.convert._keras.given import Rules
+from fastlayer.convert._keras.given import Source
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.files.hdf5 import MAGIC, Hdf5
 from fastlayer.files.reading import LARGEST_JSON, parse_json, read_bytes, reading, size_of
 from fastlayer.files.zip import Archive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from os import PathLike
     from typing import BinaryIO
 
     from fastlayer.arrays import Array
-    from fastlayer.convert._keras.given import Where
+    from fastlayer.convert._keras.given import Given
     from fastlayer.network.network import Network
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -55,9 +56,9 @@ def load_keras(path: str | PathLike[str]) -> Network:
     name = os.fspath(path)
     with reading(name) as file:
         try:
-            if file.read(len(MAGIC)) == MAGIC:
-                return _read_h5(file, name)
-            return _read_keras(file, name)
+            read = _read_h5 if file.read(len(MAGIC)) == MAGIC else _read_archive
+            config, source = read(file)
+            return from_config(config, source, os.path.basename(name)).network()
         except ConversionError as error:
             raise ConversionError(f"{name}: {error.place}", error.why) from error.__cause__
 
@@ -68,10 +69,7 @@ def _version(text: Any) -> int:
     return int(major) if major in ("1", "2", "3", "4") else 2
 
 
-# ---------------------------------------------------------------- .keras: a zip archive
-
-
-def _read_keras(file: BinaryIO, name: str) -> Network:
+def _read_archive(file: BinaryIO) -> tuple[Any, Source]:
     archive = Archive(file)
     for member in (CONFIG, WEIGHTS):
         if member not in archive:
@@ -80,12 +78,11 @@ def _read_keras(file: BinaryIO, name: str) -> Network:
                 why = "is missing; fastlayer reads the weights that Keras saves as HDF5"
             raise Damaged(member, why)
     config = _json(archive, CONFIG)
-    metadata = _json(archive, METADATA) if METADATA in archive else {}
-    version = _version(metadata.get("keras_version") if isinstance(metadata, dict) else None)
+    metadata = _json(archive, METADATA) if METADATA in archive else None
+    version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     content = memoryview(archive.read(WEIGHTS))
     stored = Hdf5(lambda at, size: content[at : at + size], len(content))
-    rules = Rules(_by_slots(stored), version, 40.0, True)
-    return from_config(config, rules, os.path.basename(name)).network()
+    return config, Source(partial(_by_slots, stored), _version(version))
 
 
 def _json(archive: Archive, key: str) -> Any:
@@ -94,17 +91,14 @@ def _json(archive: Archive, key: str) -> Any:
     return parse_json(archive.read(key), key)
 
 
-def _by_slots(stored: Hdf5) -> Callable[[Where, tuple[str, ...]], list[Array]]:
-    def fetch(where: Where, names: tuple[str, ...]) -> list[Array]:
-        at: int | None = stored.root
-        for slot in where.slots:
-            at = None if at is None else _slot(stored, at, slot)
-        group = None if at is None else stored.find(at, "vars")
-        if group is None:
-            raise Damaged(where.place, "has no weights in the file")
-        return [_array(stored, group, f"{i}", where) for i in range(len(names))]
-
-    return fetch
+def _by_slots(stored: Hdf5, given: Given, names: Sequence[str]) -> list[Array]:
+    at: int | None = stored.root
+    for step in given.path:
+        at = None if at is None else _slot(stored, at, step.slot)
+    group = None if at is None else stored.find(at, "vars")
+    if group is None:
+        raise given.damage("has no weights in the file")
+    return [_array(stored, group, f"{i}", given) for i in range(len(names))]
 
 
 def _slot(stored: Hdf5, model: int, slot: str) -> int | None:
@@ -124,20 +118,17 @@ def _numbered(slot: str) -> tuple[str, int]:
     return (kind, int(number)) if number.isdecimal() and len(number) < 9 else (slot, 0)
 
 
-def _array(stored: Hdf5, group: int, path: str, where: Where) -> Array:
+def _array(stored: Hdf5, group: int, path: str, given: Given) -> Array:
     found = stored.find(group, path)
     if found is None:
-        raise Damaged(where.place, f"its weight {path!r:.60} is missing")
+        raise given.damage(f"its weight {path!r:.60} is missing")
     try:
         return stored.array(found)
     except TypeError as error:
-        raise ConversionError(where.place, f"its weight {path!r:.60} holds {error}") from error
+        raise given.refusal(f"its weight {path!r:.60} holds {error}") from error
 
 
-# ---------------------------------------------------------------- .h5: attributes and groups
-
-
-def _read_h5(file: BinaryIO, name: str) -> Network:
+def _read_h5(file: BinaryIO) -> tuple[Any, Source]:
     stored = Hdf5(lambda at, size: read_bytes(file, at, size, "HDF5 data"), size_of(file))
     text = stored.texts(stored.root, "model_config")
     if not text:
@@ -151,22 +142,18 @@ def _read_h5(file: BinaryIO, name: str) -> Network:
         raise Damaged("model_config", why)
     config = parse_json(text[0].encode(), "model_config")
     version = _version(next(iter(stored.texts(stored.root, "keras_version") or []), None))
-    rules = Rules(_by_names(stored), version, 40.0, False)
-    return from_config(config, rules, os.path.basename(name)).network()
+    return config, Source(partial(_by_names, stored), version, merged=False)
 
 
-def _by_names(stored: Hdf5) -> Callable[[Where, tuple[str, ...]], list[Array]]:
-    def fetch(where: Where, names: tuple[str, ...]) -> list[Array]:
-        group = stored.find(stored.root, f"model_weights/{where.names[0]}")
-        if group is None:
-            raise Damaged(where.place, "has no weights in the file")
-        held = _weight_names(stored, group, where.place)
-        return [_array(stored, group, _weight(held, where, name), where) for name in names]
-
-    return fetch
+def _by_names(stored: Hdf5, given: Given, names: Sequence[str]) -> list[Array]:
+    group = stored.find(stored.root, f"model_weights/{given.path[0].name}")
+    if group is None:
+        raise given.damage("has no weights in the file")
+    held = _weight_names(stored, group, given)
+    return [_array(stored, group, _weight(held, given, name), given) for name in names]
 
 
-def _weight_names(stored: Hdf5, group: int, place: str) -> list[str]:
+def _weight_names(stored: Hdf5, group: int, given: Given) -> list[str]:
     """Return the names of a group's weights, which long lists keep in several attributes."""
     names = stored.texts(group, "weight_names")
     if names is not None:
@@ -175,16 +162,15 @@ def _weight_names(stored: Hdf5, group: int, place: str) -> list[str]:
     while (more := stored.texts(group, f"weight_names{len(parts)}")) is not None:
         parts.append(more)
     if not parts:
-        raise Damaged(place, "has no list of weights")
+        raise given.damage("has no list of weights")
     return [name for part in parts for name in part]
 
 
-def _weight(held: list[str], where: Where, name: str) -> str:
+def _weight(held: list[str], given: Given, name: str) -> str:
     """Return which of the weights is meant: "dense/kernel:0", or longer with names of scopes."""
     found = [h for h in held if h.split("/")[-1].split(":")[0] == name]
-    if len(where.names) > 1 or len(found) > 1:
-        own = where.names[-1]
-        found = [h for h in found if own in h.split("/")[:-1]]
+    if len(given.path) > 1 or len(found) > 1:
+        found = [h for h in found if given.path[-1].name in h.split("/")[:-1]]
     if len(found) != 1:
-        raise Damaged(where.place, f"has {len(found)} weights {name!r} in the file")
+        raise given.damage(f"has {len(found)} weights {name!r} in the file")
     return found[0]

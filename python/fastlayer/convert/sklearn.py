@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn: `from_sklearn`; the stand-ins that it returns are in `_standins`.
+"""Estimators of scikit-learn: `from_sklearn`, and the stand-ins that it returns.
 
 scikit-learn is never imported: estimators are recognised by the names of their classes and read
 through their fitted attributes.
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.arrays import FLOAT32, FLOAT64, as_real
 from fastlayer.convert._activations import SKLEARN
-from fastlayer.convert._affine import Affine, fold, unfolded
-from fastlayer.convert._prove import prove
-from fastlayer.convert._standins import Classifier, Regressor
+from fastlayer.convert._affine import Affine
+from fastlayer.convert._graph import Draft, Point
 from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
 from fastlayer.network.layer import Layer
@@ -23,7 +23,13 @@ from fastlayer.network.network import Network
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import ArrayLike
+
     from fastlayer.arrays import Array, DType
+    from fastlayer.report.verification import Proof
+
+    # The layers of a model, its stand-in, and what that is made with beside the network.
+    Read = tuple[list[Layer], type["Regressor"], dict[str, Any]]
 
 _MODELS = (
     "MLPClassifier, MLPRegressor, LinearRegression, Ridge, LogisticRegression, and a Pipeline of "
@@ -73,23 +79,22 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
     """
     if isinstance(estimator, type):
         raise ConversionError(estimator.__name__, "this is the class; give a fitted object of it")
-    steps, final = _steps(estimator)
-    place = _place(final)
-    reader = _READERS.get(_kind_of(final))
-    if reader is None:
-        raise ConversionError(place, _INSTEAD.get(_kind_of(final), f"from_sklearn takes {_MODELS}"))
-    affines = [_scaler(name, step) for name, step in steps]
-    try:
-        parts, dtype = reader(final)
-    except AttributeError as error:
-        raise ConversionError(place, f"it is not fitted ({error}); call fit first") from None
-    steps_and_layers = [*(part for group in affines for part in group), *parts]
-    k = parts[0].in_features
-    standin = _standin(final, Network(fold(steps_and_layers, dtype, k)), bool(steps))
-    if verify:
-        plain = Network(unfolded(steps_and_layers, dtype, k)) if steps else None
-        _verify(standin, plain, estimator, place)
-    return standin
+    scalers, final = _steps(estimator)
+    kind, place = _kind_of(final), _place(final)
+    if kind not in _READERS:
+        raise ConversionError(place, _INSTEAD.get(kind, f"from_sklearn takes {_MODELS}"))
+    steps = [step for name, scaler in scalers for step in _scaler(scaler, _place(scaler, name))]
+    layers, standin, options = _fitted(_READERS[kind], final, place)
+    draft = Draft(Point().then([*steps, *layers]), layers[0].dtype, place, layers[0].in_features)
+    reference = _reference(estimator, options.get("kind"))
+    with warnings.catch_warnings():
+        # The probe has no column names; scikit-learn says so where the training data had some.
+        warnings.simplefilter("ignore")
+        net = draft.proved(reference) if verify else draft.network()
+        made: Regressor = standin(net, floats=bool(scalers), **options)
+        if verify and isinstance(made, Classifier):
+            _verify_labels(made, estimator, place)
+    return made
 
 
 def _kind_of(estimator: Any) -> str:
@@ -106,6 +111,7 @@ def _place(estimator: Any, name: str = "") -> str:
 
 
 def _steps(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
+    """Return the transformers of a pipeline with their names, and its model."""
     if _kind_of(estimator) != "Pipeline":
         return [], estimator
     steps = [(n, s) for n, s in estimator.steps if s is not None and s != "passthrough"]
@@ -115,39 +121,45 @@ def _steps(estimator: Any) -> tuple[list[tuple[str, Any]], Any]:
     return [*steps[:-1], *inner], final
 
 
-def _scaler(name: str, step: Any) -> list[Any]:
-    """Return what a transformer does, as parts for `fold`."""
-    kind, place = _kind_of(step), _place(step, name)
+def _fitted(read: Callable[[Any], Any], estimator: Any, place: str) -> Any:
+    """Read the attributes that an estimator has where it is fitted."""
     try:
-        if kind == "StandardScaler":
-            return [_centred(step.with_mean, step.mean_, step.with_std, step.scale_)]
-        if kind == "RobustScaler":
-            return [_centred(step.with_centering, step.center_, step.with_scaling, step.scale_)]
-        if kind == "MaxAbsScaler":
-            scaled: list[Any] = [_centred(False, None, True, step.scale_)]
-            limits = (-1.0, 1.0)
-        elif kind == "MinMaxScaler":
-            scaled, limits = [Affine.of(step.scale_, step.min_)], step.feature_range
-        else:
-            raise ConversionError(
-                place,
-                f"from_sklearn takes {_MODELS}; transform the data yourself and convert the rest: "
-                "fl.from_sklearn(pipeline[-1])",
-            )
+        return read(estimator)
     except AttributeError as error:
         raise ConversionError(place, f"it is not fitted ({error}); call fit first") from None
-    if getattr(step, "clip", False):
-        scaled.append(Activation("hardtanh", min_val=limits[0], max_val=limits[1]))
-    return scaled
 
 
-def _centred(with_centre: bool, centre: Any, with_scale: bool, scale: Any) -> Affine:
+def _scaler(scaler: Any, place: str) -> list[Any]:
+    """Return what a transformer does, as steps of `_graph`."""
+    read = _SCALERS.get(_kind_of(scaler))
+    if read is None:
+        raise ConversionError(
+            place,
+            f"from_sklearn takes {_MODELS}; transform the data yourself and convert the rest: "
+            "fl.from_sklearn(pipeline[-1])",
+        )
+    steps = [_fitted(read, scaler, place)]
+    if getattr(scaler, "clip", False):
+        low, high = getattr(scaler, "feature_range", (-1.0, 1.0))
+        steps.append(Activation("hardtanh", min_val=low, max_val=high))
+    return steps
+
+
+def _centred(centre: Any, scale: Any, with_centre: Any = True, with_scale: Any = True) -> Affine:
     factor = 1 / np.asarray(scale, np.float64) if with_scale else np.ones(())
     offset = np.asarray(centre, np.float64) if with_centre else np.zeros(())
     return Affine.of(factor, -offset * factor)
 
 
-def _mlp(model: Any) -> tuple[list[Any], DType]:
+_SCALERS: dict[str, Callable[[Any], Affine]] = {
+    "MaxAbsScaler": lambda s: _centred(0.0, s.scale_),
+    "MinMaxScaler": lambda s: Affine.of(s.scale_, s.min_),
+    "RobustScaler": lambda s: _centred(s.center_, s.scale_, s.with_centering, s.with_scaling),
+    "StandardScaler": lambda s: _centred(s.mean_, s.scale_, s.with_mean, s.with_std),
+}
+
+
+def _mlp(model: Any) -> Read:
     names = [model.activation] * (len(model.coefs_) - 1) + [model.out_activation_]
     for name in names:
         if name not in SKLEARN:
@@ -156,18 +168,23 @@ def _mlp(model: Any) -> tuple[list[Any], DType]:
         Layer.from_arrays(w, b, SKLEARN[name].make(lambda _, default: default), layout="in_out")
         for w, b, name in zip(model.coefs_, model.intercepts_, names, strict=True)
     ]
-    return list(layers), layers[0].dtype
+    if _kind_of(model) == "MLPRegressor":
+        return layers, Regressor, {"flat": layers[-1].out_features == 1}
+    options = {"classes": np.array(model.classes_), "kind": model._label_binarizer.y_type_}
+    return layers, Classifier, {**options, "scores": False}
 
 
-def _linear(model: Any) -> tuple[list[Any], DType]:
+def _linear(model: Any) -> Read:
     layer = _dense(model.coef_, model.intercept_, None)
-    return [layer], layer.dtype
+    return [layer], Regressor, {"flat": np.ndim(model.coef_) == 1}
 
 
-def _logistic(model: Any) -> tuple[list[Any], DType]:
-    weight, bias, classes = model.coef_, model.intercept_, model.classes_
+def _logistic(model: Any) -> Read:
+    weight, bias, classes = model.coef_, np.asarray(model.intercept_), np.array(model.classes_)
     scheme = getattr(model, "multi_class", "auto")  # before scikit-learn 1.8
+    kind, activation = "binary", "sigmoid"
     if len(classes) > 2:
+        kind, activation = "multiclass", "softmax"
         if scheme == "ovr" or getattr(model, "solver", "") == "liblinear":
             raise ConversionError(
                 _place(model),
@@ -175,12 +192,10 @@ def _logistic(model: Any) -> tuple[list[Any], DType]:
                 "of a network; fit it with multi_class='multinomial' (another solver than "
                 "liblinear), or take the scores: fl.Layer.from_arrays(coef_, intercept_)",
             )
-        layer = _dense(weight, bias, "softmax")
     elif scheme == "multinomial":  # softmax over (-z, z) is sigmoid(2 z); the 2 is exact
-        layer = _dense(2 * weight, 2 * np.asarray(bias), "sigmoid")
-    else:
-        layer = _dense(weight, bias, "sigmoid")
-    return [layer], layer.dtype
+        weight, bias = 2 * weight, 2 * bias
+    layer = _dense(weight, bias, activation)
+    return [layer], Classifier, {"classes": classes, "kind": kind, "scores": True}
 
 
 def _dense(weight: Any, bias: Any, activation: str | None) -> Layer:
@@ -189,49 +204,25 @@ def _dense(weight: Any, bias: Any, activation: str | None) -> Layer:
     return Layer.from_arrays(w, np.broadcast_to(b, (len(w),)).astype(w.dtype), activation)
 
 
-_READERS: dict[str, Callable[[Any], tuple[list[Any], DType]]] = {
+_READERS: dict[str, Callable[[Any], Read]] = {
+    "LinearRegression": _linear,
+    "LogisticRegression": _logistic,
     "MLPClassifier": _mlp,
     "MLPRegressor": _mlp,
-    "LinearRegression": _linear,
     "Ridge": _linear,
-    "LogisticRegression": _logistic,
 }
 
 
-def _standin(model: Any, net: Network, floats: bool) -> Classifier | Regressor:
-    kind = _kind_of(model)
-    if kind == "MLPRegressor":
-        return Regressor(net, net.out_features == 1, floats)
-    if kind != "MLPClassifier" and kind != "LogisticRegression":
-        return Regressor(net, np.ndim(model.coef_) == 1, floats)
-    classes = np.array(model.classes_)
-    if kind == "LogisticRegression":
-        return Classifier(
-            net, floats, classes, "multiclass" if len(classes) > 2 else "binary", True
-        )
-    return Classifier(net, floats, classes, model._label_binarizer.y_type_, False)
+def _reference(estimator: Any, kind: str | None) -> Callable[[Array], Array]:
+    """Return what gives the network's outputs; `kind` is that of a classifier."""
 
-
-def _verify(
-    standin: Classifier | Regressor, plain: Network | None, estimator: Any, place: str
-) -> None:
-    """Compare the network with the estimator, and then the labels of both."""
-
-    def reference(x: Array) -> Array:
-        if not isinstance(standin, Classifier):
+    def outputs(x: Array) -> Array:
+        if kind is None:
             return np.asarray(estimator.predict(x)).reshape(len(x), -1)
         p = np.asarray(estimator.predict_proba(x))
-        if standin._kind != "binary":
-            return p
-        return p[:, 1:]
+        return p[:, 1:] if kind == "binary" else p
 
-    with warnings.catch_warnings():
-        # The probe has no column names; scikit-learn says so where the training data had some.
-        warnings.simplefilter("ignore")
-        net = standin.network
-        net._verification = prove(net, reference, source=place, plain=plain)
-        if isinstance(standin, Classifier):
-            _verify_labels(standin, estimator, place)
+    return outputs
 
 
 def _verify_labels(standin: Classifier, estimator: Any, place: str) -> None:
@@ -251,3 +242,181 @@ def _verify_labels(standin: Classifier, estimator: Any, place: str) -> None:
         raise ConversionError(
             place, f"predict gives {ours[row]!r} here and {theirs[row]!r} in the estimator"
         )
+
+
+class Regressor:
+    """Stand-in for a fitted regressor; calling it runs `network`.
+
+    Attributes
+    ----------
+    network : Network
+        The forward pass, scalers included: (..., n_features) to (..., n_outputs).
+    n_features_in_ : int
+        Number of features.
+    verification : Proof or None
+        How far it was from the estimator on the probe, where it was verified.
+    """
+
+    __module__ = "fastlayer"  # where pickles find it
+
+    def __init__(self, network: Network, flat: bool, floats: bool) -> None:
+        self.network = network
+        self._wide: Network | None = None
+        self._flat = flat  # one output, and no axis for it
+        self._floats = floats  # a scaler makes integers float64
+
+    @property
+    def verification(self) -> Proof | None:
+        """How far `network` was from the estimator on the probe, where it was verified."""
+        return self.network.verification
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features that a row has."""
+        return self.network.in_features or 0
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Run the network, in the dtype of the estimator's weights.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (..., n_features).
+
+        Returns
+        -------
+        ndarray
+            Shape (..., n_outputs): values, or probabilities.
+
+        Raises
+        ------
+        ValueError
+            Another number of features.
+        """
+        return self.network(x)
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the predictions of the estimator.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (n_samples, n_features). float64 beside float32 weights gives float64, as in
+            scikit-learn.
+
+        Returns
+        -------
+        ndarray
+            Shape (n_samples,) or (n_samples, n_outputs).
+
+        Raises
+        ------
+        ValueError
+            Another number of features.
+        TypeError
+            A sparse matrix, strings or objects.
+        """
+        y = self._run(x)
+        return y[..., 0] if self._flat else y
+
+    def _run(self, x: ArrayLike) -> Array:
+        a = as_real(x)
+        return self._network_for(a.dtype)(a)
+
+    def _network_for(self, dtype: DType) -> Network:
+        if self.network.dtype == FLOAT64 or (dtype.kind == "f" and dtype.itemsize <= 4):
+            return self.network
+        if np.result_type(dtype, FLOAT32) == FLOAT32 and not self._floats:
+            return self.network
+        if self._wide is None:
+            self._wide = self.network.astype(FLOAT64)
+        return self._wide
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.network!r})"
+
+
+class Classifier(Regressor):
+    """Stand-in for a fitted classifier; calling it runs `network`.
+
+    Attributes
+    ----------
+    network : Network
+        The forward pass, scalers included: (..., n_features) to probabilities. Two classes have
+        one output, the probability of ``classes_[1]``.
+    classes_ : ndarray
+        The labels, in the order of the probabilities.
+    n_features_in_ : int
+        Number of features.
+    verification : Proof or None
+        How far it was from the estimator on the probe, where it was verified.
+    """
+
+    __module__ = "fastlayer"
+
+    def __init__(
+        self, network: Network, floats: bool, classes: Array, kind: str, scores: bool
+    ) -> None:
+        super().__init__(network, False, floats)
+        self.classes_ = classes
+        self._kind = kind  # "binary", "multiclass" or "multilabel-indicator"
+        self._by_scores = scores  # labels come from the sums, before sigmoid or softmax
+
+    def predict_proba(self, x: ArrayLike) -> Array:
+        """Return the probability of every class; of every label where there can be several.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (n_samples, n_features).
+
+        Returns
+        -------
+        ndarray
+            Shape (n_samples, n_classes).
+        """
+        p = self._run(x)
+        return np.concatenate([1 - p, p], axis=-1) if self._kind == "binary" else p
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the labels, as the estimator does.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (n_samples, n_features).
+
+        Returns
+        -------
+        ndarray
+            Shape (n_samples,), elements of `classes_`; where a sample can have several labels,
+            (n_samples, n_classes) of 0 and 1.
+
+        Raises
+        ------
+        ValueError
+            Another number of features, or NaN in a result, which belongs to no class.
+        """
+        a = as_real(x)
+        net = self._network_for(a.dtype)
+        y = _without_last(net)(a) if self._by_scores else net(a)
+        lost = np.isnan(y).any(axis=-1)
+        if lost.any():
+            raise ValueError(
+                f"predict: {int(lost.sum())} of {lost.size} rows give NaN, which is no class; look "
+                "for NaN or infinity in x"
+            )
+        if self._kind == "multiclass":
+            labels: Array = self.classes_[np.argmax(y, axis=-1)]
+            return labels
+        above = (y > (0.0 if self._by_scores else 0.5)).astype(np.int64)
+        if self._kind == "binary":
+            return self.classes_[np.minimum(above[..., 0], len(self.classes_) - 1)]
+        return above
+
+
+def _without_last(net: Network) -> Network:
+    """Return the network without its last activation."""
+    layer: Any = net[-1]
+    plain = Layer.from_arrays(layer.weight, layer.bias, dtype=layer.dtype)
+    return Network([*net.layers[:-1], plain])

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._affine import Affine, fold, fused
+from fastlayer.convert import _graph
+from fastlayer.convert._affine import Affine
 from fastlayer.convert._onnx.constants import constant
 from fastlayer.convert._onnx.constants import fold as fold_constants
 from fastlayer.convert._onnx.dense import DENSE
@@ -25,10 +26,9 @@ from fastlayer.convert._onnx.values import (
 )
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.functions.activation import Activation
-from fastlayer.network.chain import Residual
-from fastlayer.network.layer import Layer
 from fastlayer.network.network import Network
 from fastlayer.network.norms import LayerNorm, RMSNorm
+from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
     from fastlayer.arrays import DType
@@ -202,19 +202,23 @@ def _weights(steps: tuple[Taken, ...]) -> int:
 
 def _parts(steps: tuple[Taken, ...], dtype: DType) -> list[Any]:
     """Return the parts of a network that takes these steps."""
+    return _graph._assemble(_plain(steps, dtype), dtype, None, "graph")
+
+
+def _plain(steps: tuple[Taken, ...], dtype: DType) -> list[Any]:
     parts: list[Any] = []
     for features, step in _merged(steps):
         if isinstance(step, Dense):
-            parts.append(Layer.from_arrays(step.weight, dtype=dtype))
+            parts.append(_graph.Dense(step.weight))
         elif isinstance(step, Normalize):
             parts.append(_norm(step, dtype))
         elif isinstance(step, Branch):
-            parts.append(Residual(*_parts(step.steps, dtype)))
+            parts.append(_graph.Sum(tuple(_plain(step.steps, dtype))))
         elif isinstance(step, Affine) and 0 < features <= _MOST_FEATURES:
             parts.append(Affine(*(np.broadcast_to(v, (features,)) for v in step)))
         else:
-            parts.append(step)
-    return fused(fold(parts, dtype))
+            parts.append(_graph.Flat("graph") if isinstance(step, Flatten) else step)
+    return parts
 
 
 def _merged(steps: tuple[Taken, ...]) -> list[Taken]:
@@ -222,9 +226,10 @@ def _merged(steps: tuple[Taken, ...]) -> list[Taken]:
     result: list[Taken] = []
     for features, step in steps:
         last = result[-1].step if result else None
-        if isinstance(step, Affine) and isinstance(last, Affine):
+        behind = len(result) > 1 and isinstance(result[-2].step, Dense)  # that is the layer's
+        if isinstance(step, Affine) and isinstance(last, Affine) and not (behind and last.shifts):
             both = last.then(step)
-            if np.isfinite(both.scale).all() and np.isfinite(both.shift).all():
+            if both is not None:
                 result[-1] = Taken(result[-1].features, both)
                 continue
         result.append(Taken(features, step))
