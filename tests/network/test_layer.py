@@ -375,6 +375,16 @@ def test_a_callable_keeps_dtype_and_gets_its_own_array(rng):
     assert_same_bits(2 * z, expected)
 
 
+def test_a_layer_as_an_activation_is_a_callable_like_any_other():
+    inner = fl.Layer(5, 5, "tanh", rng=1)
+    layer = fl.Layer(4, 5, inner, rng=0)
+    x = np.ones((3, 4), np.float32)
+    assert layer.activation is inner
+    assert_same_bits(layer(x), inner(fl.Layer.from_arrays(layer.weight, layer.bias)(x)))
+    with pytest.raises(ValueError, match="keeps the shape"):
+        fl.Layer(4, 5, fl.Layer(5, 3))(x)
+
+
 @pytest.mark.parametrize(
     ("error", "match", "activation"),
     [

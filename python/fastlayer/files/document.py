@@ -11,7 +11,7 @@ the document against what the file says of its arrays, the arrays, and only then
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.files.reading import Find
-    from fastlayer.run.ops import Sizes
+    from fastlayer.run.part import Outline
 
     Table: TypeAlias = Mapping[str, Any]  # from the type of a part to its class
 
@@ -84,26 +84,8 @@ def check(document: dict[str, Any], arrays: dict[str, Array], table: Table) -> N
     Reader(document, find, table).network(document)
 
 
-class Outline(NamedTuple):
-    """A part that has been checked, and how to make it."""
-
-    title: str
-    sizes: Sizes
-    make: Callable[[], Any]
-
-    # What `network.chain.check_chain` asks of a part.
-    def _title(self) -> str:
-        return self.title
-
-    @property
-    def _sizes(self) -> Sizes:
-        return self.sizes
-
-
 class Reader:
     """Checks the parts of a document, and collects the arrays that they need."""
-
-    outline = Outline
 
     def __init__(self, document: Any, find: Find, table: Table) -> None:
         self.dtype = _dtype(document)

@@ -10,7 +10,8 @@ import numpy as np
 from fastlayer.arrays import as_real, cast, float_dtype, frozen
 from fastlayer.errors import Damaged
 from fastlayer.functions import elementwise
-from fastlayer.run.ops import RowsOp, Sizes
+from fastlayer.run.ops import RowsOp
+from fastlayer.run.part import Outline, Part, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.document import Outline, Reader
+    from fastlayer.files.document import Reader
     from fastlayer.run.ops import Fused, Op
 
     ActivationLike: TypeAlias = "str | Activation | Callable[..., Any] | None"
@@ -101,7 +102,7 @@ _KINDS = {
 _ALIASES = {"swish": "silu", "logistic": "sigmoid"}
 
 
-class Activation:
+class Activation(Part):
     """An activation function with its parameters chosen; immutable, hashable and picklable.
 
     Parameters
@@ -207,15 +208,6 @@ class Activation:
             return elementwise.apply_prelu(x, self._parameters["weight"], out, weak=True)
         return _KINDS[self._name].function(x, **self._parameters, out=out)
 
-    # What a network asks of its parts; see `network.part.Part`.
-
-    _rowwise = True
-    _activation_title = ""
-
-    @property
-    def _given(self) -> Activation:
-        return self
-
     @property
     def _sizes(self) -> Sizes:
         slopes = self._parameters.get("weight")
@@ -233,19 +225,6 @@ class Activation:
     @property
     def _parameter_count(self) -> int:
         return self.num_parameters
-
-    def _astype(self, dtype: DType) -> Activation:
-        return self
-
-    def _snapshot(self) -> Activation:
-        return self
-
-    def _flops(self, batch: int) -> int:
-        return 0
-
-    def _pair(self, x: Array, alone: Any) -> tuple[Array, Array]:
-        z = cast(x, alone.dtype)
-        return alone(z), z
 
     def _token(self) -> Any:
         return ("fastlayer.Activation", self._key)
@@ -275,7 +254,7 @@ class Activation:
         if name != "prelu":
             made = cls(name, **parameters)
             resolve_rowwise(made)
-            return reader.outline(made._title(), made._sizes, lambda: made)
+            return Outline(made._title(), made._sizes, lambda: made)
         if set(parameters) != {"weight"}:
             raise Damaged(key, "prelu has one parameter, weight")
         stored = reader.field(parameters, "weight", dict, key)
@@ -286,7 +265,7 @@ class Activation:
         slopes = reader.want(f"{key}.slopes", shape, kind)
         n = shape[0] if shape and shape[0] != 1 else None
         sizes = Sizes(n, n, n, None, True)
-        return reader.outline(f"prelu({n} slopes)", sizes, lambda: cls("prelu", weight=slopes()))
+        return Outline(f"prelu({n} slopes)", sizes, lambda: cls("prelu", weight=slopes()))
 
     def __repr__(self) -> str:
         chosen = "".join(

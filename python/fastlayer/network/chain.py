@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fastlayer.arrays import FLOAT64
 from fastlayer.network.module import Module
 from fastlayer.network.part import as_parts
-from fastlayer.run.ops import ResidualOp, Sizes
+from fastlayer.run.ops import ResidualOp
+from fastlayer.run.part import Outline, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fastlayer.arrays import DType
-    from fastlayer.files.document import Outline, Reader
-    from fastlayer.network.part import AnyPart, GivenPart
+    from fastlayer.files.document import Reader
+    from fastlayer.network.part import GivenPart
     from fastlayer.run.ops import Op
+    from fastlayer.run.part import Part
 
 
-def check_chain(parts: Sequence[AnyPart | Outline], what: str) -> Sizes:
+def check_chain(parts: Sequence[Part | Outline], what: str) -> Sizes:
     """Return what the whole chain takes and gives.
 
     Raises
@@ -61,11 +63,11 @@ def check_chain(parts: Sequence[AnyPart | Outline], what: str) -> Sizes:
 class Chain(Module):
     """Base of what is made of parts in a row."""
 
-    _parts: tuple[AnyPart, ...]
+    _parts: tuple[Part, ...]
     _layers: tuple[GivenPart, ...]  # the parts as the user gave them
     _known: Sizes
 
-    def _hold(self, parts: Sequence[AnyPart], dtype: DType | None = None) -> None:
+    def _hold(self, parts: Sequence[Part], dtype: DType | None = None) -> None:
         """Check and keep the parts; `dtype` is for parts that bring none of their own.
 
         Those compute in float64 by default, which holds any input.
@@ -174,7 +176,7 @@ class Residual(Chain):
         one = layers[0] if len(layers) == 1 else None
         self._hold(as_parts(one if isinstance(one, list | tuple) else layers, "Residual"))
 
-    def _hold(self, parts: Sequence[AnyPart], dtype: DType | None = None) -> None:
+    def _hold(self, parts: Sequence[Part], dtype: DType | None = None) -> None:
         _check_sum(parts, check_chain(parts, "Residual"))
         super()._hold(parts, dtype)
 
@@ -198,7 +200,7 @@ class Residual(Chain):
         if known.out_features is None:
             known = known._replace(out_features=known.in_features)
         title = f"Residual({', '.join(part._title() for part in inner)})"
-        return reader.outline(title, known, lambda: cls(*(part.make()._given for part in inner)))
+        return Outline(title, known, lambda: cls(*(part.make()._given for part in inner)))
 
     def _title(self) -> str:
         return f"Residual({', '.join(part._title() for part in self._parts)})"
@@ -207,7 +209,7 @@ class Residual(Chain):
         return f"Residual({', '.join(part._argument() for part in self._parts)})"
 
 
-def _check_sum(parts: Sequence[AnyPart | Outline], known: Sizes) -> None:
+def _check_sum(parts: Sequence[Part | Outline], known: Sizes) -> None:
     k, n = known.in_features, known.out_features
     if k is not None and n is not None and k != n:
         first, last = parts[0]._title(), parts[-1]._title()

@@ -23,7 +23,8 @@ from fastlayer.functions.activation import Activation
 from fastlayer.network.initializers import initialize
 from fastlayer.network.module import Module
 from fastlayer.network.part import Function, as_part
-from fastlayer.run.ops import IDENTITY, DenseOp, RowsOp, Sizes
+from fastlayer.run.ops import IDENTITY, DenseOp, RowsOp
+from fastlayer.run.part import Outline, Sizes
 from fastlayer.run.steps import CallStep
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.document import Outline, Reader
+    from fastlayer.files.document import Reader
     from fastlayer.functions.activation import ActivationLike
     from fastlayer.network.initializers import Initializer
-    from fastlayer.network.part import AnyPart
     from fastlayer.run.ops import Op
+    from fastlayer.run.part import Part
 
 
 class _Keep:
@@ -66,7 +67,7 @@ class _State:
 
     __slots__ = ("_arrays", "activation", "digest", "packed")
 
-    def __init__(self, packed: _core.PackedWeights, activation: AnyPart) -> None:
+    def __init__(self, packed: _core.PackedWeights, activation: Part) -> None:
         self.packed = packed
         self.activation = activation
         self.digest: str | None = None  # of weight and bias, once someone asks
@@ -256,7 +257,8 @@ class Layer(Module):
     @property
     def activation(self) -> Activation | Callable[..., Any]:
         """The `Activation`, or the callable that was given. Assign to replace it."""
-        return self._state.activation._given
+        given: Activation | Callable[..., Any] = self._state.activation._given
+        return given
 
     @activation.setter
     def activation(self, activation: Any) -> None:
@@ -494,7 +496,7 @@ class Layer(Module):
             b = None if bias is None else bias()
             return cls.from_arrays(weight(), b, activation.make(), dtype=reader.dtype)
 
-        return reader.outline(f"Layer({k}, {n})", Sizes(k, k, n, reader.dtype, True), make)
+        return Outline(f"Layer({k}, {n})", Sizes(k, k, n, reader.dtype, True), make)
 
     def _title(self) -> str:
         return f"Layer({self.in_features}, {self.out_features})"
@@ -533,7 +535,7 @@ class _Sums(Module):
         return self._name
 
 
-def _as_activation(activation: ActivationLike, n: int) -> AnyPart:
+def _as_activation(activation: ActivationLike, n: int) -> Part:
     """Resolve the activation of a layer with `n` neurons."""
     chosen = as_part(activation)
     slopes = chosen._sizes.takes

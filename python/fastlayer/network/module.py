@@ -12,9 +12,8 @@ import numpy as np
 from fastlayer import _core
 from fastlayer.arrays import as_real, normalize_axis
 from fastlayer.errors import ShapeMismatch
-from fastlayer.network.part import Part
 from fastlayer.run.compile import compile_steps
-from fastlayer.run.ops import Sizes
+from fastlayer.run.part import Part, Sizes
 from fastlayer.run.steps import decline
 
 if TYPE_CHECKING:

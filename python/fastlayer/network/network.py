@@ -10,6 +10,7 @@ from fastlayer.network.chain import Chain, Residual, check_chain
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten, as_parts
+from fastlayer.run.part import Outline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.document import Outline, Reader
+    from fastlayer.files.document import Reader
     from fastlayer.network.part import GivenPart as Part
     from fastlayer.report.profile import Profile
     from fastlayer.report.summary import Summary
@@ -377,7 +378,7 @@ class Network(Chain):
         if n is None and known.keeps:
             n = known.in_features
         title = f"Network({known.in_features} -> {n}, {len(inner)} layers)"
-        return reader.outline(
+        return Outline(
             title,
             known._replace(out_features=n),
             lambda: cls._of([outline.make() for outline in inner], reader.dtype),

@@ -19,14 +19,15 @@ from fastlayer.arrays import (
 )
 from fastlayer.network.layer import count
 from fastlayer.network.module import Module
-from fastlayer.run.ops import AffineOp, RowsOp, Sizes
+from fastlayer.run.ops import AffineOp, RowsOp
+from fastlayer.run.part import Outline, Sizes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
     from typing_extensions import Self
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.document import Outline, Reader
+    from fastlayer.files.document import Reader
     from fastlayer.run.ops import Op
 
 
@@ -130,7 +131,7 @@ class _Norm(Module):
             arrays = {name: take() for name, take in taken.items()}
             return make_norm(n, eps=eps, dtype=reader.dtype, **arrays)
 
-        return reader.outline(f"{cls.__name__}({n})", Sizes(n, n, n, reader.dtype, True), make)
+        return Outline(f"{cls.__name__}({n})", Sizes(n, n, n, reader.dtype, True), make)
 
     def _title(self) -> str:
         return f"{type(self).__name__}({self._features})"

@@ -1,12 +1,13 @@
-"""What a network is made of: the protocol of parts, `Flatten`, and a user's function as a part."""
+"""`Flatten`, a user's function as a part, and what a network takes for parts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastlayer.arrays import as_real, cast
-from fastlayer.functions.activation import Activation, resolve_rowwise
-from fastlayer.run.ops import CallOp, FlattenOp, Sizes
+from fastlayer.arrays import as_real
+from fastlayer.functions.activation import resolve_rowwise
+from fastlayer.run.ops import CallOp, FlattenOp
+from fastlayer.run.part import Outline, Part, Sizes
 from fastlayer.run.steps import flatten
 
 if TYPE_CHECKING:
@@ -16,97 +17,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.document import Outline, Reader
+    from fastlayer.files.document import Reader
     from fastlayer.functions.activation import ActivationLike
     from fastlayer.run.ops import Op
 
-    AnyPart: TypeAlias = "Part | Activation"
     # As the user gave it, and sees it.
-    GivenPart: TypeAlias = "Part | Activation | Callable[..., Any]"
-
-
-class Part:
-    """Base of what `Network` and `Residual` can be made of.
-
-    A part that lowers to operations that there are takes part in everything: calls, tables, proofs
-    of conversions, files, Dask. `Activation` has the same methods, and sees itself.
-    """
-
-    @property
-    def _rowwise(self) -> bool:
-        """Whether it maps the last axis to a last axis and leaves all others as they are."""
-        return True
-
-    @property
-    def _parameter_count(self) -> int:
-        """Number of trained parameters."""
-        return 0
-
-    @property
-    def _activation_title(self) -> str:
-        """The activation inside, for the summary."""
-        return ""
-
-    @property
-    def _given(self) -> Any:
-        """What `layers` shows: the part, or what the user gave for it."""
-        return self
-
-    @property
-    def _sizes(self) -> Sizes:
-        """The features that it takes and gives, and its dtype."""
-        raise NotImplementedError
-
-    def _lower(self, dtype: DType) -> list[Op]:
-        """Return the operations that this stands for, their arrays in `dtype` where it matters."""
-        raise NotImplementedError
-
-    def _astype(self, dtype: DType) -> AnyPart:
-        """Return the same thing computing in `dtype`."""
-        return self
-
-    def _snapshot(self) -> AnyPart:
-        """Return the same with the weights that it has now; no weight is copied."""
-        return self
-
-    def _flops(self, batch: int) -> int:
-        """Return the floating-point operations of its matrix products."""
-        return 0
-
-    def _pair(self, x: Array, alone: Any) -> tuple[Array, Array]:
-        """Return what it gives for `x`, and its weighted sum, or the input where it has none.
-
-        `alone` is a network of this part only.
-        """
-        z = cast(x, alone.dtype)
-        return alone(z), z
-
-    def _token(self) -> Any:
-        """Return nested tuples that are equal where type, structure and weights are equal."""
-        raise NotImplementedError
-
-    def _title(self) -> str:
-        """Return a short name for tables and messages."""
-        return repr(self)
-
-    def _argument(self) -> str:
-        """Return it as the repr of what holds it shows it."""
-        return repr(self)
-
-    def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
-        """Return it as plain data, and put its arrays into `arrays`, each under a name of `key`.
-
-        Raises
-        ------
-        ValueError
-            A file can't hold it.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
-        """Check plain data that `_describe` may have made, and return how to make the part."""
-        raise NotImplementedError
+    GivenPart: TypeAlias = Part | Callable[..., Any]
 
 
 class Flatten(Part):
@@ -166,7 +82,7 @@ class Flatten(Part):
     @classmethod
     def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
         made = cls()
-        return reader.outline(repr(made), made._sizes, lambda: made)
+        return Outline(repr(made), made._sizes, lambda: made)
 
     def __repr__(self) -> str:
         return "Flatten()"
@@ -208,17 +124,17 @@ class Function(Part):
         )
 
 
-def as_part(activation: ActivationLike) -> AnyPart:
+def as_part(activation: ActivationLike) -> Part:
     """Resolve what `activation=` takes for use inside a layer, where rows are samples."""
     resolved = resolve_rowwise(activation)
     return resolved if isinstance(resolved, Activation) else Function(resolved, keeps_shape=True)
 
 
-def as_parts(items: Iterable[Any], what: str) -> tuple[AnyPart, ...]:
+def as_parts(items: Iterable[Any], what: str) -> tuple[Part, ...]:
     """Resolve names and functions among the layers of a network."""
     if isinstance(items, str) or not hasattr(items, "__iter__"):
         raise TypeError(f"{what} takes a list of layers, got {items!r}")
-    parts: list[AnyPart] = []
+    parts: list[Part] = []
     for i, item in enumerate(items):
         if isinstance(item, type):
             raise TypeError(
@@ -227,9 +143,6 @@ def as_parts(items: Iterable[Any], what: str) -> tuple[AnyPart, ...]:
             )
         if item is None:
             raise TypeError(f"{what}: layer {i} is None")
-        if isinstance(item, Part):
-            parts.append(item)
-        else:
-            resolved = resolve_rowwise(item)
-            parts.append(resolved if isinstance(resolved, Activation) else Function(resolved))
+        resolved = resolve_rowwise(item)
+        parts.append(resolved if isinstance(resolved, Part) else Function(resolved))
     return tuple(parts)

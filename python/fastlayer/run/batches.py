@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.run.ops import Sizes
+    from fastlayer.run.part import Sizes
 
     Progress = Callable[[int, int | None], object]
 

@@ -6,7 +6,7 @@ carried out, by the core or by Python.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastlayer.arrays import cast
 from fastlayer.run.steps import CallStep, FlattenStep, ResidualStep
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     Compile: TypeAlias = Callable[["Sequence[Op]", int | None], list[Step]]
 
 IDENTITY: Fused = ("identity", 0.0, 0.0)
-
-
-class Sizes(NamedTuple):
-    """What is known of the features of a part; None is unknown or any."""
-
-    takes: int | None  # features of the last axis that must come in
-    in_features: int | None  # the same, with a Flatten in front seen through
-    out_features: int | None
-    dtype: DType | None  # of arrays inside
-    keeps: bool  # the features pass through unchanged
-    flattens: bool = False  # all axes but the first become features
 
 
 class Op:
