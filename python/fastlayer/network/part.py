@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlayer.arrays import as_real
-from fastlayer.functions.activation import resolve_rowwise
+from fastlayer.functions.activation import Activation, resolve_rowwise
 from fastlayer.run.ops import CallOp, FlattenOp
 from fastlayer.run.part import Outline, Part, Sizes
 from fastlayer.run.steps import flatten
