@@ -1,6 +1,4 @@
 // Threads, counters and what the build and the processor offer.
-#include <pybind11/stl.h>
-
 #include "../core/cpu.hpp"
 #include "../core/team.hpp"
 #include "../core/threads.hpp"

@@ -1,5 +1,6 @@
 # One object library for each instruction set that the compiler and the target have. Sets
-# FASTLAYER_ISA_LIBRARIES and FASTLAYER_ISA_DEFINITIONS, and FASTLAYER_WARNINGS for everyone.
+# FASTLAYER_ISAS, their FASTLAYER_ISA_LIBRARIES, FASTLAYER_ISA_DEFINITIONS and FASTLAYER_ISA_FLAGS, and
+# FASTLAYER_WARNINGS for everyone.
 include(CheckCXXCompilerFlag)
 
 # GCC and Clang, under Windows by the name of clang-cl, which takes most flags as /clang:FLAG.
@@ -43,8 +44,10 @@ if(clang_cl)
   endforeach()
 endif()
 
+set(FASTLAYER_ISAS)
 set(FASTLAYER_ISA_LIBRARIES)
 set(FASTLAYER_ISA_DEFINITIONS)
+set(FASTLAYER_ISA_FLAGS)
 
 function(fastlayer_add_isa name)
   foreach(flag IN LISTS ARGN)
@@ -63,6 +66,8 @@ function(fastlayer_add_isa name)
   endif()
   set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
   string(TOUPPER ${name} upper)
+  set(FASTLAYER_ISAS ${FASTLAYER_ISAS} ${name} PARENT_SCOPE)
+  set(FASTLAYER_ISA_FLAGS ${FASTLAYER_ISA_FLAGS} ${ARGN} PARENT_SCOPE)
   set(FASTLAYER_ISA_LIBRARIES ${FASTLAYER_ISA_LIBRARIES} ${target} PARENT_SCOPE)
   set(FASTLAYER_ISA_DEFINITIONS ${FASTLAYER_ISA_DEFINITIONS} FASTLAYER_HAVE_${upper} PARENT_SCOPE)
 endfunction()

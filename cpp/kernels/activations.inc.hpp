@@ -2,10 +2,7 @@
 // exact they are: docs/numerics.
 #pragma once
 
-#include <stddef.h>
-
 #include "math.inc.hpp"
-#include "table.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {

@@ -5,15 +5,13 @@
 // an AVX-512 object could be the copy that the linker keeps for everyone.
 #pragma once
 
-#include "table.hpp"
-// math, then what is made of it
-#include "math.inc.hpp"
-// elements use activations, which use math
 #include "elements.inc.hpp"
-// lanes use pack and elements, gemm uses lanes and gemv
 #include "gemm.inc.hpp"
-// rows use pack and elements
+#include "isa.inc.hpp"
+#include "lanes.inc.hpp"
+#include "pack.inc.hpp"
 #include "rows.inc.hpp"
+#include "table.hpp"
 
 #define FL_STRING_(s) #s
 #define FL_STRING(s) FL_STRING_(s)
@@ -25,7 +23,7 @@ namespace {
 template <typename T>
 constexpr Kernels<T> kernels() {
   Kernels<T> k{};
-  k.max_tile_rows = kMaxRows;
+  k.max_tile_rows = kShape.max_rows;
   k.max_lane_vectors = most_lane_vectors<T>();
   k.dense = &dense<T>;
   k.fits_lanes = &fits_lanes<T>;

@@ -5,7 +5,8 @@
 #include <stdint.h>
 
 #include "activations.inc.hpp"
-#include "table.hpp"
+#include "isa.inc.hpp"
+#include "math.inc.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {

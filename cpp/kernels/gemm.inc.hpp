@@ -2,9 +2,10 @@
 // Threads and cache blocks of whole networks are not here; see core/executor.cpp.
 #pragma once
 
+#include "elements.inc.hpp"
 #include "gemv.inc.hpp"
+#include "isa.inc.hpp"
 #include "lanes.inc.hpp"
-#include "table.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {
@@ -15,10 +16,12 @@ namespace {
 // them.
 template <typename T>
 constexpr int max_panels(int rows) {
-  const int room = kRegisters - 1;
+  const int room = kShape.registers - 1;
   const int vecs = kLineVecs<T> * (rows == 1 ? 1 : rows + 1);
   const int panels = room / vecs;
-  return panels < kMinPanels ? kMinPanels : panels > kMaxPanels ? kMaxPanels : panels;
+  return panels < kShape.min_panels   ? kShape.min_panels
+         : panels > kShape.max_panels ? kShape.max_panels
+                                     : panels;
 }
 
 // What the sums become in registers: nothing, or max(v, 0) / slope * v below 0. Every other
@@ -109,15 +112,15 @@ using TileFunction = void (*)(const TileArgs<T>&);
 
 template <typename T>
 struct TileTable {
-  TileFunction<T> at[kMaxRows + 1][kMaxPanels + 1];
+  TileFunction<T> at[kShape.max_rows + 1][kShape.max_panels + 1];
 };
 
 template <typename T, int MR, int P>
 constexpr void fill_tiles(TileTable<T>& tiles) {
   if constexpr (P <= max_panels<T>(MR)) tiles.at[MR][P] = &tile<T, MR, P>;
-  if constexpr (P < kMaxPanels) {
+  if constexpr (P < kShape.max_panels) {
     fill_tiles<T, MR, P + 1>(tiles);
-  } else if constexpr (MR < kMaxRows) {
+  } else if constexpr (MR < kShape.max_rows) {
     fill_tiles<T, MR + 1, 1>(tiles);
   }
 }
@@ -188,7 +191,7 @@ TileArgs<T> tile_args(const DenseArgs<T>& d, ptrdiff_t row, ptrdiff_t panel, ptr
 // columns that exist go to y.
 template <typename T>
 void edge_tile(const DenseArgs<T>& d, ptrdiff_t row, int rows, ptrdiff_t panel, int panels) {
-  alignas(64) T buffer[kMaxRows * kMaxPanels * kLine<T>];
+  alignas(64) T buffer[kShape.max_rows * kShape.max_panels * kLine<T>];
   const ptrdiff_t ld = panels * kLine<T>;
   const ptrdiff_t cols = d.cols - panel * kLine<T>;
   T* y = d.y + row * d.ldy + panel * kLine<T>;
@@ -237,8 +240,8 @@ ptrdiff_t chunk_of_k(ptrdiff_t m, ptrdiff_t k, bool packed) {
 
 template <typename T>
 void dense_sums(const DenseArgs<T>& d) {
-  const int widest = d.m < kMaxRows ? max_panels<T>(static_cast<int>(d.m)) : kMinPanels;
-  const NearEqual rows(d.m, kMaxRows);
+  const int widest = d.m < kShape.max_rows ? max_panels<T>(static_cast<int>(d.m)) : kShape.min_panels;
+  const NearEqual rows(d.m, kShape.max_rows);
   const NearEqual groups((d.cols + kLine<T> - 1) / kLine<T>, widest);
   const ptrdiff_t chunk = chunk_of_k<T>(d.m, d.k, d.line_stride == kLine<T>);
   for (ptrdiff_t k_begin = 0; k_begin < d.k; k_begin += chunk) {

@@ -3,7 +3,7 @@
 // k.
 #pragma once
 
-#include "table.hpp"
+#include "isa.inc.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {

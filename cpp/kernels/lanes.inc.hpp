@@ -3,8 +3,9 @@
 // over many samples is such a product, and so is one sample times plain (n, k) weights.
 #pragma once
 
+#include "elements.inc.hpp"
+#include "isa.inc.hpp"
 #include "pack.inc.hpp"
-#include "table.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {
@@ -13,20 +14,20 @@ namespace {
 // Vectors of rows at a time, for `count` vectors on the other side: enough sums in flight to hide
 // the 4 cycles of an FMA, and all of them in registers.
 constexpr int lane_vecs(int count) {
-  return count == 1 ? kRegisters / 8 : count <= kRegisters / 8 ? 2 : 1;
+  return count == 1 ? kShape.registers / 8 : count <= kShape.registers / 8 ? 2 : 1;
 }
 
 // As many vectors as a register tile has rows, and a line of b holds.
 template <typename T>
 constexpr int most_lane_vectors() {
-  return kMaxRows < kLine<T> ? kMaxRows : static_cast<int>(kLine<T>);
+  return kShape.max_rows < kLine<T> ? kShape.max_rows : static_cast<int>(kLine<T>);
 }
 
 // A panel with up to so many columns in use goes by lanes; a vector of rows costs about 12 FMAs'
 // time to transpose on Zen 4, which a panel of more columns does not waste.
 template <typename T>
 constexpr ptrdiff_t lane_columns() {
-  constexpr ptrdiff_t most = kLine<T> * kLaneShare / 16;
+  constexpr ptrdiff_t most = kLine<T> * kShape.lane_share / 16;
   return most < most_lane_vectors<T>() ? most : most_lane_vectors<T>();
 }
 

@@ -4,9 +4,7 @@
 // Every step is one IEEE operation in a fixed order, so that all instruction sets agree to the bit.
 #pragma once
 
-#include <stddef.h>
-
-#include "table.hpp"
+#include "isa.inc.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {
@@ -130,10 +128,6 @@ struct MathConstants<double> {
       -0x1.455ddf48e1e8dp-52, 0x1.19aa03c35be1bp-53,  -0x1.4750ed9734decp-55,
       0x1.7152370adaecep-59,  0x1.05e42230e0c2ap-60,  -0x1.4a2863ed80672p-63};
 };
-
-// Vectors in one 64-byte line.
-template <typename T>
-constexpr int kLineVecs = static_cast<int>(kLine<T>) / Vec<T>::kLanes;
 
 // An unevaluated sum: h carries the value, l what h cannot hold.
 template <typename T>

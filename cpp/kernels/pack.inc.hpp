@@ -7,7 +7,7 @@
 //   ...                           ...
 #pragma once
 
-#include "table.hpp"
+#include "isa.inc.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {

@@ -4,12 +4,10 @@
 // vector, and the lanes are joined by a fixed tree: the sums are the same on every instruction set.
 #pragma once
 
-#include <stddef.h>
-
 #include "elements.inc.hpp"
+#include "isa.inc.hpp"
 #include "math.inc.hpp"
 #include "pack.inc.hpp"
-#include "table.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {

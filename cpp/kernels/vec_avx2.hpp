@@ -1,10 +1,12 @@
-// One 256-bit vector of float or double, with FMA. Words are the same in every vec_*.hpp; see
-// vec_scalar.hpp for what each of them means.
+// One 256-bit vector of float or double, with FMA, and the tile that fits its registers. Words are
+// the same in every vec_*.hpp; see vec_scalar.hpp for what each of them means.
 #pragma once
 
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "tile_shape.hpp"
 
 #define FL_INLINE inline __attribute__((always_inline))
 
@@ -17,9 +19,7 @@ struct Vec;
 
 template <>
 struct Vec<float> {
-  using Scalar = float;
   using Bits = uint32_t;
-  using Mask = __m256;
   static constexpr int kLanes = 8;
   static constexpr int kMantissaBits = 23;
   __m256 r;
@@ -61,9 +61,7 @@ struct Vec<float> {
 
 template <>
 struct Vec<double> {
-  using Scalar = double;
   using Bits = uint64_t;
-  using Mask = __m256d;
   static constexpr int kLanes = 4;
   static constexpr int kMantissaBits = 52;
   __m256d r;
@@ -158,8 +156,6 @@ FL_INLINE VecD shift_right(VecD a) {
 
 FL_INLINE __m256 less(VecF a, VecF b) { return _mm256_cmp_ps(a.r, b.r, _CMP_LT_OQ); }
 FL_INLINE __m256d less(VecD a, VecD b) { return _mm256_cmp_pd(a.r, b.r, _CMP_LT_OQ); }
-FL_INLINE __m256 equal(VecF a, VecF b) { return _mm256_cmp_ps(a.r, b.r, _CMP_EQ_OQ); }
-FL_INLINE __m256d equal(VecD a, VecD b) { return _mm256_cmp_pd(a.r, b.r, _CMP_EQ_OQ); }
 FL_INLINE __m256 is_nan(VecF a) { return _mm256_cmp_ps(a.r, a.r, _CMP_UNORD_Q); }
 FL_INLINE __m256d is_nan(VecD a) { return _mm256_cmp_pd(a.r, a.r, _CMP_UNORD_Q); }
 FL_INLINE bool all(__m256 m) { return _mm256_movemask_ps(m) == 0xff; }
@@ -172,6 +168,12 @@ FL_INLINE VecF at_least(VecF x, VecF bound) { return {_mm256_max_ps(bound.r, x.r
 FL_INLINE VecD at_least(VecD x, VecD bound) { return {_mm256_max_pd(bound.r, x.r)}; }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm256_min_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm256_min_pd(bound.r, x.r)}; }
+
+constexpr TileShape kShape = {/*registers=*/16, /*max_rows=*/6, /*min_panels=*/1, /*max_panels=*/4,
+                             /*lane_share=*/4};
+
+template <typename T>
+using LaneVec = Vec<T>;
 
 }  // namespace
 }  // namespace avx2

@@ -1,10 +1,13 @@
-// One 512-bit vector of float or double. Words are the same in every vec_*.hpp; see vec_scalar.hpp
-// for what each of them means.
+// One 512-bit vector of float or double, and the tile that fits its registers. Words are the same in
+// every vec_*.hpp; see vec_scalar.hpp for what each of them means.
 #pragma once
 
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "tile_shape.hpp"
+#include "vec_avx2.hpp"
 
 #define FL_INLINE inline __attribute__((always_inline))
 
@@ -17,14 +20,12 @@ struct Vec;
 
 template <>
 struct Vec<float> {
-  using Scalar = float;
   using Bits = uint32_t;
-  using Mask = __mmask16;
   static constexpr int kLanes = 16;
   static constexpr int kMantissaBits = 23;
   __m512 r;
 
-  static FL_INLINE Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }
+  static FL_INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static FL_INLINE Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static FL_INLINE Vec load_partial(const float* p, int n) {
     return {_mm512_maskz_loadu_ps(first(n), p)};
@@ -43,14 +44,12 @@ struct Vec<float> {
 
 template <>
 struct Vec<double> {
-  using Scalar = double;
   using Bits = uint64_t;
-  using Mask = __mmask8;
   static constexpr int kLanes = 8;
   static constexpr int kMantissaBits = 52;
   __m512d r;
 
-  static FL_INLINE Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }
+  static FL_INLINE __mmask8 first(int n) { return static_cast<__mmask8>((1u << n) - 1u); }
   static FL_INLINE Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
   static FL_INLINE Vec load_partial(const double* p, int n) {
     return {_mm512_maskz_loadu_pd(first(n), p)};
@@ -128,8 +127,6 @@ FL_INLINE VecD shift_right(VecD a) {
 
 FL_INLINE __mmask16 less(VecF a, VecF b) { return _mm512_cmp_ps_mask(a.r, b.r, _CMP_LT_OQ); }
 FL_INLINE __mmask8 less(VecD a, VecD b) { return _mm512_cmp_pd_mask(a.r, b.r, _CMP_LT_OQ); }
-FL_INLINE __mmask16 equal(VecF a, VecF b) { return _mm512_cmp_ps_mask(a.r, b.r, _CMP_EQ_OQ); }
-FL_INLINE __mmask8 equal(VecD a, VecD b) { return _mm512_cmp_pd_mask(a.r, b.r, _CMP_EQ_OQ); }
 FL_INLINE __mmask16 is_nan(VecF a) { return _mm512_cmp_ps_mask(a.r, a.r, _CMP_UNORD_Q); }
 FL_INLINE __mmask8 is_nan(VecD a) { return _mm512_cmp_pd_mask(a.r, a.r, _CMP_UNORD_Q); }
 FL_INLINE bool all(__mmask16 m) { return m == 0xffff; }
@@ -146,6 +143,14 @@ FL_INLINE VecF at_least(VecF x, VecF bound) { return {_mm512_max_ps(bound.r, x.r
 FL_INLINE VecD at_least(VecD x, VecD bound) { return {_mm512_max_pd(bound.r, x.r)}; }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm512_min_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm512_min_pd(bound.r, x.r)}; }
+
+constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/14, /*min_panels=*/2, /*max_panels=*/8,
+                             /*lane_share=*/12};
+
+// Transpositions in 256 bits: on Zen 4 a 512-bit one takes three times as long, and two 256-bit
+// FMAs no longer than one of 512.
+template <typename T>
+using LaneVec = avx2::Vec<T>;
 
 }  // namespace
 }  // namespace avx512

@@ -1,10 +1,12 @@
-// One 128-bit vector of float or double on AArch64. Words are the same in every vec_*.hpp; see
-// vec_scalar.hpp for what each of them means.
+// One 128-bit vector of float or double on AArch64, and the tile that fits its registers. Words are
+// the same in every vec_*.hpp; see vec_scalar.hpp for what each of them means.
 #pragma once
 
 #include <arm_neon.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "tile_shape.hpp"
 
 #define FL_INLINE inline __attribute__((always_inline))
 
@@ -17,9 +19,7 @@ struct Vec;
 
 template <>
 struct Vec<float> {
-  using Scalar = float;
   using Bits = uint32_t;
-  using Mask = uint32x4_t;
   static constexpr int kLanes = 4;
   static constexpr int kMantissaBits = 23;
   float32x4_t r;
@@ -57,9 +57,7 @@ struct Vec<float> {
 
 template <>
 struct Vec<double> {
-  using Scalar = double;
   using Bits = uint64_t;
-  using Mask = uint64x2_t;
   static constexpr int kLanes = 2;
   static constexpr int kMantissaBits = 52;
   float64x2_t r;
@@ -142,8 +140,6 @@ FL_INLINE VecD shift_right(VecD a) {
 
 FL_INLINE uint32x4_t less(VecF a, VecF b) { return vcltq_f32(a.r, b.r); }
 FL_INLINE uint64x2_t less(VecD a, VecD b) { return vcltq_f64(a.r, b.r); }
-FL_INLINE uint32x4_t equal(VecF a, VecF b) { return vceqq_f32(a.r, b.r); }
-FL_INLINE uint64x2_t equal(VecD a, VecD b) { return vceqq_f64(a.r, b.r); }
 FL_INLINE uint32x4_t is_nan(VecF a) { return vmvnq_u32(vceqq_f32(a.r, a.r)); }
 FL_INLINE uint64x2_t is_nan(VecD a) {
   return veorq_u64(vceqq_f64(a.r, a.r), vdupq_n_u64(~static_cast<uint64_t>(0)));
@@ -157,6 +153,12 @@ FL_INLINE VecF at_least(VecF x, VecF bound) { return {vmaxq_f32(x.r, bound.r)}; 
 FL_INLINE VecD at_least(VecD x, VecD bound) { return {vmaxq_f64(x.r, bound.r)}; }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {vminq_f32(x.r, bound.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {vminq_f64(x.r, bound.r)}; }
+
+constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/6, /*min_panels=*/1, /*max_panels=*/4,
+                             /*lane_share=*/4};
+
+template <typename T>
+using LaneVec = Vec<T>;
 
 }  // namespace
 }  // namespace neon

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tile_shape.hpp"
+
 #define FL_INLINE inline __attribute__((always_inline))
 
 namespace fastlayer {
@@ -26,9 +28,7 @@ struct FloatTraits<double> {
 
 template <typename T>
 struct Vec {
-  using Scalar = T;
   using Bits = typename FloatTraits<T>::Bits;
-  using Mask = bool;
   static constexpr int kLanes = 1;
   static constexpr int kMantissaBits = FloatTraits<T>::kMantissaBits;
   T r;
@@ -138,10 +138,6 @@ FL_INLINE bool less(Vec<T> a, Vec<T> b) {
   return __builtin_isless(a.r, b.r);
 }
 template <typename T>
-FL_INLINE bool equal(Vec<T> a, Vec<T> b) {
-  return a.r == b.r;
-}
-template <typename T>
 FL_INLINE bool is_nan(Vec<T> a) {
   return __builtin_isunordered(a.r, a.r);
 }
@@ -160,6 +156,13 @@ template <typename T>
 FL_INLINE Vec<T> at_most(Vec<T> x, Vec<T> bound) {
   return select(less(bound, x), bound, x);
 }
+
+constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/2, /*min_panels=*/1, /*max_panels=*/2,
+                             /*lane_share=*/2};
+
+// The vectors of lanes.inc.hpp, which are transposed on the way into registers.
+template <typename T>
+using LaneVec = Vec<T>;
 
 }  // namespace
 }  // namespace scalar

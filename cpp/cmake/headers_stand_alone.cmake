@@ -1,0 +1,22 @@
+# cmake -DCXX=c++ -DFLAGS=-std=c++17;... -DSTUB=stub.cpp -P headers_stand_alone.cmake -- HEADER...
+# Each header compiles by itself, as an editor opens it.
+set(seen_separator FALSE)
+set(count 0)
+foreach(i RANGE ${CMAKE_ARGC})
+  set(header "${CMAKE_ARGV${i}}")
+  if(seen_separator AND NOT "${header}" STREQUAL "")
+    file(WRITE "${STUB}" "#include \"${header}\"\n")
+    execute_process(COMMAND ${CXX} ${FLAGS} -fsyntax-only ${STUB}
+      RESULT_VARIABLE failed ERROR_VARIABLE errors)
+    if(failed)
+      message(FATAL_ERROR "headers stand alone: ${header} does not\n${errors}")
+    endif()
+    math(EXPR count "${count} + 1")
+  elseif("${header}" STREQUAL "--")
+    set(seen_separator TRUE)
+  endif()
+endforeach()
+if(count EQUAL 0)
+  message(FATAL_ERROR "headers stand alone: no headers given")
+endif()
+message(STATUS "headers stand alone: ${count} of them")
