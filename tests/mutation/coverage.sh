@@ -28,7 +28,7 @@ cp "$work"/build/_core*.so python/fastlayer/
 
 export PYTHONPATH=$work/tree/python COVERAGE_FILE=$work/coverage.data
 coverage erase
-((${#files[@]})) || mapfile -t files < <(ls tests/*/test_*.py | grep -v test_cpp)
+((${#files[@]})) || mapfile -t files < <(find tests -name 'test_*.py' ! -name test_cpp.py | sort)
 for file in "${files[@]}"; do
   $PREFIX coverage run -m pytest -q -p no:cacheprovider --junitxml="$work/junit/$(basename "$file").xml" \
     "$file" > "$work/pytest.log" || tail -n 5 "$work/pytest.log"

@@ -273,8 +273,10 @@ def survivors(options: argparse.Namespace, workers: list[Worker]) -> None:
 
 
 def test_of(by: str) -> str:
-    """The test of a row, wherever its file is today; "" if there is none."""
+    """The Python test of a row, wherever its file is today; "" if there is none."""
     file, _, name = by.partition("::")
+    if not name:
+        return ""
     found = sorted(ROOT.glob(f"tests/*/{pathlib.PurePath(file).name}"))
     if not found or f"def {name}(" not in found[0].read_text():
         return ""

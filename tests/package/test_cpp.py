@@ -81,15 +81,3 @@ def test_one_version():
     text = (ROOT / "pyproject.toml").read_text()
     declared = re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
     assert fastlayer.__version__ == declared == version("fastlayer-nn") == _core.config()["version"]
-
-
-@pytest.mark.parametrize(
-    ("folder", "pattern", "limit"), [("cpp", "*.[ch]pp", 400), ("python", "*.py*", 300)]
-)
-def test_files_stay_readable(folder, pattern, limit):
-    files = [
-        f for f in (ROOT / folder).rglob(pattern) if f.suffix in (".cpp", ".hpp", ".py", ".pyi")
-    ]
-    assert files
-    lengths = {str(f): len(f.read_text().splitlines()) for f in files}
-    assert not {name: n for name, n in lengths.items() if n > limit}

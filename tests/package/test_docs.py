@@ -136,7 +136,7 @@ def test_the_commands_of_the_table_are_run_by_the_ci() -> None:
     ci = script.read_text("utf-8")
     for tool in ("ruff check", "ruff format", "mypy --strict", "codespell", "validate-pyproject"):
         assert any(c.startswith(tool) for c in commands)
-        assert f"\n{tool}" in ci
+        assert re.search(rf"^ *{tool}", ci, re.MULTILINE)
     for line in ("sphinx-build -W --keep-going", "FASTLAYER_WERROR=ON", "ctest --test-dir"):
         assert any(line in c for c in commands)
         assert line in ci

@@ -177,6 +177,16 @@ def test_the_other_removed_without_more_takes_files_of_ours_along(environment, w
     environment.follow(_neighbour.REMEDY.replace("uninstall fastlayer", "list"), wheels)
 
 
+def test_no_text_sends_anybody_to_the_other_project():
+    root = Path(__file__).parents[2]
+    files = [root / "README.md", *(root / "docs").glob("*.md"), *(root / "bench").rglob("*.md")]
+    files += (root / "python").rglob("*.py")
+    assert len(files) > 100
+    wrong = re.compile(r"pip install [^`\n;]*\bfastlayer(?!-nn)|\bfastlayer\[")
+    found = {file: wrong.findall(file.read_text("utf-8")) for file in files}
+    assert not {str(file.relative_to(root)) for file, texts in found.items() if texts}
+
+
 @pytest.mark.parametrize(
     ("entries", "found"),
     [

@@ -42,7 +42,7 @@ def commands(code: str) -> list[str]:
 
 # Commands that no page runs by itself, and who does, or why nobody.
 ELSEWHERE = {
-    r"pip install ": "changes the environment; .ci/run installs the package and the tools",
+    r"pip (un)?install ": "changes the environment; .ci/run installs the package and the tools",
     r"(pytest|ctest|cmake|ruff|mypy|sphinx-build|codespell|validate-pyproject)\b": "see .ci/run",
     r"find cpp .*clang-format|FASTLAYER_ISA=\w+ pytest|\.ci/run": "see .ci/run",
     r"\.ci/(sanitize|emulate) ": "see .ci/run, which has them take a part of the tests",
