@@ -38,20 +38,11 @@ if TYPE_CHECKING:
 _HEADER = "header"
 # The format's names -> NumPy's, or a name for a message; a dtype that is not here is refused.
 _DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
+    f"{letter}{bits}": f"{kind}{bits}"
+    for letter, kind in (("F", "float"), ("BF", "bfloat"), ("I", "int"), ("U", "uint"))
+    for bits in (8, 16, 32, 64)
 }
+_DTYPES["BOOL"] = "bool"
 _MOST_AXES = 8
 
 
