@@ -21,7 +21,6 @@ from fastlayer.files.reading import (
     LARGEST_JSON,
     Stored,
     check_json,
-    finder,
     ordered_dtype,
     parse_json,
     read_bytes,
@@ -44,6 +43,11 @@ _DTYPES = {
 }
 _DTYPES["BOOL"] = "bool"
 _MOST_AXES = 8
+
+
+class _Found(dict[str, Stored]):
+    def __missing__(self, name: str) -> Stored:
+        raise Damaged(name, "is missing")
 
 
 def _package() -> Any:
@@ -92,7 +96,7 @@ def opened(path: str, mmap: bool = False) -> Iterator[tuple[Any, Find]]:
                 "are the state dict of dense layers, "
                 "fl.from_state_dict(path, activation=...) makes a network of them",
             )
-        yield parse_json(metadata[DOCUMENT].encode(), DOCUMENT), finder(found)
+        yield parse_json(metadata[DOCUMENT].encode(), DOCUMENT), found.__getitem__
 
 
 @contextmanager
@@ -116,7 +120,10 @@ def _opened(path: str, mmap: bool) -> Iterator[tuple[dict[str, str], dict[str, S
             metadata = content.pop("__metadata__", None) or {}
             whole = memory.mmap(file.fileno(), 0, access=memory.ACCESS_READ) if mmap else None
             data = 8 + len(text)
-            yield metadata, {n: _stored(n, e, held, whole, data) for n, e in content.items()}
+            yield (
+                metadata,
+                _Found((n, _stored(n, e, held, whole, data)) for n, e in content.items()),
+            )
 
 
 def _header(file: BinaryIO) -> bytes:
