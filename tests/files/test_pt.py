@@ -144,6 +144,7 @@ def test_other_dtypes_are_refused_by_name(path, dtype):
 # ----------------------------------------------------------------------------- damage
 
 HUGE = 2**62
+FUNCTION = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n"
 DAMAGED = {
     "beyond": (one((3, 4), (4, 1), 1), "beyond its storage"),
     "strides beyond": (one((3, 4), (5, 1)), "beyond its storage"),
@@ -165,6 +166,13 @@ DAMAGED = {
     "call of a storage type": (pickled({"a": b"ctorch\nFloatStorage\n)R"}), "damaged"),
     "OrderedDict of pairs": (pickled({"a": b"ccollections\nOrderedDict\n](K\x01K\x02te\x85R"}), "damaged"),
     "attributes of a tensor": (pickled({"a": tensor(storage("0", 12), 0, (3, 4), (4, 1)) + b"}b"}), "damaged"),
+    "attributes of a function": (FUNCTION + b"}" + word("a") + number(1) + b"sb.", "damaged"),
+    "slots of a function": (FUNCTION + b"(N}" + word("__defaults__") + b")stb.", "damaged"),
+    "slots of a storage type": (b"\x80\x02ctorch\nFloatStorage\nN}" + word("dtype") + b"Ns\x86b.", "damaged"),
+    "a far place in the memo": (b"\x80\x02}r\xff\xff\xff\xff.", "memo"),
+    "a name twice in an OrderedDict": (b"\x80\x02ccollections\nOrderedDict\n)R(" + 2 * (word("a") + number(1)) + b"u.", "twice"),
+    "half a pair of surrogates": (b"\x80\x02X\x03\x00\x00\x00\xed\xa0\x80.", "damaged"),
+    "nothing": (b"\x80\x02.", "damaged"),
     "a name twice": (pickled({"a": number(1)})[:-2] + word("a") + number(2) + b"u.", "twice"),
     "a list as name": (b"\x80\x02}]K\x01s.", "damaged"),
     "a tuple as name": (b"\x80\x02})K\x01s.", "damaged"),
@@ -176,7 +184,7 @@ DAMAGED = {
     "empty stack": (b"\x80\x02s.", "damaged"),
     "no mark": (b"\x80\x02}u.", "damaged"),
     "unknown memo": (b"\x80\x02h\x05.", "damaged"),
-    "no newline": (b"\x80\x02cos", "damaged"),
+    "no newline": (b"\x80\x02cos", "cut short"),
     "no text": (b"\x80\x02X\x02\x00\x00\x00\xff\xfe.", "damaged"),
     "protocol": (b"\x80\x04}.", "protocol 4"),
     "other operations": (b"\x80\x02\x8c\x01a.", "operation"),

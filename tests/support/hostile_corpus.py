@@ -278,6 +278,8 @@ def torch(path: Any) -> dict[str, Any]:
         "doubled tuples as a key": ended(b"(" + word("storage") + b"ctorch\nFloatStorage\n" + doubled + word("cpu") + b"K\x0ctQ"),
         "doubled tuples as a size": ended(b"(" + word("storage") + b"ctorch\nFloatStorage\n" + word("0") + word("cpu") + doubled + b"tQ"),
         "doubled tuples as a shape": ended(b"ctorch._utils\n_rebuild_tensor_v2\n(" + mine + b"K\0" + doubled + b")\x89}tR"),
+        "a dictionary of numbers": ended(b"}(" + b"".join(b"\x8a\x08" + struct.pack("<q", i << 45) + b"N" for i in range(MANY // 2)) + b"u"),
+        "a text of other planes": ended(word("\N{GRINNING FACE}" + "x" * ((4 << 20) - 100))),
         "a dictionary in itself": ended(b"}q\0" + word("a") + b"h\0s"),
         "a pickle of 5 MB": ended(word("x" * (5 << 20))),
         "an endless expansion": held(mine, 0, (10**9, 10**9), (0, 0)),

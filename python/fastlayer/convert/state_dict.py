@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib import import_module
+from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer.convert._order import ordered
 from fastlayer.errors import ConversionError, ModelFileError
 from fastlayer.files.reading import Stored
 from fastlayer.functions.activation import resolve_rowwise
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from os import PathLike
 
-    from fastlayer.arrays import Array
+    from fastlayer.arrays import Array, DType
     from fastlayer.functions.activation import ActivationLike
 
 _FILES = {
@@ -33,7 +34,20 @@ _FILES = {
 }
 # Bytes by which tensors that share storage may exceed their file.
 _SPARE = 32 << 20
+_DIGITS = re.compile("([0-9]+)")
 _DENSE = "fl.from_torch(module) converts the live module, or build the network with fl.Network"
+
+
+class _Dense(NamedTuple):
+    """A dense layer in a file, of k inputs and n outputs."""
+
+    weight: Stored
+    bias: Stored | None
+    k: int
+    n: int
+
+    def read(self) -> tuple[Array, Array | None]:
+        return self.weight.read(), self.bias and self.bias.read()
 
 
 def from_state_dict(
@@ -108,19 +122,21 @@ def from_state_dict(
         entries = _entries(found, key, place)
         if isinstance(state_dict, str | os.PathLike):
             _check_size(entries, place)
-        groups = _dense(entries, place)
-        sizes = {name: _sizes(name, group, layout, place) for name, group in groups.items()}
-        names = ordered(list(entries), sizes, layers, place)
-        dtype = _dtype(groups, place)
+        groups: dict[str, dict[str, Stored]] = {}
+        for name, entry in entries.items():
+            layer, _, field = name.rpartition(".")
+            groups.setdefault(layer, {})[field] = entry
+        dense = {name: _dense(f"{place}: layer {name!r}", g, layout) for name, g in groups.items()}
+        names = _ordered(list(entries), dense, layers, place)
+        dtype = _dtype(entries, place)
         chosen = _activations(activation, output_activation, len(names))
         # All arrays before the first layer: a file that is damaged further on costs no packing.
-        arrays = {name: {k: s.read() for k, s in groups[name].items()} for name in names}
+        arrays = [dense[name].read() for name in names]
+    arrays.reverse()
     made = []
-    for name, act in zip(names, chosen, strict=True):
-        group = arrays.pop(name)
-        made.append(
-            Layer.from_arrays(group["weight"], group.get("bias"), act, layout=layout, dtype=dtype)
-        )
+    for act in chosen:
+        weight, bias = arrays.pop()
+        made.append(Layer.from_arrays(weight, bias, act, layout=layout, dtype=dtype))
     return Network(made)
 
 
@@ -162,7 +178,11 @@ def _entries(content: Any, key: str | None, place: str) -> dict[str, Stored]:
             raise ConversionError(f"{place}: {name!r}", "has no values; load the weights first")
         entry = _as_stored(value)
         if entry is None or not isinstance(name, str):
-            inner = [n for n, v in content.items() if _is_state_dict(v)]
+            inner = [
+                n
+                for n, v in content.items()
+                if isinstance(v, Mapping) and any(map(_as_stored, v.values()))
+            ]
             hint = f"; perhaps key={inner[0]!r} is the state dict" if inner else ""
             kind = type(value).__name__
             raise ConversionError(
@@ -172,10 +192,6 @@ def _entries(content: Any, key: str | None, place: str) -> dict[str, Stored]:
     if not entries:
         raise ConversionError(place, "holds no tensors")
     return entries
-
-
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(_as_stored(v) for v in value.values())
 
 
 def _listed(content: Any) -> str:
@@ -195,51 +211,37 @@ def _as_stored(value: Any) -> Stored | None:
     return Stored(array.dtype.name, array.shape, lambda: array)
 
 
-def _dense(entries: dict[str, Stored], place: str) -> dict[str, dict[str, Stored]]:
-    """Return weight and bias of each layer; anything else is refused."""
-    groups: dict[str, dict[str, Stored]] = {}
-    for name, entry in entries.items():
-        layer, _, field = name.rpartition(".")
-        groups.setdefault(layer, {})[field] = entry
-    for layer, group in groups.items():
-        where = f"{place}: layer {layer!r}"
-        fields = ", ".join(f"{field} {entry.shape}" for field, entry in group.items())
-        if "running_mean" in group or "running_var" in group:
-            raise ConversionError(
-                where,
-                f"is a batch normalisation ({fields}), and a state dict holds neither its eps nor "
-                f"what lies around it; {_DENSE}",
-            )
-        weight, bias = group.get("weight"), group.get("bias")
-        if weight is None or set(group) - {"weight", "bias"} or len(weight.shape) != 2:
-            raise ConversionError(
-                where,
-                f"({fields}) is not a dense layer, which has a weight of two dimensions and "
-                f"perhaps a bias, and nothing else; {_DENSE}",
-            )
-        if bias is not None and len(bias.shape) != 1:
-            raise ConversionError(where, f"({fields}) has a bias that is not a vector")
-    return groups
-
-
-def _sizes(name: str, group: dict[str, Stored], layout: str, place: str) -> tuple[int, int]:
-    """Return inputs and outputs of a layer."""
-    shape = group["weight"].shape
-    n, k = shape if layout == "out_in" else shape[::-1]
-    bias = group.get("bias")
+def _dense(where: str, group: dict[str, Stored], layout: str) -> _Dense:
+    """Return the dense layer that arrays make; anything else is refused."""
+    fields = ", ".join(f"{field} {entry.shape}" for field, entry in group.items())
+    if "running_mean" in group or "running_var" in group:
+        raise ConversionError(
+            where,
+            f"is a batch normalisation ({fields}), and a state dict holds neither its eps nor "
+            f"what lies around it; {_DENSE}",
+        )
+    weight, bias = group.get("weight"), group.get("bias")
+    if weight is None or set(group) - {"weight", "bias"} or len(weight.shape) != 2:
+        raise ConversionError(
+            where,
+            f"({fields}) is not a dense layer, which has a weight of two dimensions and "
+            f"perhaps a bias, and nothing else; {_DENSE}",
+        )
+    if bias is not None and len(bias.shape) != 1:
+        raise ConversionError(where, f"({fields}) has a bias that is not a vector")
+    n, k = weight.shape if layout == "out_in" else weight.shape[::-1]
     if not n * k or (bias is not None and bias.shape != (n,)):
         b = "no bias" if bias is None else f"bias {bias.shape}"
         raise ConversionError(
-            f"{place}: layer {name!r}", f"weight {shape} and {b} do not fit with layout={layout!r}"
+            where, f"weight {weight.shape} and {b} do not fit with layout={layout!r}"
         )
-    return k, n
+    return _Dense(weight, bias, k, n)
 
 
-def _dtype(groups: dict[str, dict[str, Stored]], place: str) -> Any:
+def _dtype(entries: dict[str, Stored], place: str) -> DType:
     found: dict[str, str] = {}
-    for layer, group in groups.items():
-        for field, entry in group.items():
-            found.setdefault(entry.dtype, f"{layer}.{field}".removeprefix("."))
+    for name, entry in entries.items():
+        found.setdefault(entry.dtype, name)
     others = [dtype for dtype in found if dtype not in ("float32", "float64")]
     if others:
         raise ConversionError(
@@ -274,3 +276,75 @@ def _activations(activation: Any, output: ActivationLike, count: int) -> list[Ac
             "but the last, whose own is output_activation"
         )
     return [resolve_rowwise(a) for a in (*hidden, output)]
+
+
+def _ordered(
+    keys: list[str], dense: dict[str, _Dense], wanted: Sequence[str] | None, place: str
+) -> list[str]:
+    """Return the names of the layers from first to last.
+
+    `keys` are all names of arrays, in the order of the mapping or file.
+    """
+    names = list(dense)
+    if wanted is not None:
+        names = list(wanted)
+        if sorted(names) != sorted(dense):
+            raise ConversionError(
+                place, f"layers={names} are not its layers, which are {sorted(dense)}"
+            )
+    elif len(names) > 1:
+        names = _found_order(keys, dense, place)
+    for before, after in pairwise(names):
+        if dense[before].n != dense[after].k:
+            raise ConversionError(
+                f"{place}: layer {after!r}",
+                f"takes {dense[after].k} features, but layer {before!r} in front of it gives "
+                f"{dense[before].n}; layers=[...] tells another order, and layers that are not "
+                "one after the other are for fl.from_torch",
+            )
+    return names
+
+
+def _found_order(keys: list[str], dense: dict[str, _Dense], place: str) -> list[str]:
+    names = list(dense)
+    numbered = _by_number(names)
+    # A file of safetensors sorts its tensors by name, and so does what was read from one. Real
+    # state dicts are never sorted where there is a bias: it comes after the weight.
+    if keys != sorted(keys):
+        if numbered not in (None, names):
+            raise ConversionError(
+                place,
+                f"its layers are in the order {names}, but their numbers say {numbered}; tell "
+                "which with layers=[...]",
+            )
+        return names
+    found = numbered or _by_size(dense)
+    if found is None:
+        raise ConversionError(
+            place,
+            f"the layers {names} are sorted by name, which is not their order in the network; "
+            "tell it with layers=[...]",
+        )
+    return found
+
+
+def _by_number(names: list[str]) -> list[str] | None:
+    """Return the names sorted by the numbers in them, where only numbers distinguish them."""
+    pieces = {name: _DIGITS.split(name) for name in names}
+    if len({tuple(p[::2]) for p in pieces.values()}) != 1:
+        return None
+    # As numbers, but of any length: the shorter one is the smaller one.
+    digits = {name: [p.lstrip("0") for p in pieces[name][1::2]] for name in names}
+    return sorted(names, key=lambda name: [(len(d), d) for d in digits[name]])
+
+
+def _by_size(dense: dict[str, _Dense]) -> list[str] | None:
+    """Return the only order in which the sizes fit, None where there are several or none."""
+    by_input = {layer.k: name for name, layer in dense.items()}
+    outputs = {layer.n for layer in dense.values()}
+    chain = [name for name, layer in dense.items() if layer.k not in outputs]
+    if len(by_input) != len(dense) or len(chain) != 1:
+        return None
+    while len(chain) <= len(dense) and dense[chain[-1]].n in by_input:
+        chain.append(by_input[dense[chain[-1]].n])
+    return chain if len(chain) == len(dense) else None

@@ -48,6 +48,7 @@ _KNOWN = ", ".join(kind.dtype for kind in _KINDS.values())
 # Bytes, far above those of any state dict: a tensor takes about 150.
 _LARGEST_PICKLE = 4 << 20
 _MOST_AXES = 8
+_ORDERS = {b"little": "<", b"big": ">"}
 _LEGACY = (
     "was written by a PyTorch before 1.6, or with _use_new_zipfile_serialization=False; load it in "
     "PyTorch and save it again with torch.save(state_dict, path)"
@@ -104,16 +105,12 @@ class _File:
                 "shows a TorchScript program; load it with torch.jit.load, and save "
                 "module.state_dict() with torch.save",
             )
-        self._order = self._byte_order()
-
-    def _byte_order(self) -> str:
+        # A PyTorch before 2.1 wrote no byte order, and was little-endian.
         name = f"{self._root}byteorder"
-        if name not in self._archive:  # written by a PyTorch before 2.1, which was little-endian
-            return "<"
-        text = self._archive.head(name, 7)
-        if text not in (b"little", b"big"):
-            raise Damaged("byteorder", f"is {text!r}, expected little or big")
-        return "<" if text == b"little" else ">"
+        order = archive.head(name, 7) if name in archive else b"little"
+        if order not in _ORDERS:
+            raise Damaged("byteorder", f"is {order!r}, expected little or big")
+        self._order = _ORDERS[order]
 
     def content(self) -> Any:
         name = f"{self._root}data.pkl"

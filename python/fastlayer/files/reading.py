@@ -17,7 +17,7 @@ import numpy as np
 from fastlayer.errors import Damaged, ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
     from fastlayer.arrays import Array, DType
@@ -37,17 +37,6 @@ class Stored(NamedTuple):
     dtype: str  # NumPy's name, or the format's own where that is not one of NumPy's
     shape: tuple[int, ...]
     read: Callable[[], Array]
-
-
-def finder(found: Mapping[str, Stored]) -> Find:
-    """Return what gives an array by its name."""
-
-    def find(name: str) -> Stored:
-        if name not in found:
-            raise Damaged(name, "is missing")
-        return found[name]
-
-    return find
 
 
 @contextmanager
@@ -102,11 +91,11 @@ def parse_json(text: bytes, key: str) -> Any:
     """Parse UTF-8 JSON; the same name twice in one object is refused."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(n for i, n in enumerate(names) if n in names[:i])
-            raise Damaged(key, f"the name {twice!r:.80} is there twice")
+        result = {}
+        for name, value in pairs:
+            if name in result:
+                raise Damaged(key, f"the name {name!r:.80} is there twice")
+            result[name] = value
         return result
 
     check_json(text, key)

@@ -21,7 +21,6 @@ from fastlayer.files.reading import (
     LARGEST_JSON,
     Stored,
     check_json,
-    finder,
     ordered_dtype,
     parse_json,
     read_bytes,
@@ -38,21 +37,17 @@ if TYPE_CHECKING:
 _HEADER = "header"
 # The format's names -> NumPy's, or a name for a message; a dtype that is not here is refused.
 _DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
+    f"{letter}{bits}": f"{kind}{bits}"
+    for letter, kind in (("F", "float"), ("BF", "bfloat"), ("I", "int"), ("U", "uint"))
+    for bits in (8, 16, 32, 64)
 }
+_DTYPES["BOOL"] = "bool"
 _MOST_AXES = 8
+
+
+class _Found(dict[str, Stored]):
+    def __missing__(self, name: str) -> Stored:
+        raise Damaged(name, "is missing")
 
 
 def _package() -> Any:
@@ -101,7 +96,7 @@ def opened(path: str, mmap: bool = False) -> Iterator[tuple[Any, Find]]:
                 "are the state dict of dense layers, "
                 "fl.from_state_dict(path, activation=...) makes a network of them",
             )
-        yield parse_json(metadata[DOCUMENT].encode(), DOCUMENT), finder(found)
+        yield parse_json(metadata[DOCUMENT].encode(), DOCUMENT), found.__getitem__
 
 
 @contextmanager
@@ -125,7 +120,10 @@ def _opened(path: str, mmap: bool) -> Iterator[tuple[dict[str, str], dict[str, S
             metadata = content.pop("__metadata__", None) or {}
             whole = memory.mmap(file.fileno(), 0, access=memory.ACCESS_READ) if mmap else None
             data = 8 + len(text)
-            yield metadata, {n: _stored(n, e, held, whole, data) for n, e in content.items()}
+            yield (
+                metadata,
+                _Found((n, _stored(n, e, held, whole, data)) for n, e in content.items()),
+            )
 
 
 def _header(file: BinaryIO) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -58,16 +59,13 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    try:
+    # Some systems can't open folders, some file systems can't synchronise them; the file itself was.
+    with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
-    except OSError:  # folders can't be opened on this system
-        return
-    try:
-        os.fsync(number)
-    except OSError:  # nor synchronised on this file system; the file itself was
-        pass
-    finally:
-        os.close(number)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def split_suffix(path: str | PathLike[str]) -> tuple[str, str]:

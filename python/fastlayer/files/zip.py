@@ -1,6 +1,8 @@
 """Zip archives, read strictly: stored members only, nothing hidden, nothing shared.
 
-The directory is parsed by `zipfile`; where the bytes of a member lie is found here.
+`zipfile` parses the directory. Checked here is what it would let pass: where the bytes of a member
+lie, that they are as many as its two sizes say, and no name, kind or number of members that a model
+has no use for.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from fastlayer.errors import Damaged
 from fastlayer.files.reading import read_bytes, size_of
@@ -26,12 +28,6 @@ _LOCAL = struct.Struct("<4s5HLLLHH")
 # What zipfile raises for damaged directories; an OSError is a seek to an impossible place.
 _DAMAGE = (zipfile.BadZipFile, ValueError, OSError, OverflowError, RuntimeError, struct.error)
 _ENCRYPTED, _UTF8 = 0x1, 0x800
-
-
-class _Member(NamedTuple):
-    start: int  # of its bytes in the file
-    size: int
-    checksum: int
 
 
 class _Bounded:
@@ -64,7 +60,7 @@ class Archive:
         except _DAMAGE as error:
             raise Damaged(_KEY, str(error) or type(error).__name__) from error
         end, size = 0, size_of(file)
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, tuple[int, int, int]] = {}  # start of the bytes, size, checksum
         for info in sorted(directory.infolist(), key=lambda i: i.header_offset):
             name = info.filename
             _check(info)
@@ -76,7 +72,7 @@ class Archive:
             end = start + info.file_size
             if end > min(size, directory.start_dir):
                 raise Damaged(name, "claims more bytes than the file has")
-            self._members[name] = _Member(start, info.file_size, info.CRC)
+            self._members[name] = start, info.file_size, info.CRC
 
     def _start(self, info: zipfile.ZipInfo) -> int:
         """Return where the bytes of a member begin: behind its own header."""
@@ -98,7 +94,7 @@ class Archive:
 
     def size(self, name: str) -> int:
         """Return the number of bytes of a member."""
-        return self._members[name].size
+        return self._members[name][1]
 
     def head(self, name: str, size: int) -> bytes:
         """Read the first bytes of a member, without its checksum."""
