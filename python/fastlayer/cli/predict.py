@@ -68,7 +68,7 @@ def _stream(
     row_bytes = prod(rows.row) * rows.dtype.itemsize
     row_bytes = max(1, row_bytes, (net.out_features or 0) * net.dtype.itemsize)
     room: Array | None = None
-    with Report(True, len(rows)) as report:
+    with Report(not rows.single, len(rows)) as report:
         for x in rows.batches(args.batch_size or max(1, _BATCH // row_bytes)):
             y = net(x, out=None if room is None else room[: len(x)])
             result = np.argmax(y, axis=-1).astype(np.int64) if args.argmax else y
@@ -79,7 +79,7 @@ def _stream(
                 header = {"descr": kind, "fortran_order": False, "shape": shape}
                 npy.write_array_header_1_0(out, header)
             out.write(np.ascontiguousarray(result).reshape(-1).view(np.uint8).data)
-            report(1 if rows.single else len(x))
+            report(len(x))
             check()
 
 
