@@ -211,7 +211,7 @@ def test_pickle():
     np.testing.assert_array_equal(again.predict(x), model.predict(x))
 
 
-def test_pickles_and_reprs_name_no_private_module():
+def test_pickles_name_no_private_module():
     """Wherever the module was imported first: here nobody has asked fastlayer for the class."""
     code = (
         "import pickle, pickletools\n"
@@ -227,6 +227,19 @@ def test_pickles_and_reprs_name_no_private_module():
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == ["fastlayer", "fastlayer"]
+
+
+def test_what_predict_keeps_is_neither_stale_nor_pickled():
+    model, x = fit(make_pipeline(StandardScaler(), LogisticRegression()), "binary", np.float32)
+    standin = fl.from_sklearn(model)
+    before = pickle.dumps(standin)
+    for rows in (x, x.astype(np.float64), x):
+        np.testing.assert_array_equal(standin.predict(rows), model.predict(rows))
+    assert len(pickle.dumps(standin)) == len(before)
+    layer = standin.network[-1]
+    layer.update(weight=-layer.weight, bias=-layer.bias)
+    other = np.where(model.predict(x) == "yes", "no", "yes")
+    np.testing.assert_array_equal(standin.predict(x), other)
 
 
 def test_labels_at_a_tie_are_those_of_scikit_learn():

@@ -37,7 +37,7 @@ class Affine(NamedTuple):
         return cls(a, b)
 
     @property
-    def features(self) -> int | None:
+    def in_features(self) -> int | None:
         """Number of features, None for numbers, which go with any."""
         return None if self.scale.ndim == self.shift.ndim == 0 else max(map(np.size, self))
 

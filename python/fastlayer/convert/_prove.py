@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ANY_WIDTH = 16  # features of the probe where the network takes any number
 LARGE = 2.0**20
+OTHERS = 11  # rows at most beside the random ones, of `probe`
 
 
 def probe(features: int, dtype: DType, rows: int, rng: Any) -> tuple[Array, Array]:
@@ -55,6 +56,7 @@ def prove(
     *,
     source: str,
     inputs: ArrayLike | None = None,
+    features: int = ANY_WIDTH,
     rows: int = 64,
     rng: int | np.random.Generator = 0,
 ) -> Proof:
@@ -75,6 +77,8 @@ def prove(
         What is converted, for messages: "torch Sequential".
     inputs : array_like, optional
         Rows of the source's own data; (m, ...) is reshaped to (m, k).
+    features : int
+        How many a row has where the network takes any number.
     rows : int
         Number of random rows.
     rng : int or numpy.random.Generator
@@ -95,7 +99,7 @@ def prove(
         given = given.reshape(len(given), -1) if given.size else None
     k = net.in_features
     if k is None:
-        k = ANY_WIDTH if given is None else given.shape[1]
+        k = features if given is None else given.shape[1]
     x, stress = probe(k, net.dtype, rows, rng)
     if given is not None:
         x = np.concatenate([cast(given, net.dtype), x])

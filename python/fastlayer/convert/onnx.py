@@ -2,17 +2,17 @@
 
 A graph that is a row of dense layers, norms and activations, with residual sums, is rebuilt from
 the parts of this package; anything else is refused by the name of its node. How a file is read is
-in `_onnx.wire` and `_onnx.file`; how a graph is followed is in `_onnx.network`.
+in `_onnx.file`; how a graph is followed is in `_onnx.network`.
 """
 
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.convert._onnx.file import Model, parsed
 from fastlayer.errors import Damaged, ModelFileError
 from fastlayer.files.reading import reading
 
@@ -69,14 +69,7 @@ def from_onnx(model: str | PathLike[str] | Any) -> Network:
     if not hasattr(model, "SerializeToString"):
         raise TypeError(f"from_onnx takes a path or an onnx.ModelProto, got {type(model).__name__}")
     try:
-        data = model.SerializeToString()
-    except ValueError as error:
-        raise ValueError(
-            "the model is too large for one protobuf message; save it with "
-            "onnx.save(model, path, save_as_external_data=True), and give the path"
-        ) from error
-    try:
-        return _convert(data, None)
+        return _convert(model, None, model.ByteSize())
     except Damaged as error:
         raise ModelFileError("ONNX model", error.key, error.why) from error
 
@@ -85,23 +78,18 @@ def load_onnx(path: str | PathLike[str]) -> Network:
     """Read a network from an ONNX file; see `from_onnx`."""
     name = os.fspath(path)
     with reading(name) as file:
-        return _convert(file.read(), os.path.dirname(os.path.abspath(name)))
+        data = file.read()
+        model = parsed(data)
+        nbytes = len(data)
+        del data
+        return _convert(model, os.path.dirname(os.path.realpath(name)), nbytes)
 
 
-def _convert(data: bytes, folder: str | None) -> Network:
-    try:
-        onnx = import_module("onnx")
-    except ImportError as error:
-        raise ImportError(
-            "reading ONNX models needs the onnx package: pip install 'fastlayer[onnx]'"
-        ) from error
-    from fastlayer.convert._onnx.file import Source
+def _convert(model: Any, folder: str | None, nbytes: int) -> Network:
     from fastlayer.convert._onnx.network import to_network
 
-    source = Source(onnx, data, folder)
     try:
-        model = source.model()
         with np.errstate(all="ignore"):  # weights may be infinite or NaN, and stay so
-            return to_network(model, source)
+            return to_network(Model(model, folder, nbytes))
     except UnicodeDecodeError as error:
         raise Damaged("model", f"has a name that is not UTF-8: {error}") from error

@@ -258,10 +258,13 @@ class Regressor:
     """
 
     __module__ = "fastlayer"  # where pickles find it
+    # Made when they are needed: the network in float64, and a classifier's without its last
+    # activation, with what that was made from.
+    _wide: Network | None = None
+    _summed: tuple[Network, tuple[Any, ...]] | None = None
 
     def __init__(self, network: Network, flat: bool, floats: bool) -> None:
         self.network = network
-        self._wide: Network | None = None
         self._flat = flat  # one output, and no axis for it
         self._floats = floats  # a scaler makes integers float64
 
@@ -332,6 +335,9 @@ class Regressor:
             self._wide = self.network.astype(FLOAT64)
         return self._wide
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("_wide", "_summed")}
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.network!r})"
 
@@ -399,7 +405,7 @@ class Classifier(Regressor):
         """
         a = as_real(x)
         net = self._network_for(a.dtype)
-        y = _without_last(net)(a) if self._by_scores else net(a)
+        y = self._scores(net)(a) if self._by_scores else net(a)
         lost = np.isnan(y).any(axis=-1)
         if lost.any():
             raise ValueError(
@@ -414,9 +420,12 @@ class Classifier(Regressor):
             return self.classes_[np.minimum(above[..., 0], len(self.classes_) - 1)]
         return above
 
-
-def _without_last(net: Network) -> Network:
-    """Return the network without its last activation."""
-    layer: Any = net[-1]
-    plain = Layer.from_arrays(layer.weight, layer.bias, dtype=layer.dtype)
-    return Network([*net.layers[:-1], plain])
+    def _scores(self, net: Network) -> Network:
+        """Return the network without its last activation; it is kept while the layer's arrays are."""
+        last: Any = net[-1]
+        held = (net, last.weight, last.bias)
+        made = self._summed
+        if made is None or any(a is not b for a, b in zip(made[1], held, strict=True)):
+            plain = Layer.from_arrays(last.weight, last.bias, dtype=last.dtype)
+            made = self._summed = Network([*net.layers[:-1], plain]), held
+        return made[0]

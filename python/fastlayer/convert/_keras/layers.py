@@ -136,8 +136,9 @@ def _norm(
     n = arrays[0].size if arrays else given.shape[-1] if given.shape else None
     if n is None:
         raise given.refusal("does not tell how many features it normalises")
-    options = {"eps": given.get("epsilon", epsilon, float), **dict(zip(names, arrays, strict=True))}
-    return [*before, part(n, dtype=None if arrays else given.dtype(), **options)]
+    epsilon = given.get("epsilon", epsilon, float)
+    dtype = None if arrays else given.dtype()
+    return [*before, part(n, eps=epsilon, dtype=dtype, **dict(zip(names, arrays, strict=True)))]
 
 
 def _normalization(given: Given) -> list[Any]:
@@ -187,12 +188,10 @@ def _relu(given: Given) -> list[Any]:
             f"has threshold {at}, negative_slope {slope} and max_value {top}; fastlayer has "
             "threshold 0"
         )
-    if slope:
-        cut = [] if top is None else [Activation("hardtanh", min_val=-math.inf, max_val=top)]
-        return [Activation("leaky_relu", negative_slope=slope), *cut]
-    if top is None:
-        return [Activation("relu")]
-    return [Activation("hardtanh", min_val=0.0, max_val=top)]
+    made = [Activation("leaky_relu", negative_slope=slope)] if slope else []
+    if top is not None:
+        made.append(Activation("hardtanh", min_val=-math.inf if slope else 0.0, max_val=top))
+    return made or [Activation("relu")]
 
 
 def _prelu(given: Given) -> list[Any]:

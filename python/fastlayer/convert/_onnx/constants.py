@@ -1,36 +1,39 @@
-"""Operations on constants and on shapes, done once while a model is read."""
+"""Operations on constants and on shapes, done once while a model is read, by `onnx.reference`."""
 
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlayer.convert._onnx.file import DTYPES, Tensor
+from fastlayer.convert._onnx.evaluator import evaluator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastlayer.arrays import Array
-    from fastlayer.convert._onnx.file import Node
+    from fastlayer.convert._onnx.file import Model, Node
 
 # Dimensions that aren't numbers yet; no arithmetic is done on them. They fit 32 bits, in which
 # some exporters compute shapes.
 BATCH = -(1 << 30)
 UNKNOWN = BATCH - 1
 
-
-def constant(node: Node) -> Array:
-    """Return the value of a Constant node."""
-    for name, value in node.attributes.items():
-        if name == "value" and isinstance(value, Tensor):
-            return value.array()
-        if name in ("value_float", "value_floats"):
-            return np.array(value, np.float32)
-        if name in ("value_int", "value_ints"):
-            return np.array(value, np.int64)
-    raise node.refuse("it is a constant of a kind that no dense layer has; export dense numbers")
+# What moves numbers about, so that the number of rows may be among them.
+_MOVES = {
+    "Cast", "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
+    "Unsqueeze",
+}  # fmt: skip
+# What computes each element of its result from those of its inputs, as NumPy broadcasts them.
+_SPREADS = {
+    "Abs", "Add", "And", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Less",
+    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal",
+    "Sign", "Sqrt", "Sub", "Sum", "Where",
+}  # fmt: skip
+_OTHERS = {
+    "Constant", "ConstantOfShape", "Expand", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "Shape", "Size",
+}  # fmt: skip
+_KNOWN = _MOVES | _SPREADS | _OTHERS
 
 
 class Room:
@@ -52,7 +55,7 @@ class Room:
             raise node.damaged("makes far more numbers out of the file than are in it")
 
 
-def fold(node: Node, given: list[Array | None], opset: int, room: Room) -> Array:
+def fold(node: Node, given: list[Array | None], model: Model, room: Room) -> Array:
     """Return the result of an operation on constants.
 
     Raises
@@ -62,27 +65,45 @@ def fold(node: Node, given: list[Array | None], opset: int, room: Room) -> Array
     Damaged
         Shapes that don't fit each other.
     """
-    if node.op not in _FOLDS:
+    if node.op not in _KNOWN:
         raise node.refuse(
             "it computes on constants, and only simple operations are done while loading; simplify "
             "the model first, e.g. with onnxsim or onnxruntime's offline optimisation"
         )
     arrays = [a for a in given if a is not None]
+    if node.op == "Constant":
+        return _constant(node, model)
     if not arrays:
         raise node.damaged("has no inputs")
     if any(g is None for g in given[: len(arrays)]):
         raise node.refuse("it leaves out an input before another one; give it its default")
-    if node.op not in _MOVES and any(a.dtype.kind == "i" and (a <= BATCH).any() for a in arrays):
+    if any(a.dtype.kind == "i" and (a <= BATCH).any() for a in arrays) and (
+        node.op not in _MOVES or (node.op == "Cast" and node.attributes.get("to") not in (6, 7))
+    ):
         raise node.refuse(
             "it computes with the number of rows, which the network must not know; export the "
             "model with a fixed batch size"
         )
     try:
         room.take(node, 8 * _size(node, arrays))
-        result: Array = _FOLDS[node.op](node, arrays, opset)
-        return result
-    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        feeds = dict(zip(node.inputs, given, strict=True))
+        result = evaluator([node], model.opset)(feeds)
+        return np.asarray(result)
+    except Exception as error:  # whatever the evaluator makes of what a file says
+        if hasattr(error, "why"):
+            raise
         raise node.damaged(f"is given constants that don't fit: {error}") from error
+
+
+def _constant(node: Node, model: Model) -> Array:
+    for name, value in node.attributes.items():
+        if name == "value" and hasattr(value, "data_type"):
+            return model.array(value)
+        if name in ("value_float", "value_floats"):
+            return np.array(value, np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.array(value, np.int64)
+    raise node.refuse("it is a constant of a kind that no dense layer has; export dense numbers")
 
 
 def _size(node: Node, a: list[Array]) -> int:
@@ -120,140 +141,3 @@ def normal_axes(axes: list[int], rank: int) -> list[int]:
     if any(not -rank <= a < rank for a in axes):
         raise ValueError(f"axes {axes} of {rank} dimensions")
     return [a % rank for a in axes]
-
-
-def squeezed(shape: tuple[int, ...], axes: list[int] | None) -> tuple[int, ...]:
-    """Return a shape without some axes of length 1, by default all."""
-    if axes is None:
-        return tuple(d for d in shape if d != 1)
-    gone = normal_axes(axes, len(shape))
-    return tuple(d for i, d in enumerate(shape) if i not in gone)
-
-
-def unsqueezed(shape: tuple[int, ...], axes: list[int]) -> tuple[int, ...]:
-    """Return a shape with axes of length 1 put in."""
-    rank = len(shape) + len(axes)
-    new, rest = normal_axes(axes, rank), iter(shape)
-    if len(set(new)) != len(new) or rank > 32:
-        raise ValueError(f"axes {axes} of {rank} dimensions")
-    return tuple(1 if i in new else next(rest) for i in range(rank))
-
-
-def _squeeze(node: Node, a: list[Array], opset: int) -> Array:
-    return a[0].reshape(squeezed(a[0].shape, axes_of(node, a, opset, 13)))
-
-
-def _unsqueeze(node: Node, a: list[Array], opset: int) -> Array:
-    return a[0].reshape(unsqueezed(a[0].shape, axes_of(node, a, opset, 13) or []))
-
-
-def _reshape(node: Node, a: list[Array], opset: int) -> Array:
-    wanted = [int(v) for v in a[1].ravel()]
-    if not node.integer("allowzero", 0):
-        wanted = [a[0].shape[i] if v == 0 else v for i, v in enumerate(wanted)]
-    return a[0].reshape(wanted)
-
-
-def _flatten(node: Node, a: list[Array], opset: int) -> Array:
-    axis = node.integer("axis", 1)
-    axis += a[0].ndim if axis < 0 else 0
-    return a[0].reshape(prod(a[0].shape[:axis]), prod(a[0].shape[axis:]))
-
-
-def _gather(node: Node, a: list[Array], opset: int) -> Array:
-    return np.take(a[0], a[1], axis=node.integer("axis", 0))
-
-
-def _slice(node: Node, a: list[Array], opset: int) -> Array:
-    if opset < 10:
-        lists = [node.integers(name) or [] for name in ("starts", "ends", "axes")]
-    else:
-        lists = [[int(v) for v in array.ravel()] for array in a[1:]]
-    starts, ends, axes, steps = (*lists, [], [])[:4]
-    axes = axes or list(range(len(starts)))
-    index = [slice(None)] * a[0].ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps or [1] * len(starts), strict=True):
-        index[axis] = slice(start, end if end > -(1 << 60) else None, step)
-    return a[0][tuple(index)]
-
-
-def _cast(node: Node, a: list[Array], opset: int) -> Array:
-    kind = DTYPES.get(node.integer("to", 0))
-    if kind is None:
-        raise ValueError("a type that NumPy doesn't have")
-    if a[0].dtype.kind == "i" and (a[0] <= BATCH).any():  # a shape
-        if np.dtype(kind).kind != "i":
-            raise ValueError("the number of rows as a number")
-        return a[0]
-    return a[0].astype(kind)
-
-
-def _spread_value(node: Node, a: list[Array], opset: int) -> Array:
-    value = node.attributes.get("value")
-    fill = value.array().ravel()[0] if isinstance(value, Tensor) else np.float32(0)
-    return np.full(_integers(a[0]), fill, fill.dtype)
-
-
-def _expand(node: Node, a: list[Array], opset: int) -> Array:
-    return np.broadcast_to(a[0], np.broadcast_shapes(a[0].shape, _integers(a[1])))
-
-
-def _divide(node: Node, a: list[Array], opset: int) -> Array:
-    if a[0].dtype.kind in "iu":
-        return np.trunc(a[0] / a[1]).astype(a[0].dtype)
-    return np.asarray(a[0] / a[1])
-
-
-def _arithmetic(function: Any) -> Callable[[Node, list[Array], int], Array]:
-    def compute(node: Node, a: list[Array], opset: int) -> Array:
-        b = [a[0], aligned(node, a[0].ndim, a[1], opset)] if len(a) == 2 else a
-        if len({v.dtype for v in b}) > 1 and node.op != "Pow":
-            raise ValueError("they have different types")
-        return np.asarray(function(*b), a[0].dtype)
-
-    return compute
-
-
-def aligned(node: Node, rank: int, b: Array, opset: int) -> Array:
-    """Return the second operand as opset 6 broadcasts it: from `axis` on."""
-    axis = node.attributes.get("axis")
-    if opset > 6 or not isinstance(axis, int):
-        return b
-    trailing = rank - axis % max(rank, 1) - b.ndim
-    return b.reshape(b.shape + (1,) * max(trailing, 0))
-
-
-_MOVES: dict[str, Callable[[Node, list[Array], int], Array]] = {
-    "Identity": lambda node, a, opset: a[0],
-    "Cast": _cast,
-    "Concat": lambda node, a, opset: np.concatenate(a, axis=node.integer("axis", 1)),
-    "Flatten": _flatten,
-    "Gather": _gather,
-    "Reshape": _reshape,
-    "Slice": _slice,
-    "Squeeze": _squeeze,
-    "Transpose": lambda node, a, opset: np.transpose(a[0], node.integers("perm")),
-    "Unsqueeze": _unsqueeze,
-}
-_SPREADS: dict[str, Callable[[Node, list[Array], int], Array]] = {
-    "Add": _arithmetic(np.add),
-    "Div": _divide,
-    "Mul": _arithmetic(np.multiply),
-    "Pow": _arithmetic(np.power),
-    "Sub": _arithmetic(np.subtract),
-}
-_FOLDS = {
-    **_MOVES,
-    **_SPREADS,
-    "ConstantOfShape": _spread_value,
-    "Expand": _expand,
-    "Exp": _arithmetic(np.exp),
-    "Neg": _arithmetic(np.negative),
-    "Reciprocal": lambda node, a, opset: np.asarray(1 / a[0], a[0].dtype),
-    "ReduceProd": lambda node, a, opset: np.prod(
-        a[0], keepdims=bool(node.integer("keepdims", 1)), dtype=a[0].dtype
-    ),
-    "Shape": lambda node, a, opset: np.array(a[0].shape, np.int64),
-    "Size": lambda node, a, opset: np.array(a[0].size, np.int64),
-    "Sqrt": _arithmetic(np.sqrt),
-}

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlayer.convert._affine import Affine
+from fastlayer.convert._graph import Dense
 from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
 from fastlayer.convert._onnx.elementwise import add
-from fastlayer.convert._onnx.values import Dense, Normalize, Value, describe, size, with_features
+from fastlayer.convert._onnx.values import Value, describe, size
+from fastlayer.convert._recognise import Normalize
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
@@ -27,9 +30,8 @@ def _dense(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
         raise node.refuse(f"its weights have shape {weight.shape}; a layer has at least one neuron")
     if not value.rank or value.shape[-1] not in (k, UNKNOWN):
         raise node.damaged(f"multiplies {describe(value.shape)} by weights for {k} features")
-    value = with_features(value, value.rank - 1, node)
-    data = value.data.then(Dense(weight), (*value.data.held[:-1], n))
-    return Value((*value.shape[:-1], n), data, node)
+    value = graph.with_features(value, value.rank - 1, node)
+    return value.then([Dense(weight)], n)._replace(shape=(*value.shape[:-1], n))
 
 
 def _turned(value: Value) -> Value:
@@ -49,11 +51,7 @@ def _one_constant(node: Node, a: Given, b: Given) -> bool:
 def _matmul(graph: Graph, node: Node, given: list[Given]) -> Value:
     a, b = given[:2]
     if _one_constant(node, a, b):
-        assert isinstance(b, Value)
-        assert isinstance(a, np.ndarray)
         return _from_left(graph, node, a, b)
-    assert isinstance(a, Value)
-    assert isinstance(b, np.ndarray)
     lead = b.shape[:-2]
     if b.ndim == 0 or any(d != 1 for d in lead):
         raise node.refuse(f"its weights have shape {b.shape}, which is one product for each batch")
@@ -94,8 +92,6 @@ def _gemm(graph: Graph, node: Node, given: list[Given]) -> Value:
     turn_a, turn_b = node.integer("transA", 0), node.integer("transB", 0)
     left = _one_constant(node, a, b)
     weight, value = (a, b) if left else (b, a)
-    assert isinstance(value, Value)
-    assert isinstance(weight, np.ndarray)
     if weight.ndim != 2 or value.rank != 2:
         raise node.damaged(
             f"multiplies shapes {describe(value.shape)} and {weight.shape}; Gemm takes two "
@@ -131,8 +127,7 @@ def _vectors(graph: Graph, node: Node, given: list[Given], count: int) -> list[A
 
 
 def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value = given[0]
-    assert isinstance(value, Value)
+    value: Value = given[0]
     if node.integer("training_mode", 0) or (graph.opset < 7 and not node.integer("is_test", 0)):
         raise node.refuse("it is in training mode; export the model for inference")
     if graph.opset < 9 and not node.integer("spatial", 1) and value.rank > 2:
@@ -155,8 +150,7 @@ def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
 
 def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
     def norm(graph: Graph, node: Node, given: list[Given]) -> Value:
-        value = given[0]
-        assert isinstance(value, Value)
+        value: Value = given[0]
         start = _axis(node, value, -1)
         constants = _vectors(graph, node, given[1:], sum(g is not None for g in given[1:]))
         shape = value.shape[start:]
@@ -171,21 +165,19 @@ def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
             raise node.damaged(f"has weights of shapes {shapes} for {describe(shape)}") from None
         if n < 1:
             raise node.refuse("the shape of its input is not known; declare it in the model")
-        value = with_features(value, start, node)
+        value = graph.with_features(value, start, node)
         eps = node.number("epsilon", 1e-5)
         if not eps >= 0:
             raise node.damaged(f"has epsilon {eps}")
-        step = Normalize(name, n, eps, *rows)
-        held = (*value.data.held[:-1], n)
-        return Value((*value.shape[:start], *shape), value.data.then(step, held), node)
+        steps = [Normalize(name, eps, n), *([Affine.of(*rows)] if rows else [])]
+        return value.then(steps, n)._replace(shape=(*value.shape[:start], *shape))
 
     return norm
 
 
 def _softmax(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
     def softmax(graph: Graph, node: Node, given: list[Given]) -> Value:
-        value = given[0]
-        assert isinstance(value, Value)
+        value: Value = given[0]
         graph.floats(node)
         # Before opset 13 all axes from this one on are taken together.
         start = _axis(node, value, 1 if graph.opset < 13 else -1)
@@ -194,8 +186,7 @@ def _softmax(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
                 f"it runs along axis {start} of {describe(value.shape)}; in fastlayer it runs over "
                 "the features, the last axis"
             )
-        value = with_features(value, start, node)
-        return value._replace(data=value.data.then(Activation(name)), node=node)
+        return graph.with_features(value, start, node).then([Activation(name)])
 
     return softmax
 

@@ -1,27 +1,32 @@
-"""ONNX operations on each element: arithmetic, and the functions that activations are made of."""
+"""ONNX operations on each element: arithmetic, activations, and what those are made of."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlayer.convert import _graph, _recognise
+from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._onnx import terms
-from fastlayer.convert._onnx.constants import UNKNOWN, aligned, axes_of
-from fastlayer.convert._onnx.functions import FUNCTIONS
+from fastlayer.convert._onnx.constants import UNKNOWN, axes_of
+from fastlayer.convert._onnx.evaluator import aligned
 from fastlayer.convert._onnx.graph import common_shape
 from fastlayer.convert._onnx.values import Value, describe, wide
+from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.convert._onnx.file import Node
     from fastlayer.convert._onnx.graph import Given, Graph
-    from fastlayer.convert._onnx.terms import Poly
-    from fastlayer.convert._onnx.values import Data
+    from fastlayer.convert._recognise import Poly
 
     Operation = Callable[[Graph, Node, list[Given]], Value]
+
+# SELU's constants as ONNX has them, rounded to float32.
+_SELU = (np.float32(1.6732632423543772), np.float32(1.0507009873554805))
 
 
 def _pair(graph: Graph, node: Node, given: list[Given]) -> tuple[Given, Given]:
@@ -34,31 +39,21 @@ def _pair(graph: Graph, node: Node, given: list[Given]) -> tuple[Given, Given]:
     return a, b
 
 
-def _common(node: Node, a: Value, b: Value) -> tuple[Value, Value, tuple[int, ...]]:
+def _common(graph: Graph, node: Node, a: Value, b: Value) -> tuple[Value, Value, tuple[int, ...]]:
     """Return both as arrays of one shape, and that shape as ONNX sees it."""
     shape = common_shape(node, a, b)
-    if a.data.held != b.data.held and a.data.runs and b.data.runs:
-        a, b = (v._replace(data=v.data.flattened()) for v in (a, b))
+    if a.held != b.held and a.point.runs and b.point.runs:
+        a, b = graph.flattened(a, node), graph.flattened(b, node)
     return a, b, shape
 
 
 def add(graph: Graph, node: Node, a: Value, b: Value, sign: float = 1.0) -> Value:
     """Return ``a + sign * b``: part of an activation, or a residual connection."""
-    a, b, shape = _common(node, a, b)
-
-    def residual() -> Data | None:
-        if a.shape != b.shape and UNKNOWN not in shape:
-            return None
-        whole = graph.branch(node, a, b, sign)
-        if whole is not None or not (a.data.runs and b.data.runs):
-            return whole
-        # a is computed from b: a - b is -(b - a).
-        whole = graph.branch(node, b, a, sign)
-        return whole if whole is None or sign == 1 else whole.then(Affine.of(sign))
-
-    return graph.elementwise(
-        node, [a, b], lambda p, q: terms.add(p, q, sign), shape=shape, direct=residual
-    )
+    a, b, shape = _common(graph, node, a, b)
+    if a.shape != b.shape and UNKNOWN not in shape:  # a mean of rows beside them
+        return graph.elementwise(node, [a, b], lambda p, q: _recognise.add(p, q, sign), shape)
+    graph.floats(node)
+    return a._replace(shape=shape, point=_graph.add(a.point, b.point, node.place, sign))
 
 
 def _sum(sign: float) -> Operation:
@@ -67,10 +62,7 @@ def _sum(sign: float) -> Operation:
         if isinstance(a, Value) and isinstance(b, Value):
             return add(graph, node, a, b, sign)
         if isinstance(a, Value):
-            assert isinstance(b, np.ndarray)
             return graph.affine(node, a, None, sign * b.astype(np.float64))
-        assert isinstance(b, Value)
-        assert isinstance(a, np.ndarray)
         return graph.affine(node, b, np.float64(sign), a)
 
     return operation
@@ -88,11 +80,9 @@ def _sum_of_many(graph: Graph, node: Node, given: list[Given]) -> Value:
 def _mul(graph: Graph, node: Node, given: list[Given]) -> Value:
     a, b = _pair(graph, node, given)
     if isinstance(a, Value) and isinstance(b, Value):
-        a, b, shape = _common(node, a, b)
-        return graph.elementwise(node, [a, b], terms.times, shape=shape)
+        a, b, shape = _common(graph, node, a, b)
+        return graph.elementwise(node, [a, b], _recognise.times, shape)
     value, factor = (a, b) if isinstance(a, Value) else (b, a)
-    assert isinstance(value, Value)
-    assert isinstance(factor, np.ndarray)
     return graph.affine(node, value, factor)
 
 
@@ -100,8 +90,7 @@ def _div(graph: Graph, node: Node, given: list[Given]) -> Value:
     a, b = _pair(graph, node, given)
     if isinstance(a, Value) and isinstance(b, np.ndarray):
         return graph.affine(node, a, 1 / b.astype(np.float64))
-    assert isinstance(b, Value)
-    inverse = graph.elementwise(node, [b], lambda p: terms.power(p, -1.0))
+    inverse = graph.elementwise(node, [b], lambda p: _recognise.power(p, -1.0), b.shape)
     return _mul(graph, node, [a, inverse])
 
 
@@ -110,24 +99,22 @@ def _pow(graph: Graph, node: Node, given: list[Given]) -> Value:
     if not isinstance(value, Value) or not isinstance(exponent, np.ndarray) or exponent.size != 1:
         raise node.refuse("its exponent must be one constant number")
     e = float(exponent.ravel()[0])
-    return graph.elementwise(node, [value], lambda p: terms.power(p, e))
+    return graph.elementwise(node, [value], lambda p: _recognise.power(p, e), value.shape)
 
 
 def _simple(make: Callable[[Poly], Poly]) -> Operation:
     def operation(graph: Graph, node: Node, given: list[Given]) -> Value:
-        value = given[0]
-        assert isinstance(value, Value)
-        return graph.elementwise(node, [value], make)
+        value: Value = given[0]
+        return graph.elementwise(node, [value], make, value.shape)
 
     return operation
 
 
 def _mean(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value = given[0]
-    assert isinstance(value, Value)
+    value: Value = given[0]
     arrays = [g for g in given if isinstance(g, np.ndarray)]
     axes = axes_of(node, [np.empty(0), *arrays], graph.opset, 18)
-    held = value.data.held
+    held = value.held
     leading = tuple(d for d in value.sample[:-1] if d != 1)
     whole = value.rank and value.shape[-1] == held[-1] and leading == wide(held[:-1])
     if axes not in ([-1], [value.rank - 1]) or not node.integer("keepdims", 1) or not whole:
@@ -136,22 +123,138 @@ def _mean(graph: Graph, node: Node, given: list[Given]) -> Value:
             "features, the last axis, is known, with keepdims=1"
         )
     shape = (*value.shape[:-1], 1)
-    return graph.elementwise(node, [value], lambda p: terms.apply("mean", p), shape=shape)
+    return graph.elementwise(node, [value], lambda p: _recognise.apply("mean", p), shape)
+
+
+def _activation(graph: Graph, node: Node, given: list[Given]) -> Value:
+    value: Value = given[0]
+
+    def get(name: str, default: object) -> object:
+        if isinstance(default, float) and math.isfinite(default):
+            return node.number(name, default)
+        return node.attributes.get(name, default)
+
+    try:
+        activation = ONNX[node.op].make(get)
+    except (TypeError, ValueError) as error:
+        raise node.damaged(str(error)) from error
+    graph.floats(node)
+    return value.then([activation])
+
+
+def _bounded(graph: Graph, node: Node, value: Value, low: float, high: float) -> Value:
+    """Return the value clipped to a range."""
+    if not low <= high:
+        raise node.refuse(f"it clips to the range from {low} to {high}, in which there is nothing")
+    if math.inf == high == -low:
+        return value
+    graph.floats(node)
+    return value.then([_recognise.clip(low, high)])
+
+
+def _clip(graph: Graph, node: Node, given: list[Given]) -> Value:
+    value: Value = given[0]
+    if graph.opset < 11:
+        low, high = node.number("min", -math.inf), node.number("max", math.inf)
+    else:
+        bounds = [_bound(graph, node, g) for g in given[1:3]]
+        low, high = (
+            d if b is None else b
+            for b, d in zip((*bounds, None, None), (-math.inf, math.inf), strict=False)
+        )
+    return _bounded(graph, node, value, low, high)
+
+
+def _bound(graph: Graph, node: Node, given: Given) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, Value) or given.size != 1:
+        raise node.refuse("its bounds must be constant numbers")
+    graph.floats(node, given)
+    return float(given.ravel()[0])
+
+
+def _extreme(low: bool) -> Operation:
+    def operation(graph: Graph, node: Node, given: list[Given]) -> Value:
+        values = [g for g in given if isinstance(g, Value)]
+        bounds = [
+            b
+            for g in given
+            if isinstance(g, np.ndarray)
+            if (b := _bound(graph, node, g)) is not None
+        ]
+        if len(values) != 1 or not bounds:
+            raise node.refuse("it compares arrays; only comparing with a constant number is known")
+        if low:
+            return _bounded(graph, node, values[0], max(bounds), math.inf)
+        return _bounded(graph, node, values[0], -math.inf, min(bounds))
+
+    return operation
+
+
+def _hard_sigmoid(graph: Graph, node: Node, given: list[Given]) -> Value:
+    alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
+    value: Value = given[0]
+    line = graph.affine(node, value, np.float64(alpha), np.float64(beta))
+    return _bounded(graph, node, line, 0.0, 1.0)
+
+
+def _selu(graph: Graph, node: Node, given: list[Given]) -> Value:
+    value: Value = given[0]
+    alpha, gamma = node.number("alpha", float(_SELU[0])), node.number("gamma", float(_SELU[1]))
+    if graph.floats(node) == np.float32 and (np.float32(alpha), np.float32(gamma)) == _SELU:
+        return value.then([Activation("selu")])
+    return value.then([Activation("elu", alpha=alpha), Affine.of(gamma)])
+
+
+def _swish(graph: Graph, node: Node, given: list[Given]) -> Value:
+    alpha = node.number("alpha", 1.0)
+
+    value: Value = given[0]
+
+    def swish(p: Poly) -> Poly:
+        return _recognise.times(
+            p, _recognise.apply("sigmoid", _recognise.times(_recognise.number(alpha), p))
+        )
+
+    return graph.elementwise(node, [value], swish, value.shape)
+
+
+def _prelu(graph: Graph, node: Node, given: list[Given]) -> Value:
+    value, slope = given[:2]
+    if not isinstance(value, Value) or not isinstance(slope, np.ndarray):
+        raise node.refuse("its slopes must be constants")
+    graph.floats(node, slope)
+    if graph.opset < 7 and value.rank > 2 and slope.ndim == 1:
+        slope = slope.reshape(slope.shape + (1,) * (value.rank - 2))
+    if slope.size == 0 or slope.ndim > value.rank:
+        raise node.damaged(f"has slopes of shape {slope.shape} for {describe(value.shape)}")
+    if slope.size == 1:
+        return value.then([Activation("prelu", weight=slope)])
+    value, (slopes,) = graph.vectors(node, value, [slope])
+    return value.then([Activation("prelu", weight=slopes)], slopes.size)
 
 
 ELEMENTWISE: dict[str, Operation] = {
-    **FUNCTIONS,
-    "Abs": _simple(lambda p: terms.apply("abs", p)),
+    **dict.fromkeys(ONNX, _activation),
+    "Clip": _clip,
+    "HardSigmoid": _hard_sigmoid,
+    "Max": _extreme(low=True),
+    "Min": _extreme(low=False),
+    "PRelu": _prelu,
+    "Selu": _selu,
+    "Swish": _swish,
+    "Abs": _simple(lambda p: _recognise.apply("abs", p)),
     "Add": _sum(1.0),
     "Div": _div,
-    "Erf": _simple(lambda p: terms.apply("erf", p)),
-    "Log": _simple(lambda p: terms.apply("log", p)),
+    "Erf": _simple(lambda p: _recognise.apply("erf", p)),
+    "Log": _simple(lambda p: _recognise.apply("log", p)),
     "Mul": _mul,
-    "Neg": _simple(lambda p: terms.times(terms.number(-1.0), p)),
+    "Neg": _simple(lambda p: _recognise.times(_recognise.number(-1.0), p)),
     "Pow": _pow,
-    "Reciprocal": _simple(lambda p: terms.power(p, -1.0)),
+    "Reciprocal": _simple(lambda p: _recognise.power(p, -1.0)),
     "ReduceMean": _mean,
-    "Sqrt": _simple(lambda p: terms.power(p, 0.5)),
+    "Sqrt": _simple(lambda p: _recognise.power(p, 0.5)),
     "Sub": _sum(-1.0),
     "Sum": _sum_of_many,
 }

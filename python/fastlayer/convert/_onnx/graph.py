@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._onnx import terms
+from fastlayer.convert._graph import Flat, Point, elementwise
 from fastlayer.convert._onnx.constants import BATCH, UNKNOWN, Room
 from fastlayer.convert._onnx.file import DTYPES
-from fastlayer.convert._onnx.values import (
-    Branch,
-    Data,
-    Normalize,
-    Taken,
-    Value,
-    describe,
-    running,
-    size,
-    wide,
-    with_features,
-)
+from fastlayer.convert._onnx.values import Value, describe, known, size, wide
 from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -29,29 +18,29 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._onnx.file import Model, Node
-    from fastlayer.convert._onnx.file import Value as Declared
-    from fastlayer.convert._onnx.terms import Poly
+    from fastlayer.convert._recognise import Poly
 
-Given: TypeAlias = "Value | Array | None"
+# A `Value`, an array where it is constant, None where it is left out.
+Given: TypeAlias = Any
 
-# As many arrays as an activation that was taken apart leaves on the way, and a few more.
-_MOST_VIEWS = 6
-_DEEPEST = 32
+NOTHING = (
+    "fastlayer has nothing for it, alone or with the elementwise operations around it; use an "
+    "activation that fl.Activation knows, or cut the model here"
+)
 # Room for what small constants become, beside the file itself.
 _SPARE = 16 << 20
-_LONGEST_WALK = 1 << 16
 
 
 class Graph:
     """The state of one conversion."""
 
-    def __init__(self, model: Model, nbytes: int) -> None:
+    def __init__(self, model: Model) -> None:
         self.opset = model.opset
         self.dtype: DType | None = None  # None until the input is made a float
         self.frozen: int | None = None  # the number of rows, where the model has a fixed one
-        self.room = Room(nbytes + _SPARE)
-        self._walked = 0
-        given = [v for v in model.inputs if v.name not in model.tensors]
+        self.room = Room(model.nbytes + _SPARE)
+        self._flat: dict[Point, Point] = {}
+        given = model.inputs
         if len(given) != 1:
             names = ", ".join(repr(v.name) for v in given[:8]) or "none"
             raise ConversionError(
@@ -59,22 +48,50 @@ class Graph:
             )
         self.input = self._input(given[0])
 
-    def _input(self, declared: Declared) -> Value:
+    def _input(self, declared: Any) -> Value:
         place = f"input {declared.name!r}"
-        kind = DTYPES.get(declared.kind or 1)
+        tensor = declared.type.tensor_type
+        other = declared.type.WhichOneof("value") not in (None, "tensor_type")
+        kind = None if other else DTYPES.get(tensor.elem_type or 1)
         if kind is None:
             raise ConversionError(place, "it is not an array of numbers that NumPy has")
         if kind in ("float32", "float64"):
             self.dtype = np.dtype(kind)
-        dims = (None, None) if declared.shape is None else declared.shape
+        dims: tuple[int | None, ...] = (None, None)
+        if tensor.HasField("shape"):
+            dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
         if not 0 < len(dims) <= 32:
             raise ConversionError(place, f"it has {len(dims)} dimensions; rows have at least one")
         shape = tuple(UNKNOWN if d is None or d < 0 else d for d in dims)
         if len(shape) > 1:
             self.frozen = dims[0]
             shape = (BATCH, *shape[1:])
-        held = tuple(d for d in shape if d != BATCH)
-        return Value(shape, Data(held), None)
+        self._root = Point(eps=self._eps)
+        return Value(shape, self._root, tuple(d for d in shape if d != BATCH))
+
+    @property
+    def _eps(self) -> float:
+        return 0.0 if self.dtype is None else float(np.finfo(self.dtype).eps)
+
+    def cast(self, node: Node, value: Value, wanted: str | None) -> Value:
+        """Return the value as numbers of another type; only an input may change it.
+
+        Raises
+        ------
+        ConversionError
+            Another value changes it.
+        """
+        if wanted is not None and wanted == self.dtype:
+            return value
+        if value.point is self._root and wanted in ("float32", "float64"):
+            self.dtype = np.dtype(wanted)
+            self._root.start.eps = self._eps
+            return value
+        raise node.refuse(
+            f"it casts to {wanted or 'a type that NumPy lacks'} in the midst of a network, which "
+            f"has one dtype, here {self.dtype}; convert the model to one float type, and cast the "
+            "result"
+        )
 
     def floats(self, node: Node, *arrays: Array) -> DType:
         """Return the dtype of the network; constants beside it must have it too."""
@@ -91,58 +108,50 @@ class Graph:
                 )
         return self.dtype
 
-    def elementwise(
-        self,
-        node: Node,
-        values: list[Value],
-        make: Callable[..., Poly],
-        *,
-        shape: tuple[int, ...] | None = None,
-        direct: Callable[[], Data | None] = lambda: None,
-    ) -> Value:
-        """Return what an elementwise operation makes of some values.
+    def flattened(self, value: Value, node: Node) -> Value:
+        """Return a value with one axis for each sample; the same point however often it is asked."""
+        if len(value.held) == 1:
+            return value
+        n = size(value.held)
+        if value.point not in self._flat:
+            self._flat[value.point] = value.point.then([Flat(node.place, known(n))])
+        return value._replace(point=self._flat[value.point], held=(n,))
 
-        `make` gets their polynomials over one array; `direct` is tried where no array gives one
-        that is known.
+    def with_features(self, value: Value, start: int, node: Node) -> Value:
+        """Return the value as the network has to hold it for an operation on features.
+
+        Those are the dimensions from `start` on, together.
+
+        Raises
+        ------
+        ConversionError
+            The rows of the operation are not rows of the array that the network holds.
         """
-        dtype = self.floats(node)
-        first = values[0].data
-        views: dict[Data, Poly] = {}
-        for root in list(first.views)[-_MOST_VIEWS:]:
-            if all(root in v.data.views for v in values):
-                poly = make(*(v.data.views[root] for v in values))
-                if terms.small(poly):
-                    views[root] = poly
-        data = self._recognised(views, float(np.finfo(dtype).eps)) or direct()
-        if data is None:
-            if not views:
-                for value in values:
-                    running(value, node)
-                raise node.refuse(
-                    "fastlayer has nothing for it, alone or with the operations around it; use an "
-                    "activation that fl.Activation knows, or cut the model here"
-                )
-            data = Data(first.held, runs=False)
-        elif data in views or data is first:
-            return Value(shape or values[0].shape, data, node)
-        data.views = {**views, **data.views}
-        return Value(shape or values[0].shape, data, node)
+        value.point.running()
+        if value.columns or BATCH in value.shape[start:]:
+            raise node.refuse(
+                f"it works along the batch of an array of shape {describe(value.shape)}; "
+                "fastlayer's samples are rows: export the model with the batch as the first axis"
+            )
+        leading = tuple(d for d in value.shape[:start] if d != BATCH)
+        if leading != value.held[:-1] and not wide(leading):
+            return self.flattened(value, node)
+        features, held = size(value.shape[start:]), value.held
+        same = UNKNOWN in (held[-1], features) or held[-1] == features
+        if same and wide(leading) == wide(held[:-1]):
+            return value
+        raise node.refuse(
+            f"it works on the last of the dimensions {describe(value.shape)}, which reshaping has "
+            f"made of {describe((BATCH, *held))}; fastlayer can't take features apart again"
+        )
 
-    def _recognised(self, views: dict[Data, Poly], eps: float) -> Data | None:
-        for root, poly in views.items():
-            steps = terms.recognise(poly, eps)
-            if steps is None:
-                continue
-            data = root
-            for step in steps:
-                if isinstance(step, terms.Norm):
-                    if data.held[-1] == UNKNOWN:
-                        return None
-                    data = data.then(Normalize(step.name, data.held[-1], step.eps))
-                else:
-                    data = data.then(step)
-            return data
-        return None
+    def elementwise(
+        self, node: Node, values: list[Value], make: Callable[..., Poly], shape: tuple[int, ...]
+    ) -> Value:
+        """Return what an elementwise operation makes of some values; see `_graph.elementwise`."""
+        self.floats(node)
+        point = elementwise([v.point for v in values], make, node.refuse(NOTHING))
+        return values[0]._replace(shape=shape, point=point)
 
     def affine(
         self,
@@ -159,18 +168,9 @@ class Graph:
                 if not c.size:
                     raise node.damaged("has a constant without numbers")
         if all(c is None or c.size == 1 for c in both):
-            factors = [
-                d if c is None else float(c.ravel()[0])
-                for c, d in zip(both, (1.0, 0.0), strict=True)
-            ]
-            return self.elementwise(
-                node,
-                [value],
-                lambda p: terms.add(
-                    terms.times(terms.number(factors[0]), p), terms.number(factors[1])
-                ),
-                direct=lambda: value.data.then(Affine.of(*factors)) if value.data.runs else None,
-            )
+            self.floats(node)
+            a, b = (d if c is None else c for c, d in zip(both, (1.0, 0.0), strict=True))
+            return value.then([Affine.of(a, b)])
         if value.columns:
             if value.rank != 2:
                 raise node.refuse("it works on columns of more than two dimensions")
@@ -179,10 +179,7 @@ class Graph:
             return result._replace(shape=result.shape[::-1])
         value, vectors = self.vectors(node, value, both)
         a, b = (d if v is None else v for v, d in zip(vectors, (1.0, 0.0), strict=True))
-        n = max(np.size(a), np.size(b))
-        data = value.data
-        data = data.then(Affine.of(a, b), (*data.held[:-1], n))
-        return Value(value.shape, data, node)
+        return value.then([Affine.of(a, b)], max(np.size(a), np.size(b)))
 
     def _padded(self, node: Node, value: Value, c: Array) -> Value:
         shape = (1,) * (c.ndim - value.rank) + value.shape
@@ -192,7 +189,7 @@ class Graph:
 
     def vectors(
         self, node: Node, value: Value, constants: list[Array | None]
-    ) -> tuple[Value, list[Array | None]]:
+    ) -> tuple[Value, list[Any]]:
         """Return constants as numbers or vectors along the features, and the value with those."""
         shape, aligned = value.shape, []
         for c in constants:
@@ -202,13 +199,13 @@ class Graph:
         value = value._replace(shape=shape)
         spread = [i for c in aligned if c is not None for i, d in enumerate(c.shape) if d > 1]
         start = min(spread, default=value.rank - 1)
-        if wide(value.data.held[:-1]) != wide(tuple(d for d in shape[:start] if d != BATCH)):
+        if wide(value.held[:-1]) != wide(tuple(d for d in shape[:start] if d != BATCH)):
             start = next((i for i, d in enumerate(shape) if d not in (1, BATCH)), start)
-        value = with_features(value, start, node)
+        value = self.with_features(value, start, node)
         features = shape[start:]
         if UNKNOWN in features:
             raise node.refuse("the shape of its input is not known; declare it in the model")
-        vectors: list[Array | None] = []
+        vectors: list[Any] = []
         for c in aligned:
             if c is None or c.size == 1:
                 vectors.append(None if c is None else c.reshape(()))
@@ -247,25 +244,6 @@ class Graph:
             else:
                 raise node.damaged(f"has a constant of shape {c.shape} beside {describe(shape)}")
         return tuple(dims), c
-
-    def branch(self, node: Node, a: Value, b: Value, sign: float = 1.0) -> Data | None:
-        """Return the data of ``a + sign * b`` where `b` is computed from `a`, else None."""
-        steps: list[Taken] = []
-        data = b.data
-        while data is not a.data:
-            if data.step is None or data.source is None:
-                return None
-            steps.append(Taken(data.source.held[-1], data.step))
-            data = data.source
-            self._walked += 1
-            if self._walked > _LONGEST_WALK:
-                raise node.damaged("has residual connections around too many layers")
-        if sign != 1:
-            steps.insert(0, Taken(b.data.held[-1], Affine.of(sign)))
-        depth = 1 + max((t.step.depth for t in steps if isinstance(t.step, Branch)), default=0)
-        if depth > _DEEPEST:
-            raise node.refuse(f"residual connections are nested more than {_DEEPEST} deep")
-        return a.data.then(Branch(tuple(reversed(steps)), depth), b.data.held)
 
 
 def _turned(c: Array) -> Array:

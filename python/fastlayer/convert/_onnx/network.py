@@ -1,42 +1,41 @@
-"""From a graph to a network: the operations in order, then the steps back from the output."""
+"""From a graph to a network: the operations in order, and the proof that both do the same."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert import _graph
-from fastlayer.convert._affine import Affine
-from fastlayer.convert._onnx.constants import constant
-from fastlayer.convert._onnx.constants import fold as fold_constants
+from fastlayer.convert._graph import Dense, Draft, Sum
+from fastlayer.convert._onnx.constants import BATCH, UNKNOWN, fold
 from fastlayer.convert._onnx.dense import DENSE
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
+from fastlayer.convert._onnx.evaluator import evaluator
 from fastlayer.convert._onnx.graph import Graph
 from fastlayer.convert._onnx.shapes import SHAPES, shape_of
-from fastlayer.convert._onnx.values import (
-    Branch,
-    Dense,
-    Normalize,
-    Taken,
-    Value,
-    describe,
-    running,
-    wide,
-)
+from fastlayer.convert._onnx.values import Value, describe, known, size, wide
+from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
-from fastlayer.functions.activation import Activation
-from fastlayer.network.network import Network
-from fastlayer.network.norms import LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
-    from fastlayer.arrays import DType
-    from fastlayer.convert._onnx.file import Model, Node, Source
+    from collections.abc import Callable, Iterable, Iterator
+
+    from fastlayer.arrays import Array
+    from fastlayer.convert._onnx.file import Model, Node
     from fastlayer.convert._onnx.graph import Given
-    from fastlayer.convert._onnx.values import Data
+    from fastlayer.network.network import Network
 
 _OPERATIONS = {**ELEMENTWISE, **DENSE, **SHAPES}
+# Operations in which a constant may come first.
+_EITHER = {"Add", "Div", "Gemm", "MatMul", "Max", "Min", "Mul", "Pow", "Sub", "Sum"}
+# How many inputs an operation has at least, where that is not one.
+_INPUTS = {
+    **dict.fromkeys(("Add", "Div", "Gemm", "MatMul", "Mul", "Pow", "PRelu", "Reshape", "Sub"), 2),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), 2),
+    "BatchNormalization": 5,
+}
 _DENSE_ONLY = "fastlayer runs dense networks: rows through Gemm, MatMul, norms and activations"
 _ADVICE = {
     "ArgMax": "cut it off with onnx.utils.extract_model, and take net(x).argmax(axis=-1)",
@@ -49,12 +48,14 @@ _ADVICE = {
 # A layer's weights are copied for the kernels. Layers may share weights in the file, within reason.
 _MOST_COPIES = 4
 _SPARE = 32 << 20
-# Features of an input that no weight vouches for.
-_MOST_FEATURES = 1 << 20
+# Random rows of the proof, and numbers that it may ask for: in one array, in all arrays of one run of
+# the model, in all runs.
+_MOST_ROWS = 64
+_WIDEST, _HELD, _ALL = 1 << 20, 1 << 23, 1 << 26
 
 
-def to_network(model: Model, source: Source) -> Network:
-    """Convert a model that was read from `source`.
+def to_network(model: Model) -> Network:
+    """Convert a model, and prove that the network does the same.
 
     Raises
     ------
@@ -64,63 +65,146 @@ def to_network(model: Model, source: Source) -> Network:
         Something that no ONNX model says.
     """
     if len(model.outputs) != 1:
-        names = ", ".join(repr(v.name) for v in model.outputs[:8]) or "none"
+        names = ", ".join(map(repr, model.outputs[:8])) or "none"
         raise ConversionError(
             "graph",
             f"it has {len(model.outputs)} outputs ({names}), and a network has one; cut the model "
             "with onnx.utils.extract_model",
         )
-    graph = Graph(model, len(source.data))
-    result = _run(graph, model)
-    nbytes = len(source.data) + source.external.nbytes
-    data = _finished(result)
-    dtype = graph.dtype or np.dtype(np.float32)
-    steps = _steps_to(data)
-    copied = _weights(steps) * dtype.itemsize
-    if copied > _MOST_COPIES * nbytes + _SPARE:
-        raise Damaged("graph", f"asks for {copied} bytes of weights, and the file has {nbytes}")
-    try:
-        parts = _parts(steps, dtype)
-    except ValueError as error:
-        raise ConversionError("graph", f"its layers make no network: {error}") from error
-    net = Network(parts or [Activation("identity")])
-    return net if net.dtype == dtype else net.astype(dtype)
+    graph = Graph(model)
+    run = _Run(graph, model)
+    draft = run.draft()
+    products = list(_products(draft.steps))
+    copied = sum(w.size for w in products) * draft.dtype.itemsize
+    if copied > _MOST_COPIES * model.nbytes + _SPARE:
+        raise Damaged(
+            "graph", f"asks for {copied} bytes of weights, and the file has {model.nbytes}"
+        )
+    net = draft.network()
+    run.prove(net, products)
+    return net
 
 
-def _run(graph: Graph, model: Model) -> Value:
-    known: dict[str, Given] = {"": None}
-    for value in model.inputs:
-        if value.name not in model.tensors:
-            known[value.name] = graph.input
-    nodes, wanted = _needed(model)
-    made = set(known)
+class _Run:
+    """One run through the nodes of a graph: what each name stands for."""
 
-    def get(node: Node, name: str) -> Given:
-        if name not in known:
-            if name not in model.tensors:
+    def __init__(self, graph: Graph, model: Model) -> None:
+        self.graph, self.model = graph, model
+        self.known: dict[str, Given] = {"": None, model.inputs[0].name: graph.input}
+        self.nodes, wanted = _needed(model)
+        made = set(self.known)
+        for node in self.nodes:
+            result = self._one(node, [self._get(node, name) for name in node.inputs])
+            extra = [name for name in node.outputs[1:] if name in wanted]
+            if extra:
+                raise node.refuse(
+                    f"its output {extra[0]!r} is used; only the first one is computed"
+                )
+            if node.outputs[0] in made or node.outputs[0] in model:
+                raise node.damaged(f"makes {node.outputs[0]!r}, which is there already")
+            made.add(node.outputs[0])
+            self.known[node.outputs[0]] = result
+
+    def _get(self, node: Node, name: str) -> Given:
+        if name not in self.known:
+            if name not in self.model:
                 raise node.damaged(f"uses {name!r} before anything makes it")
-            known[name] = model.tensors[name].array()
-        return known[name]
+            self.known[name] = self.model.tensor(name)
+        return self.known[name]
 
-    for node in nodes:
-        result = _one(graph, node, [get(node, name) for name in node.inputs])
-        extra = [name for name in node.outputs[1:] if name in wanted]
-        if extra:
-            raise node.refuse(f"its output {extra[0]!r} is used; only the first one is computed")
-        if node.outputs[0] in made or node.outputs[0] in model.tensors:
-            raise node.damaged(f"makes {node.outputs[0]!r}, which is there already")
-        made.add(node.outputs[0])
-        known[node.outputs[0]] = result
-    name = model.outputs[0].name
-    result = known.get(name)
-    if not isinstance(result, Value):
-        raise Damaged("graph", f"its output {name!r} does not come from its input")
-    return result
+    def _one(self, node: Node, given: list[Given]) -> Given:
+        if not node.own:
+            raise node.refuse(
+                "it is not one of ONNX's own operators; export the model without custom or fused "
+                "ones (functions: onnx.inliner.inline_local_functions)"
+            )
+        first = given[0] if given else None
+        if node.op == "Shape" and isinstance(first, Value):
+            return shape_of(self.graph, node, first)
+        if not any(isinstance(g, Value) for g in given):
+            arrays = [g for g in given if not isinstance(g, Value)]
+            return fold(node, arrays, self.model, self.graph.room)
+        if node.op not in _OPERATIONS:
+            raise node.refuse(_ADVICE.get(node.op, _DENSE_ONLY))
+        if first is None or (not isinstance(first, Value) and node.op not in _EITHER):
+            raise node.damaged("has a constant where its input should be")
+        if len(given) < _INPUTS.get(node.op, 1):
+            raise node.damaged(f"has {len(given)} inputs, too few")
+        return _OPERATIONS[node.op](self.graph, node, given)
+
+    def draft(self) -> Draft:
+        """Return the network to be made; its rows must be those of the output."""
+        name = self.model.outputs[0]
+        value = self.known.get(name)
+        if not isinstance(value, Value):
+            raise Damaged("graph", f"its output {name!r} does not come from its input")
+        value.point.running()
+        if self.nodes:
+            node = self.nodes[-1]
+            sample, held = value.sample, value.held
+            if sample != held and len(wide(sample)) <= 1 and not value.columns:
+                value = self.graph.flattened(value, node)
+            if value.columns or (wide(sample) != wide(value.held) and len(wide(sample)) > 1):
+                raise node.refuse(
+                    f"it gives {describe(value.shape)}, and a network gives rows; cut it off with "
+                    "onnx.utils.extract_model, and reshape the result"
+                )
+        dtype = self.graph.dtype or np.dtype(np.float32)
+        return Draft(value.point, dtype, "graph", known(self.graph.input.held[-1]))
+
+    def prove(self, net: Network, products: list[Array]) -> None:
+        """Compare a network with the model on rows of all kinds, where that is no great work."""
+        if any(isinstance(part, Flatten) for part in net.layers[1:]):
+            return  # what comes before it works on the last of several axes
+        rows = _Rows(net, self.graph.input.shape, self.graph.frozen)
+        largest = max(rows.features, *(max(w.shape) for w in products), 1)
+        held = largest * max(len(self.nodes), 1)
+        count = min(_MOST_ROWS, _WIDEST // largest - OTHERS, _ALL // held - OTHERS)
+        if count < 1 or held * (self.graph.frozen or 1) > _HELD:
+            return
+        compute = evaluator(self.nodes, self.model.opset)
+        name = self.model.inputs[0].name
+        constants = {k: v for k, v in self.known.items() if not isinstance(v, Value)}
+        reference = rows.runner(lambda x: compute({**constants, name: x}), _HELD // held)
+        net._verification = prove(
+            net, reference, source="ONNX model", features=rows.features, rows=count
+        )
+
+
+class _Rows:
+    """Rows of a network as samples of a model, whatever the shape of its input."""
+
+    def __init__(self, net: Network, shape: tuple[int, ...], frozen: int | None) -> None:
+        self.frozen = frozen
+        self.one = BATCH not in shape  # the model takes a single sample
+        sample = [d for d in shape if d != BATCH]
+        given = prod(d for d in sample if d != UNKNOWN)
+        features = size(tuple(sample)) if isinstance(net.layers[0], Flatten) else sample[-1]
+        self.features = net.in_features or known(features) or ANY_WIDTH
+        if UNKNOWN in sample:
+            at = len(sample) - 1 - sample[::-1].index(UNKNOWN)
+            sample[at] = max(self.features // given, 1)
+        self.sample = [1 if d == UNKNOWN else d for d in sample]
+
+    def runner(self, run: Callable[[Array], Array], most: int) -> Callable[[Array], Array]:
+        """Return what runs a model on rows, no more than `most` samples at once."""
+        # Where the network works on the last of several axes, a sample has several rows.
+        rows = max(prod(self.sample) // self.features, 1)
+
+        def reference(x: Array) -> Array:
+            step = 1 if self.one else self.frozen or min(most, -(-len(x) // rows))
+            padded = np.concatenate([x, np.repeat(x[:1], -len(x) % (rows * step), axis=0)])
+            shape = self.sample if self.one else [step, *self.sample]
+            parts = padded.reshape(-1, *shape)
+            results = [np.asarray(run(part)).reshape(rows * step, -1) for part in parts]
+            return np.concatenate(results)[: len(x)]
+
+        return reference
 
 
 def _needed(model: Model) -> tuple[list[Node], set[str]]:
     """Return the nodes that the output depends on, in order, and all names that they use."""
-    wanted = {model.outputs[0].name}
+    wanted = {model.outputs[0]}
     nodes = []
     for node in reversed(model.nodes):
         if any(name and name in wanted for name in node.outputs):
@@ -130,124 +214,10 @@ def _needed(model: Model) -> tuple[list[Node], set[str]]:
     return nodes[::-1], wanted
 
 
-def _one(graph: Graph, node: Node, given: list[Given]) -> Given:
-    if node.domain not in ("", "ai.onnx"):
-        raise node.refuse(
-            "it is not one of ONNX's own operators; export the model without custom or fused ones "
-            "(functions: onnx.inliner.inline_local_functions)"
-        )
-    if node.op == "Constant":
-        return constant(node)
-    first = given[0] if given else None
-    if node.op == "Shape" and isinstance(first, Value):
-        return shape_of(graph, node, first)
-    if not any(isinstance(g, Value) for g in given):
-        arrays = [g for g in given if not isinstance(g, Value)]
-        return fold_constants(node, arrays, graph.opset, graph.room)
-    if node.op not in _OPERATIONS:
-        raise node.refuse(_ADVICE.get(node.op, _DENSE_ONLY))
-    if first is None or (not isinstance(first, Value) and node.op not in _EITHER):
-        raise node.damaged("has a constant where its input should be")
-    if len(given) < _INPUTS.get(node.op, 1):
-        raise node.damaged(f"has {len(given)} inputs, too few")
-    return _OPERATIONS[node.op](graph, node, given)
-
-
-# Operations in which a constant may come first.
-_EITHER = {"Add", "Div", "Gemm", "MatMul", "Max", "Min", "Mul", "Pow", "Sub", "Sum"}
-# How many inputs an operation has at least, where that is not one.
-_INPUTS = {
-    **dict.fromkeys(("Add", "Div", "Gemm", "MatMul", "Mul", "Pow", "PRelu", "Reshape", "Sub"), 2),
-    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), 2),
-    "BatchNormalization": 5,
-}
-
-
-def _finished(value: Value) -> Data:
-    """Return the data of the output, whose rows must be what the network gives."""
-    assert value.node is None or value.data is not None
-    node = value.node
-    if node is None:
-        return value.data
-    data = running(value, node)
-    sample = value.sample
-    if sample != data.held and len(wide(sample)) <= 1 and not value.columns:
-        data = data.flattened()
-    if value.columns or (wide(sample) != wide(data.held) and len(wide(sample)) > 1):
-        raise node.refuse(
-            f"it gives {describe(value.shape)}, and a network gives rows; cut it off with "
-            "onnx.utils.extract_model, and reshape the result"
-        )
-    return data
-
-
-def _steps_to(data: Data) -> tuple[Taken, ...]:
-    steps = []
-    while data.source is not None and data.step is not None:
-        steps.append(Taken(data.source.held[-1], data.step))
-        data = data.source
-    return tuple(steps[::-1])
-
-
-def _weights(steps: tuple[Taken, ...]) -> int:
-    """Return the number of weights in the matrix products of some steps."""
-    total = 0
-    for _, step in steps:
+def _products(steps: Iterable[Any]) -> Iterator[Array]:
+    """Yield the weights of all matrix products in some steps."""
+    for step in steps:
         if isinstance(step, Dense):
-            total += step.weight.size
-        elif isinstance(step, Branch):
-            total += _weights(step.steps)
-    return total
-
-
-def _parts(steps: tuple[Taken, ...], dtype: DType) -> list[Any]:
-    """Return the parts of a network that takes these steps."""
-    return _graph._assemble(_plain(steps, dtype), dtype, None, "graph")
-
-
-def _plain(steps: tuple[Taken, ...], dtype: DType) -> list[Any]:
-    parts: list[Any] = []
-    for features, step in _merged(steps):
-        if isinstance(step, Dense):
-            parts.append(_graph.Dense(step.weight))
-        elif isinstance(step, Normalize):
-            parts.append(_norm(step, dtype))
-        elif isinstance(step, Branch):
-            parts.append(_graph.Sum(tuple(_plain(step.steps, dtype))))
-        elif isinstance(step, Affine) and 0 < features <= _MOST_FEATURES:
-            parts.append(Affine(*(np.broadcast_to(v, (features,)) for v in step)))
-        else:
-            parts.append(_graph.Flat("graph") if isinstance(step, Flatten) else step)
-    return parts
-
-
-def _merged(steps: tuple[Taken, ...]) -> list[Taken]:
-    """Return the steps with affine ones worked into each other and into a norm before them."""
-    result: list[Taken] = []
-    for features, step in steps:
-        last = result[-1].step if result else None
-        behind = len(result) > 1 and isinstance(result[-2].step, Dense)  # that is the layer's
-        if isinstance(step, Affine) and isinstance(last, Affine) and not (behind and last.shifts):
-            both = last.then(step)
-            if both is not None:
-                result[-1] = Taken(result[-1].features, both)
-                continue
-        result.append(Taken(features, step))
-    merged: list[Taken] = []
-    for features, step in result:
-        last = merged[-1].step if merged else None
-        if isinstance(step, Affine) and isinstance(last, Normalize) and last.weight is None:
-            n = (last.features,)
-            weight, bias = (np.broadcast_to(v, n) for v in step)
-            if last.name == "layer_norm" or not bias.any():
-                given = bias if bias.any() else None
-                merged[-1] = Taken(features, last._replace(weight=weight, bias=given))
-                continue
-        merged.append(Taken(features, step))
-    return merged
-
-
-def _norm(step: Normalize, dtype: DType) -> LayerNorm | RMSNorm:
-    if step.name == "layer_norm":
-        return LayerNorm(step.features, step.eps, step.weight, step.bias, dtype)
-    return RMSNorm(step.features, step.eps, step.weight, dtype)
+            yield step.weight
+        elif isinstance(step, Sum):
+            yield from _products(step.steps)

@@ -12,8 +12,6 @@ from fastlayer.convert._onnx.constants import (
     UNKNOWN,
     axes_of,
     normal_axes,
-    squeezed,
-    unsqueezed,
 )
 from fastlayer.convert._onnx.file import DTYPES
 from fastlayer.convert._onnx.values import Value, describe, size, wide
@@ -28,11 +26,10 @@ if TYPE_CHECKING:
 
 def relabelled(graph: Graph, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
     """Return the value in another shape, its rows still in one piece each."""
-    data = value.data
     sample = tuple(d for d in shape if d != BATCH)
-    if data.runs and BATCH in shape and len(wide(sample)) <= 1 and sample != data.held:
-        data = data.flattened()
-    return Value(shape, data, node)
+    if value.point.runs and BATCH in shape and len(wide(sample)) <= 1 and sample != value.held:
+        value = graph.flattened(value, node)
+    return value._replace(shape=shape)
 
 
 def _mixed(node: Node, value: Value, wanted: tuple[int, ...]) -> Exception:
@@ -43,8 +40,8 @@ def _mixed(node: Node, value: Value, wanted: tuple[int, ...]) -> Exception:
 
 
 def _reshape(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value, target = given[0], given[1]
-    assert isinstance(value, Value)
+    value: Value = given[0]
+    target = given[1]
     if not isinstance(target, np.ndarray) or target.dtype.kind != "i" or target.size > 32:
         raise node.refuse("its shape is computed from the input; export the model with a fixed one")
     wanted = [int(v) for v in target.ravel()]
@@ -84,8 +81,7 @@ def _resolved(graph: Graph, node: Node, value: Value, dims: list[int]) -> tuple[
 
 
 def _flatten(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value = given[0]
-    assert isinstance(value, Value)
+    value: Value = given[0]
     axis = node.integer("axis", 1)
     if not -value.rank <= axis <= value.rank:
         raise node.damaged(f"flattens from axis {axis} of {describe(value.shape)}")
@@ -100,15 +96,15 @@ def _flatten(graph: Graph, node: Node, given: list[Given]) -> Value:
 
 
 def _squeeze(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value = given[0]
-    assert isinstance(value, Value)
+    value: Value = given[0]
     try:
         axes = axes_of(node, _arrays(node, given), graph.opset, 13)
         unit = {1, BATCH} if graph.frozen == 1 else {1}
         if axes is None:
             axes = [i for i, d in enumerate(value.shape) if d in unit]
-        gone = [value.shape[i] for i in normal_axes(axes, value.rank)]
-        shape = squeezed(value.shape, axes)
+        gone_axes = normal_axes(axes, value.rank)
+        gone = [value.shape[i] for i in gone_axes]
+        shape = tuple(d for i, d in enumerate(value.shape) if i not in gone_axes)
     except ValueError as error:
         raise node.damaged(str(error)) from error
     if not set(gone) <= unit:
@@ -119,11 +115,14 @@ def _squeeze(graph: Graph, node: Node, given: list[Given]) -> Value:
 
 
 def _unsqueeze(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value = given[0]
-    assert isinstance(value, Value)
+    value: Value = given[0]
     try:
         axes = axes_of(node, _arrays(node, given), graph.opset, 13)
-        shape = unsqueezed(value.shape, axes or [])
+        rank = value.rank + len(axes or [])
+        new, rest = normal_axes(axes or [], rank), iter(value.shape)
+        if len(set(new)) != len(new) or rank > 32:
+            raise ValueError(f"axes {axes} of {rank} dimensions")
+        shape = tuple(1 if i in new else next(rest) for i in range(rank))
     except ValueError as error:
         raise node.damaged(str(error)) from error
     return relabelled(graph, node, value, shape)
@@ -137,8 +136,7 @@ def _arrays(node: Node, given: list[Given]) -> list[Array]:
 
 
 def _transpose(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value = given[0]
-    assert isinstance(value, Value)
+    value: Value = given[0]
     perm = node.integers("perm")
     perm = list(range(value.rank))[::-1] if perm is None else perm
     if sorted(perm) != list(range(value.rank)):
@@ -147,7 +145,7 @@ def _transpose(graph: Graph, node: Node, given: list[Given]) -> Value:
     moved = [i for i in perm if value.shape[i] != 1]
     # Samples may become columns and rows again; other orders would need the numbers moved.
     if moved == sorted(moved) or (len(moved) == 2 and BATCH in shape):
-        return Value(shape, value.data, node)
+        return value._replace(shape=shape)
     raise node.refuse(
         f"it reorders the features, {describe(value.shape)} to {describe(shape)}; permute the "
         "columns of the next layer's weights instead"
@@ -155,24 +153,12 @@ def _transpose(graph: Graph, node: Node, given: list[Given]) -> Value:
 
 
 def _cast(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value = given[0]
-    assert isinstance(value, Value)
-    wanted = DTYPES.get(node.integer("to", 0))
-    if wanted is not None and wanted == graph.dtype:
-        return value._replace(node=node)
-    if value.data is graph.input.data and wanted in ("float32", "float64"):
-        graph.dtype = np.dtype(wanted)
-        return value._replace(node=node)
-    raise node.refuse(
-        f"it casts to {wanted or 'a type that NumPy lacks'} in the midst of a network, which has "
-        f"one dtype, here {graph.dtype}; convert the model to one float type, and cast the result"
-    )
+    return graph.cast(node, given[0], DTYPES.get(node.integer("to", 0)))
 
 
 def _identity(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value = given[0]
-    assert isinstance(value, Value)
-    return value._replace(node=node)
+    value: Value = given[0]
+    return value
 
 
 def _dropout(graph: Graph, node: Node, given: list[Given]) -> Value:

@@ -1,14 +1,14 @@
-"""Activations that exporters take apart: a little algebra that puts them together again.
+"""Activations and norms that were written by hand, or taken apart: a little algebra finds them.
 
 What elementwise operations make of `x` is kept as a polynomial over `x` and over functions of such
-polynomials, multiplied out, so that it doesn't matter in which order an exporter wrote the factors.
+polynomials, multiplied out, so that it doesn't matter in which order somebody wrote the factors.
 A polynomial that is in the table, its numbers equal to rounding, is that activation.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fastlayer.convert._affine import Affine
 from fastlayer.functions.activation import Activation
@@ -35,20 +35,24 @@ class Term(NamedTuple):
     factor: float
 
 
-class Norm(NamedTuple):
-    """A norm of rows without weights."""
+class Normalize(NamedTuple):
+    """A norm of rows without weights, "layer_norm" or "rms_norm"; an affine behind it has those."""
 
     name: str
     eps: float
+    in_features: int | None = None
 
 
 Poly: TypeAlias = tuple[Term, ...]
-Recognised: TypeAlias = "list[Affine | Activation | Norm]"
+Recognised: TypeAlias = "list[Affine | Activation | Normalize]"
 
 X: Poly = (Term((Atom("x", "x"),), 1.0),)
 # Twice what the longest entry of the table needs: (x - mean(x))^2 and what leads up to it.
 _MOST_TERMS = 8
 _LONGEST_FORM = 400
+# Activations that others are made of; the first of them clip.
+_BOUNDS = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
+_FUNCTIONS = {"exp", "sigmoid", "softplus", "tanh"}
 # Constants of a graph have been rounded, folded and multiplied: a few roundings each.
 _ROUNDINGS = 8
 
@@ -90,6 +94,27 @@ def power(p: Poly, exponent: float) -> Poly:
 def apply(name: str, p: Poly, *numbers: float) -> Poly:
     """Return the function `name` of a polynomial."""
     return (Term((Atom(f"{name}({form(p)})", name, numbers, p),), 1.0),)
+
+
+def polynomial(step: Any, p: Poly, eps: float) -> Poly | None:
+    """Return what a step of a network makes of a polynomial, None where that is no function here."""
+    if isinstance(step, Affine) and step.in_features is None:
+        return add(times(number(float(step.scale)), p), number(float(step.shift)))
+    if not isinstance(step, Activation):
+        return None
+    given = step.parameters
+    if step.name in _BOUNDS or step.name == "hardtanh":
+        low, high = _BOUNDS.get(step.name) or (given["min_val"], given["max_val"])
+        return apply("clip", p, low, high)
+    # Beyond a threshold softplus is its input, which differs from log(1 + exp(x)) by exp(-x).
+    exact = step.name != "softplus" or (given["beta"] == 1 and math.exp(-given["threshold"]) <= eps)
+    return apply(step.name, p) if step.name in _FUNCTIONS and exact else None
+
+
+def clip(low: float, high: float) -> Activation:
+    """Return what clips to a range."""
+    name = next((name for name, bounds in _BOUNDS.items() if bounds == (low, high)), None)
+    return Activation(name) if name else Activation("hardtanh", min_val=low, max_val=high)
 
 
 def small(p: Poly) -> bool:
@@ -173,7 +198,7 @@ def _table() -> dict[str, list[Row]]:
         return lambda _: [Activation(name, **parameters)]
 
     def norm(name: str) -> Callable[[float], Recognised]:
-        return lambda eps: [Norm(name, eps)]
+        return lambda eps: [Normalize(name, eps)]
 
     def swish(alpha: float) -> Recognised:
         inner: Recognised = [Activation("silu")]

@@ -1,0 +1,123 @@
+"""Operations and models run by `onnx.reference`, which says what an ONNX model means.
+
+What it has no implementation of, or a wrong one, is computed here: `_OWN` says what and why.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer.convert._onnx.file import the_package
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastlayer.arrays import Array
+    from fastlayer.convert._onnx.file import Node
+
+    Compute = Callable[..., Any]
+
+_ERF = np.vectorize(math.erf, "d")
+
+
+def evaluator(nodes: Sequence[Node], opset: int) -> Callable[[dict[str, Any]], Array]:
+    """Return what computes the first output of the last node from the arrays that go in, by name."""
+    last_used = {name: at for at, node in enumerate(nodes) for name in node.inputs}
+    computes = [_compute(node, opset) for node in nodes]
+
+    def run(feeds: dict[str, Any]) -> Array:
+        known = {"": None, **feeds}
+        result: Any = next(iter(feeds.values()))  # of a model without nodes
+        for at, (node, compute) in enumerate(zip(nodes, computes, strict=True)):
+            result = compute(*(known[name] for name in node.inputs))
+            known[node.outputs[0]] = result
+            for name in node.inputs:
+                if name and last_used[name] == at:
+                    known.pop(name, None)
+        return np.asarray(result)
+
+    return run
+
+
+def _compute(node: Node, opset: int) -> Compute:
+    own = next((make for ops, until, make in _OWN if node.op in ops and opset < until), None)
+    if own is not None:
+        return own(node, opset)
+    onnx = the_package()
+    from onnx.reference import ReferenceEvaluator
+
+    graph = onnx.GraphProto(name="graph")
+    copy = graph.node.add()
+    copy.CopyFrom(node.proto)
+    copy.domain = ""
+    try:
+        run: Any = ReferenceEvaluator(graph, opsets={"": opset}).run
+    except Exception as error:  # of many kinds
+        raise node.damaged(f"can't be run: {error.__cause__ or error}") from error
+    return lambda *given: run([node.outputs[0]], dict(zip(node.inputs, given, strict=True)))[0]
+
+
+def aligned(node: Node, rank: int, b: Array, opset: int) -> Array:
+    """Return the second operand as opset 6 broadcasts it: from `axis` on."""
+    axis = node.attributes.get("axis")
+    if opset > 6 or not isinstance(axis, int):
+        return b
+    trailing = rank - axis % max(rank, 1) - b.ndim
+    return b.reshape(b.shape + (1,) * max(trailing, 0))
+
+
+def _arithmetic(node: Node, opset: int) -> Compute:
+    function = {"Add": np.add, "Div": np.divide, "Mul": np.multiply, "Sub": np.subtract}[node.op]
+    return lambda a, b: function(a, aligned(node, a.ndim, b, opset)).astype(a.dtype)
+
+
+def _batch_norm(node: Node, opset: int) -> Compute:
+    eps = node.number("epsilon", 1e-5)
+
+    def compute(x: Array, scale: Array, bias: Array, mean: Array, var: Array) -> Array:
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        scale, bias, mean, var = (v.reshape(shape) for v in (scale, bias, mean, var))
+        return np.asarray((x - mean) / np.sqrt(var + x.dtype.type(eps)) * scale + bias)
+
+    return compute
+
+
+def _gelu(node: Node, opset: int) -> Compute:
+    if node.attributes.get("approximate", "none") == "tanh":
+        c = math.sqrt(2 / math.pi)
+        return lambda x: 0.5 * x * (1 + np.tanh(c * (x + 0.044715 * x**3)))
+    return lambda x: (0.5 * x * (1 + _ERF(x / math.sqrt(2)))).astype(x.dtype)
+
+
+def _erf(node: Node, opset: int) -> Compute:
+    return lambda x: _ERF(x).astype(x.dtype)
+
+
+def _hard_swish(node: Node, opset: int) -> Compute:
+    return lambda x: x * np.clip(x / 6 + x.dtype.type(0.5), 0, 1)
+
+
+def _softmax(node: Node, opset: int) -> Compute:
+    axis, log = node.integer("axis", 1 if opset < 13 else -1), node.op == "LogSoftmax"
+
+    def compute(x: Array) -> Array:
+        axes = tuple(range(axis % x.ndim, x.ndim)) if opset < 13 else axis
+        z = x - x.max(axis=axes, keepdims=True)
+        total = np.exp(z).sum(axis=axes, keepdims=True)
+        return np.asarray(z - np.log(total) if log else np.exp(z) / total)
+
+    return compute
+
+
+# Operators, the opset before which they are computed here, and how.
+_OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
+    ({"Add", "Div", "Mul", "Sub"}, 7, _arithmetic),  # they broadcast from an axis
+    ({"BatchNormalization"}, 14, _batch_norm),  # returns tuples in tuples, or trains
+    ({"Softmax", "LogSoftmax"}, math.inf, _softmax),  # takes one axis in old opsets too, and not 0
+    ({"Erf"}, math.inf, _erf),  # computes in float32
+    ({"Gelu"}, math.inf, _gelu),  # a function of which the type has to be known
+    ({"HardSwish"}, math.inf, _hard_swish),  # 1 / 6 is a float32 in it
+]
