@@ -143,7 +143,7 @@ Part ProductPlan::part(ptrdiff_t i) const {
 
 ProductPlan make_product_plan(const Product& product, const Caches& caches, int threads) {
   const ptrdiff_t m = product.m, n = product.n;
-  // Columns of a panel, by constants: a division takes as long as the smallest products.
+  // Divided by constants: small products notice a division.
   const bool single = product.element == sizeof(float);
   const ptrdiff_t full = single ? n / kLine<float> : n / kLine<double>;
   const ptrdiff_t panels = single ? ceil_div(n, kLine<float>) : ceil_div(n, kLine<double>);

@@ -42,7 +42,6 @@ struct Product {
   ptrdiff_t m, n, k;  // m, n >= 1
   size_t element;     // sizeof(T)
   bool lines_in_w;    // w is row-major (k, n): lines of a panel can be read in place
-  bool rows_in_w;     // w is row-major (n, k)
   bool accumulate;
   int tile_rows;         // rows of the largest register tile
   int max_lane_vectors;  // rows of x that lanes can take
