@@ -135,6 +135,30 @@ bool overlaps_itself(const ArrayView& a) {
   return false;
 }
 
+// Whether the bytes of two arrays may overlap, by their extents.
+bool may_overlap(const ArrayView& a, const ArrayView& b) {
+  const char *low_a, *high_a, *low_b, *high_b;
+  if (!extent(a, low_a, high_a) || !extent(b, low_b, high_b)) return false;
+  return low_a < high_b && low_b < high_a;
+}
+
+bool same_shape(const ArrayView& a, const ptrdiff_t* shape, int ndim) {
+  if (a.ndim != ndim) return false;
+  for (int d = 0; d < ndim; ++d) {
+    if (a.shape[d] != shape[d]) return false;
+  }
+  return true;
+}
+
+// Same memory, shape and strides: an element-wise function may run in place.
+bool identical(const ArrayView& a, const ArrayView& b) {
+  if (a.data != b.data || a.dtype != b.dtype || !same_shape(a, b.shape, b.ndim)) return false;
+  for (int d = 0; d < a.ndim; ++d) {
+    if (a.shape[d] > 1 && a.strides[d] != b.strides[d]) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool borrow(py::handle object, ArrayView& view) {
@@ -185,28 +209,6 @@ void rows_of(const ArrayView& array, RowsView& rows) {
     rows.strides[0] = rows.cols * item_size(array.dtype);
   }
   if (rows.cols <= 1) rows.col_stride = item_size(array.dtype);
-}
-
-bool may_overlap(const ArrayView& a, const ArrayView& b) {
-  const char *low_a, *high_a, *low_b, *high_b;
-  if (!extent(a, low_a, high_a) || !extent(b, low_b, high_b)) return false;
-  return low_a < high_b && low_b < high_a;
-}
-
-bool identical(const ArrayView& a, const ArrayView& b) {
-  if (a.data != b.data || a.dtype != b.dtype || !same_shape(a, b.shape, b.ndim)) return false;
-  for (int d = 0; d < a.ndim; ++d) {
-    if (a.shape[d] > 1 && a.strides[d] != b.strides[d]) return false;
-  }
-  return true;
-}
-
-bool same_shape(const ArrayView& a, const ptrdiff_t* shape, int ndim) {
-  if (a.ndim != ndim) return false;
-  for (int d = 0; d < ndim; ++d) {
-    if (a.shape[d] != shape[d]) return false;
-  }
-  return true;
 }
 
 py::object new_array(DType dtype, const ptrdiff_t* shape, int ndim) {

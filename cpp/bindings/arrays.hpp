@@ -27,13 +27,6 @@ bool borrow(py::handle object, ArrayView& view);
 // rows that no memory could hold when they are packed.
 void rows_of(const ArrayView& array, RowsView& rows);
 
-// Whether the bytes of two arrays may overlap, by their extents.
-bool may_overlap(const ArrayView& a, const ArrayView& b);
-// Same memory, shape and strides: an element-wise function may run in place.
-bool identical(const ArrayView& a, const ArrayView& b);
-
-bool same_shape(const ArrayView& a, const ptrdiff_t* shape, int ndim);
-
 // Whether elements lie where a T may lie. As in NumPy's own flag, what no element depends on does
 // not count: the strides of axes of length 1, and everything of an array without elements.
 template <typename T>

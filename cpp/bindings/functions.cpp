@@ -15,18 +15,11 @@
 namespace fastlayer {
 namespace {
 
-// Calls f with a null T* of the array's element type; false for other dtypes.
+// Calls f with a null T* of the array's element type, unless that is another dtype.
 template <typename F>
-bool with_float(DType dtype, F f) {
-  if (dtype == DType::kFloat32) {
-    f(static_cast<float*>(nullptr));
-    return true;
-  }
-  if (dtype == DType::kFloat64) {
-    f(static_cast<double*>(nullptr));
-    return true;
-  }
-  return false;
+void with_float(DType dtype, F f) {
+  if (dtype == DType::kFloat32) f(static_cast<float*>(nullptr));
+  if (dtype == DType::kFloat64) f(static_cast<double*>(nullptr));
 }
 
 // The last axis as a contiguous vector of n elements, copied where it is not one already.

@@ -57,11 +57,10 @@ struct Call {
     p.k = k;
     p.element = sizeof(T);
     p.lines_in_w = a.stride_n == 1;
-    p.rows_in_w = a.stride_k == 1;
     p.accumulate = a.accumulate;
     p.tile_rows = kern.max_tile_rows;
     p.max_lane_vectors = kern.max_lane_vectors;
-    p.fits_lanes = kern.fits_lanes(n, k);
+    p.fits_lanes = a.stride_k == 1 && kern.fits_lanes(n, k);
     return make_product_plan(p, caches(), threads_for(matmul_picoseconds(m, n, k, sizeof(T))));
   }
 

@@ -70,7 +70,7 @@ std::string about(double picoseconds) {
 
 ProductWay way_of(const Product& p) {
   if (p.lines_in_w && p.m <= kDirectRows) return ProductWay::kInPlace;
-  if (p.rows_in_w && p.fits_lanes && p.m <= p.max_lane_vectors && !p.accumulate) {
+  if (p.fits_lanes && p.m <= p.max_lane_vectors && !p.accumulate) {
     return ProductWay::kLanes;
   }
   return p.m <= kBlockTiles * p.tile_rows ? ProductWay::kOneBlock : ProductWay::kManyBlocks;
@@ -143,12 +143,13 @@ Part ProductPlan::part(ptrdiff_t i) const {
 
 ProductPlan make_product_plan(const Product& product, const Caches& caches, int threads) {
   const ptrdiff_t m = product.m, n = product.n;
-  const auto size = static_cast<ptrdiff_t>(product.element), line = kLineBytes / size;
-  const ptrdiff_t panels = ceil_div(n, line);
+  // Divided by constants: small products notice a division.
+  const bool single = product.element == sizeof(float);
+  const ptrdiff_t full = single ? n / kLine<float> : n / kLine<double>;
+  const ptrdiff_t panels = single ? ceil_div(n, kLine<float>) : ceil_div(n, kLine<double>);
   ProductPlan plan{};
   plan.way = way_of(product);
   plan.threads = threads;
-  plan.picoseconds = matmul_picoseconds(m, n, product.k, product.element);
   plan.k = product.k;
   plan.panels = panels;
 
@@ -157,7 +158,7 @@ ProductPlan make_product_plan(const Product& product, const Caches& caches, int 
     plan.pieces = std::min<ptrdiff_t>(threads, panels);
   } else if (plan.way == ProductWay::kLanes) {
     // A last panel too narrow for a vector of lanes goes with the one before it.
-    plan.panels = std::max<ptrdiff_t>(1, n / line);
+    plan.panels = std::max<ptrdiff_t>(1, full);
     plan.pieces = std::min(kMaxPieces, ceil_div(plan.panels, kGroup));
   }
   if (plan.pieces > 0) {
@@ -193,12 +194,12 @@ std::string describe(const ProductPlan& plan) {
   const std::string threads = counted(plan.threads, "thread");
   if (plan.pieces > 0) {
     return threads + (plan.way == ProductWay::kLanes ? ", lanes, " : ", in place, ") +
-           counted(plan.pieces, "piece") + about(plan.picoseconds);
+           counted(plan.pieces, "piece");
   }
   return threads + ", packed, " + counted(plan.blocks, "block") + " of " +
          counted(plan.row_block, "row") + ", " + counted(plan.stripes, "stripe") + " of " +
          counted(plan.stripe, "panel") + ", " + counted(plan.parts, "part") + " of " +
-         counted(plan.depth, "product") + about(plan.picoseconds);
+         counted(plan.depth, "product");
 }
 
 }  // namespace fastlayer

@@ -42,11 +42,10 @@ struct Product {
   ptrdiff_t m, n, k;  // m, n >= 1
   size_t element;     // sizeof(T)
   bool lines_in_w;    // w is row-major (k, n): lines of a panel can be read in place
-  bool rows_in_w;     // w is row-major (n, k)
   bool accumulate;
   int tile_rows;         // rows of the largest register tile
   int max_lane_vectors;  // rows of x that lanes can take
-  bool fits_lanes;       // w is large enough for lanes
+  bool fits_lanes;       // w is row-major (n, k) and large enough for lanes
 };
 
 // See matmul.cpp for what each of them does, and why.
@@ -60,7 +59,6 @@ struct Part {
 struct ProductPlan {
   ProductWay way;
   int threads;
-  double picoseconds;  // estimated time on one thread
   ptrdiff_t k;
   // kInPlace and kLanes: the columns, in pieces of whole panels.
   ptrdiff_t panels, pieces;

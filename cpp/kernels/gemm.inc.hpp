@@ -21,7 +21,7 @@ constexpr int max_panels(int rows) {
   const int panels = room / vecs;
   return panels < kShape.min_panels   ? kShape.min_panels
          : panels > kShape.max_panels ? kShape.max_panels
-                                     : panels;
+                                      : panels;
 }
 
 // What the sums become in registers: nothing, or max(v, 0) / slope * v below 0. Every other
@@ -240,7 +240,8 @@ ptrdiff_t chunk_of_k(ptrdiff_t m, ptrdiff_t k, bool packed) {
 
 template <typename T>
 void dense_sums(const DenseArgs<T>& d) {
-  const int widest = d.m < kShape.max_rows ? max_panels<T>(static_cast<int>(d.m)) : kShape.min_panels;
+  const int widest =
+      d.m < kShape.max_rows ? max_panels<T>(static_cast<int>(d.m)) : kShape.min_panels;
   const NearEqual rows(d.m, kShape.max_rows);
   const NearEqual groups((d.cols + kLine<T> - 1) / kLine<T>, widest);
   const ptrdiff_t chunk = chunk_of_k<T>(d.m, d.k, d.line_stride == kLine<T>);

@@ -170,7 +170,7 @@ FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm256_min_ps(bound.r, x.r)
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm256_min_pd(bound.r, x.r)}; }
 
 constexpr TileShape kShape = {/*registers=*/16, /*max_rows=*/6, /*min_panels=*/1, /*max_panels=*/4,
-                             /*lane_share=*/4};
+                              /*lane_share=*/4};
 
 template <typename T>
 using LaneVec = Vec<T>;

@@ -1,5 +1,5 @@
-// One 512-bit vector of float or double, and the tile that fits its registers. Words are the same in
-// every vec_*.hpp; see vec_scalar.hpp for what each of them means.
+// One 512-bit vector of float or double, and the tile that fits its registers. Words are the same
+// in every vec_*.hpp; see vec_scalar.hpp for what each of them means.
 #pragma once
 
 #include <immintrin.h>
@@ -145,7 +145,7 @@ FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm512_min_ps(bound.r, x.r)
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm512_min_pd(bound.r, x.r)}; }
 
 constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/14, /*min_panels=*/2, /*max_panels=*/8,
-                             /*lane_share=*/12};
+                              /*lane_share=*/12};
 
 // Transpositions in 256 bits: on Zen 4 a 512-bit one takes three times as long, and two 256-bit
 // FMAs no longer than one of 512.

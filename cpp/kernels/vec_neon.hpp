@@ -155,7 +155,7 @@ FL_INLINE VecF at_most(VecF x, VecF bound) { return {vminq_f32(x.r, bound.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {vminq_f64(x.r, bound.r)}; }
 
 constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/6, /*min_panels=*/1, /*max_panels=*/4,
-                             /*lane_share=*/4};
+                              /*lane_share=*/4};
 
 template <typename T>
 using LaneVec = Vec<T>;

@@ -158,7 +158,7 @@ FL_INLINE Vec<T> at_most(Vec<T> x, Vec<T> bound) {
 }
 
 constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/2, /*min_panels=*/1, /*max_panels=*/2,
-                             /*lane_share=*/2};
+                              /*lane_share=*/2};
 
 // The vectors of lanes.inc.hpp, which are transposed on the way into registers.
 template <typename T>
