@@ -31,6 +31,13 @@ OTHER = {
 # Python takes the folder, not our errors.py, wherever both are.
 HIDING = {**OTHER, "fastlayer/errors/__init__.py": b""}
 CLEAN = "import fastlayer as fl; assert fl.relu([-1.0, 2.0]).tolist() == [0.0, 2.0]"
+# The folder that NumPy is in may hold a fastlayer too.
+LENT = (
+    "import sys; from importlib.machinery import PathFinder; sys.meta_path.append(type('Lent', (), "
+    "{'find_spec': lambda name, path, target=None: "
+    f"PathFinder.find_spec(name, [{str(Path(np.__file__).parents[1])!r}]) if name == 'numpy' else None"
+    "}))\n"
+)
 WARNING = re.compile(
     r"<string>:2: RuntimeWarning: two distributions share .*fastlayer: fastlayer 3\.7, which is "
     r"another project, and fastlayer-nn, which this is\. .* Remedy: (.*)\n"
@@ -109,8 +116,7 @@ class Environment:
 
     def python_says(self, code: str, *options: str) -> tuple[int, str]:
         """The exit status, and what was written."""
-        lent = f"import sys; sys.path.append({str(Path(np.__file__).parents[1])!r})"
-        done = self._run(self.python, *options, "-c", f"{lent}\n{code}")
+        done = self._run(self.python, *options, "-c", LENT + code)
         return done.returncode, done.stdout + done.stderr
 
     def follow(self, advice: str, wheels: dict[str, Path]) -> None:
@@ -181,8 +187,8 @@ def test_no_text_sends_anybody_to_the_other_project():
     root = Path(__file__).parents[2]
     files = [root / "README.md", *(root / "docs").glob("*.md"), *(root / "bench").rglob("*.md")]
     files += (root / "python").rglob("*.py")
-    assert len(files) > 100
-    wrong = re.compile(r"pip install [^`\n;]*\bfastlayer(?!-nn)|\bfastlayer\[")
+    assert len(files) > 60
+    wrong = re.compile(r"pip install [^`\n;&]*\bfastlayer(?!-nn)|\bfastlayer\[")
     found = {file: wrong.findall(file.read_text("utf-8")) for file in files}
     assert not {str(file.relative_to(root)) for file, texts in found.items() if texts}
 
