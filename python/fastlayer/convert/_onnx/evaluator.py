@@ -118,6 +118,10 @@ def _softmax(node: Node, opset: int) -> Compute:
     return compute
 
 
+def _softplus(node: Node, opset: int) -> Compute:
+    return lambda x: np.logaddexp(x, x.dtype.type(0))
+
+
 # Operators, the opset before which they are computed here, and how.
 _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
     ({"Add", "Div", "Mul", "Pow", "Sub"}, 7, _arithmetic),  # they broadcast from an axis
@@ -126,5 +130,6 @@ _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
     ({"Softmax", "LogSoftmax"}, math.inf, _softmax),  # takes one axis in old opsets too, and not 0
     ({"Erf"}, math.inf, _erf),  # computes in float32
     ({"Gelu"}, math.inf, _gelu),  # a function of which the type has to be known
+    ({"Softplus"}, math.inf, _softplus),  # overflows
     ({"HardSwish"}, math.inf, _hard_swish),  # 1 / 6 is a float32 in it
 ]
