@@ -1,16 +1,19 @@
 """from_onnx: products, norms and constants, judged by ONNX Runtime or by onnx.reference."""
 
+import re
+
 import numpy as np
 import pytest
 from helpers import assert_within, linear_bound
 
 import fastlayer as fl
+from fastlayer.convert._onnx.network import _OPERATIONS
 from fastlayer.convert.onnx import from_onnx
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from onnx_models import BACK, DENSE, WEIGHTS, check, make, number
+from onnx_models import BACK, DENSE, NEWEST, WEIGHTS, check, integers, make, number
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -213,3 +216,74 @@ def test_residual_difference(op):
 
 def test_residual_as_the_summand_of_gemm():
     check(make("h = MatMul(x, w)\nr = Relu(h)\ny = Gemm<beta=1.0>(r, v, x)", w=(4, 6), v=(6, 4)))
+
+
+MEANS = (
+    "m = {0}\nd = Sub(h, m)\ns = Mul(d, d)\nn = {1}\ne = Add(n, tiny)\nr = Sqrt(e)\na = Div(d, r)"
+)
+# Each operator in a use that a network has, and how it was written before some opset.
+OPERATORS = {
+    "Abs": "s = Abs(h)\np = Add(s, one)\na = Div(h, p)",
+    "BatchNormalization": "a = BatchNormalization(h, t, t, t, t)",
+    "Cast": "a = Cast<to=1>(h)",
+    "Clip": (11, "a = Clip<min=-1.0, max=1.0>(h)", "a = Clip(h, half, one)"),
+    "Erf": "d = Mul(h, i)\ne = Erf(d)\np = Add(one, e)\nm = Mul(half, h)\na = Mul(m, p)",
+    "Gemm": "a = Gemm(h, q)",
+    "LayerNormalization": "a = LayerNormalization(h, t, t)",
+    "Log": "s = Sigmoid(h)\na = Log(s)",
+    "MatMul": "a = MatMul(h, q)",
+    "PRelu": "a = PRelu(h, t)",
+    "Pow": "s = Pow(h, three)\nu = Mul(s, k)\nb = Add(u, h)\nv1 = Mul(b, z)\nw1 = Tanh(v1)\n"
+    "x1 = Add(w1, one)\ny1 = Mul(x1, half)\na = Mul(h, y1)",
+    "RMSNormalization": "a = RMSNormalization(h, t)",
+    "Reciprocal": "n = Neg(h)\ne = Exp(n)\np = Add(e, one)\na = Reciprocal(p)",
+    "ReduceMean": (
+        18,
+        MEANS.format("ReduceMean<axes=[1]>(h)", "ReduceMean<axes=[1]>(s)"),
+        MEANS.format("ReduceMean(h, last)", "ReduceMean(s, last)"),
+    ),
+    "Reshape": "a = Reshape(h, rows)",
+    "Squeeze": (
+        13,
+        "u = Unsqueeze<axes=[1]>(h)\na = Squeeze<axes=[1]>(u)",
+        "u = Unsqueeze(h, last)\na = Squeeze(u, last)",
+    ),
+    "Transpose": "u = Transpose(h)\na = Transpose(u)",
+    **{op: f"a = {op}(h, t)" for op in ("Add", "Sub", "Mul", "Div", "Sum")},
+    **{op: f"a = {op}(h, one)" for op in ("Max", "Min")},
+}
+ALONE = {
+    "Celu", "Dropout", "Elu", "Exp", "Flatten", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+    "LeakyRelu", "LogSoftmax", "Mish", "Neg", "Relu", "Selu", "Sigmoid", "Softmax", "Softplus",
+    "Softsign", "Swish", "Tanh",
+}  # fmt: skip
+OPERATORS.update({op: f"a = {op}(h)" for op in ALONE})
+BESIDE = {
+    "t": np.linspace(0.5, 2, 6, dtype=np.float32), "q": (6, 6), "rows": integers(-1, 6),
+    "last": integers(-1), "one": number(1), "half": number(0.5), "three": number(3),
+    "tiny": number(1e-5), "i": number(0.5**0.5), "k": number(0.044715),
+    "z": number((2 / np.pi) ** 0.5),
+}  # fmt: skip
+
+
+def test_every_operator_is_tried():
+    assert set(_OPERATIONS) == {*OPERATORS, "Sqrt", "Unsqueeze"}  # the two are in others
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_operator_in_every_opset(op):
+    schemas = onnx.defs.get_all_schemas_with_history()
+    first = min(s.since_version for s in schemas if s.name == op and s.domain == "")
+    for opset in range(max(first, 6), NEWEST + 1):
+        text = OPERATORS[op]
+        if not isinstance(text, str):
+            since, old, new = text
+            text = old if opset < since else new
+        if opset == 6:
+            text = re.sub(r"= (Add|Sub|Mul|Div|Pow)\(", r"= \1<broadcast=1>(", text)
+            text = re.sub(r"(BatchNormalization|Dropout)\(", r"\1<is_test=1>(", text)
+        used = {n: c for n, c in BESIDE.items() if re.search(rf"\b{n}\b", text)}
+        net = from_onnx(
+            make(f"h = MatMul(x, w)\n{text}\ny = MatMul(a, v)", opset, w=(4, 6), v=(6, 3), **used)
+        )
+        assert net.verification.bound_share <= 1

@@ -270,6 +270,54 @@ def test_deep_arithmetic(jail, folder, name):
     assert error in ("", "ConversionError", "ModelFileError"), (error, text)
 
 
+WIDE = {
+    "relus": ("h{1} = Relu(h{0})", 2000, (1, 1 << 18)),
+    "softmax": ("h{1} = Softmax(h{0})", 50, (1, 1 << 18)),
+    "many middling": ("h{1} = Sigmoid(h{0})", 4000, (4, 4096)),
+    "to and fro": ("g{0} = MatMul(h{0}, v)\nh{1} = MatMul(g{0}, w)", 3, (1, 1 << 16)),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_the_proof_costs_no_more_than_the_file(jail, folder, name):
+    line, count, shape = WIDE[name]
+    lines = ["h0 = MatMul(x, w)", *(line.format(i, i + 1) for i in range(count))]
+    text = "\n".join([*lines, f"y = Identity(h{count})"])
+    constants = {"v": shape[::-1]} if "v" in line else {}
+    path = folder / f"wide_{name.replace(' ', '_')}.onnx"
+    onnx.save(make(text, shape=("N", shape[0]), w=shape, **constants), path)
+    jail.accept(path)
+
+
+@pytest.mark.parametrize("batch", [1 << 20, 1 << 40])
+def test_huge_batch(jail, folder, batch):
+    path = folder / "batch.onnx"
+    onnx.save(make("y = MatMul(x, w)", shape=(batch, 4), w=(4, 3)), path)
+    jail.accept(path)
+
+
+def test_a_graph_as_an_attribute_is_never_prepared(jail, folder):
+    nodes = [onnx.helper.make_node("Relu", ["a"], ["a"]) for _ in range(20_000)]
+    body = onnx.helper.make_graph(nodes, "body", [], [])
+    model = make("h = MatMul(x, w)\ny = Relu(h)", w=(4, 3))
+    model.graph.node[1].attribute.append(onnx.helper.make_attribute("body", body))
+    path = folder / "attribute.onnx"
+    onnx.save(model, path)
+    jail.accept(path)
+
+
+@pytest.mark.parametrize("op", ["Loop", "If", "Scan"])
+def test_control_flow_is_refused(refuse, op):
+    body = make("y = Relu(x)").graph
+    model = make("h = MatMul(x, w)\ny = Relu(h)", w=(4, 3))
+    name = "body" if op != "If" else "then_branch"
+    node = onnx.helper.make_node(op, ["h"], ["y"], **{name: body})
+    model.graph.node[1].CopyFrom(node)
+    assert f"ONNX {op}" in refuse(model, "ConversionError")
+    model.graph.node[1].input[:] = ["w"]
+    assert f"ONNX {op}" in refuse(model, "ConversionError")
+
+
 BROKEN = {
     "cycle": ("a = Tanh(b)\nb = Tanh(a)\ny = Add(x, a)", "before anything makes it"),
     "undefined": ("y = Add(x, z)", "before anything makes it"),

@@ -309,3 +309,38 @@ def test_missing_package(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(ImportError, match=r"pip install onnx$"):
         from_onnx(make("y = Relu(x)"))
+
+
+@pytest.mark.parametrize("version", ["1.20.1", "1.9.0", "0.9"])
+def test_old_package(monkeypatch, version):
+    model = make("y = Relu(x)")
+    monkeypatch.setattr(onnx, "__version__", version)
+    with pytest.raises(ImportError, match=rf"onnx 1.21 or newer.*this is {version}"):
+        from_onnx(model)
+
+
+def test_what_is_not_compared_says_so():
+    text = "g = MatMul(x, w)\nf = Flatten(g)\ny = MatMul(f, v)"
+    net = from_onnx(make(text, shape=("N", 2, 4), w=(4, 3), v=(6, 2)))
+    assert net.verification is None
+
+
+def test_a_model_that_differs_from_its_network_is_refused(monkeypatch):
+    from fastlayer.convert._onnx import evaluator
+
+    own = [({"Relu"}, float("inf"), lambda node, opset: lambda x: x)]
+    monkeypatch.setattr(evaluator, "_OWN", own)
+    with pytest.raises(ConversionError, match=r"ONNX model: .* differs from the original"):
+        from_onnx(make("y = Relu(x)"))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_weights_that_are_no_numbers_stay_so(value):
+    w = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    w[1, 2] = value
+    net = from_onnx(make("y = MatMul(x, w)", w=w))
+    np.testing.assert_array_equal(net[0].weight, w.T)
+
+
+def test_a_softplus_of_large_numbers():
+    check(make("h = MatMul(x, w)\ny = Softplus(h)", w=np.full((4, 3), 200, np.float32)))

@@ -106,9 +106,38 @@ def polynomial(step: Any, p: Poly, eps: float) -> Poly | None:
     if step.name in _BOUNDS or step.name == "hardtanh":
         low, high = _BOUNDS.get(step.name) or (given["min_val"], given["max_val"])
         return apply("clip", p, low, high)
+    if step.name == "hardsigmoid":
+        return apply("clip", add(times(number(1 / 6), p), number(0.5)), 0.0, 1.0)
     # Beyond a threshold softplus is its input, which differs from log(1 + exp(x)) by exp(-x).
     exact = step.name != "softplus" or (given["beta"] == 1 and math.exp(-given["threshold"]) <= eps)
     return apply(step.name, p) if step.name in _FUNCTIONS and exact else None
+
+
+def variance(p: Poly) -> Poly:
+    """Return the mean square of what is left of each row without its mean."""
+    centred = add(p, apply("mean", p), -1)
+    return apply("mean", times(centred, centred))
+
+
+# What activations and norms are made of beside activations, in the words of ONNX and of PyTorch.
+FORMULAS: dict[str, Callable[[Poly], Poly]] = {
+    "abs": lambda p: apply("abs", p),
+    "erf": lambda p: apply("erf", p),
+    "log": lambda p: apply("log", p),
+    "log1p": lambda p: apply("log", add(number(1.0), p)),
+    "mean": lambda p: apply("mean", p),
+    "neg": lambda p: times(number(-1.0), p),
+    "reciprocal": lambda p: power(p, -1.0),
+    "rsqrt": lambda p: power(p, -0.5),
+    "sqrt": lambda p: power(p, 0.5),
+    "square": lambda p: power(p, 2.0),
+    "var": variance,
+}
+
+
+def quotient(p: Poly, q: Poly) -> Poly:
+    """Return ``p / q``."""
+    return times(p, power(q, -1.0))
 
 
 def clip(low: float, high: float) -> Activation:
@@ -188,7 +217,6 @@ def _table() -> dict[str, list[Row]]:
     logistic = power(add(one, apply("exp", times(number(-1.0), X))), -1)
     mean = apply("mean", X)
     centred = add(X, mean, -1)
-    spread = apply("mean", times(centred, centred))
     difference = add(apply("mean", times(X, X)), times(mean, mean), -1)
 
     def inverse_root(variance: Poly) -> Poly:
@@ -220,6 +248,10 @@ def _table() -> dict[str, list[Row]]:
             times(number(-1.0), apply("softplus", times(number(-1.0), X))),
             plain("log_sigmoid"),
         ),
+        (
+            times(number(-1.0), apply("log", add(one, apply("exp", times(number(-1.0), X))))),
+            plain("log_sigmoid"),
+        ),
         (logistic, plain("sigmoid")),
         (times(X, power(add(one, apply("abs", X)), -1)), plain("softsign")),
         *(
@@ -230,7 +262,7 @@ def _table() -> dict[str, list[Row]]:
                 (1.0, add(times(number(1 / 6), X), number(0.5))),
             )
         ),
-        *((times(centred, inverse_root(v)), norm("layer_norm")) for v in (spread, difference)),
+        *((times(centred, inverse_root(v)), norm("layer_norm")) for v in (variance(X), difference)),
         (times(X, inverse_root(apply("mean", times(X, X)))), norm("rms_norm")),
     ]
     table: dict[str, list[Row]] = {}

@@ -266,8 +266,7 @@ def _combined(given: Given, inputs: Sequence[Flow | float]) -> Flow:
             )
         point = flows[0].point
         for other in flows[1:]:
-            signed = other.point.then([] if sign == 1 else [Affine.of(sign)])
-            point = add(point, signed, given.place)
+            point = add(point, other.point, given.place, sign)
         return Flow(point, flows[0].shape)
     if (sign is None and kind not in _PRODUCTS) or len(flows) != 1 or len(numbers) != 1:
         raise given.refusal("combines its input with numbers in a way that is not known")

@@ -102,12 +102,10 @@ def _pow(graph: Graph, node: Node, given: list[Given]) -> Value:
     return graph.elementwise(node, [value], lambda p: _recognise.power(p, e), value.shape)
 
 
-def _simple(make: Callable[[Poly], Poly]) -> Operation:
-    def operation(graph: Graph, node: Node, given: list[Given]) -> Value:
-        value: Value = given[0]
-        return graph.elementwise(node, [value], make, value.shape)
-
-    return operation
+def _formula(graph: Graph, node: Node, given: list[Given]) -> Value:
+    value: Value = given[0]
+    make = _recognise.FORMULAS[node.op.lower()]
+    return graph.elementwise(node, [value], make, value.shape)
 
 
 def _mean(graph: Graph, node: Node, given: list[Given]) -> Value:
@@ -123,7 +121,7 @@ def _mean(graph: Graph, node: Node, given: list[Given]) -> Value:
             "features, the last axis, is known, with keepdims=1"
         )
     shape = (*value.shape[:-1], 1)
-    return graph.elementwise(node, [value], lambda p: _recognise.apply("mean", p), shape)
+    return graph.elementwise(node, [value], _recognise.FORMULAS["mean"], shape)
 
 
 def _activation(graph: Graph, node: Node, given: list[Given]) -> Value:
@@ -236,6 +234,7 @@ def _prelu(graph: Graph, node: Node, given: list[Given]) -> Value:
 
 
 ELEMENTWISE: dict[str, Operation] = {
+    **dict.fromkeys(("Abs", "Erf", "Log", "Neg", "Reciprocal", "Sqrt"), _formula),
     **dict.fromkeys(ONNX, _activation),
     "Clip": _clip,
     "HardSigmoid": _hard_sigmoid,
@@ -244,17 +243,11 @@ ELEMENTWISE: dict[str, Operation] = {
     "PRelu": _prelu,
     "Selu": _selu,
     "Swish": _swish,
-    "Abs": _simple(lambda p: _recognise.apply("abs", p)),
     "Add": _sum(1.0),
     "Div": _div,
-    "Erf": _simple(lambda p: _recognise.apply("erf", p)),
-    "Log": _simple(lambda p: _recognise.apply("log", p)),
     "Mul": _mul,
-    "Neg": _simple(lambda p: _recognise.times(_recognise.number(-1.0), p)),
     "Pow": _pow,
-    "Reciprocal": _simple(lambda p: _recognise.power(p, -1.0)),
     "ReduceMean": _mean,
-    "Sqrt": _simple(lambda p: _recognise.power(p, 0.5)),
     "Sub": _sum(-1.0),
     "Sum": _sum_of_many,
 }

@@ -50,9 +50,9 @@ def _compute(node: Node, opset: int) -> Compute:
     from onnx.reference import ReferenceEvaluator
 
     graph = onnx.GraphProto(name="graph")
-    copy = graph.node.add()
-    copy.CopyFrom(node.proto)
-    copy.domain = ""
+    # Without attributes that nothing here looks at: graphs among them would be prepared to run.
+    given = [a for a in node.proto.attribute if node.attributes[a.name] is not None]
+    graph.node.add(op_type=node.op, input=node.inputs, output=node.outputs, attribute=given)
     try:
         run: Any = ReferenceEvaluator(graph, opsets={"": opset}).run
     except Exception as error:  # of many kinds
@@ -70,7 +70,13 @@ def aligned(node: Node, rank: int, b: Array, opset: int) -> Array:
 
 
 def _arithmetic(node: Node, opset: int) -> Compute:
-    function = {"Add": np.add, "Div": np.divide, "Mul": np.multiply, "Sub": np.subtract}[node.op]
+    function = {
+        "Add": np.add,
+        "Div": np.divide,
+        "Mul": np.multiply,
+        "Pow": np.power,
+        "Sub": np.subtract,
+    }[node.op]
     return lambda a, b: function(a, aligned(node, a.ndim, b, opset)).astype(a.dtype)
 
 
@@ -112,12 +118,18 @@ def _softmax(node: Node, opset: int) -> Compute:
     return compute
 
 
+def _softplus(node: Node, opset: int) -> Compute:
+    return lambda x: np.logaddexp(x, x.dtype.type(0))
+
+
 # Operators, the opset before which they are computed here, and how.
 _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
-    ({"Add", "Div", "Mul", "Sub"}, 7, _arithmetic),  # they broadcast from an axis
+    ({"Add", "Div", "Mul", "Pow", "Sub"}, 7, _arithmetic),  # they broadcast from an axis
+    ({"Dropout"}, 7, lambda node, opset: lambda x: x),  # is there from 7 on
     ({"BatchNormalization"}, 14, _batch_norm),  # returns tuples in tuples, or trains
     ({"Softmax", "LogSoftmax"}, math.inf, _softmax),  # takes one axis in old opsets too, and not 0
     ({"Erf"}, math.inf, _erf),  # computes in float32
     ({"Gelu"}, math.inf, _gelu),  # a function of which the type has to be known
+    ({"Softplus"}, math.inf, _softplus),  # overflows
     ({"HardSwish"}, math.inf, _hard_swish),  # 1 / 6 is a float32 in it
 ]

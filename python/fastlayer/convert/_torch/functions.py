@@ -9,10 +9,10 @@ import numpy as np
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._graph import Dense, Flat, Point, add
+from fastlayer.convert._graph import Dense, Flat, Point, add, elementwise
+from fastlayer.convert._recognise import FORMULAS, clip, power, quotient, times
 from fastlayer.convert._torch import layers
 from fastlayer.errors import ConversionError
-from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,14 +20,11 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
 
 ROWS = object()  # the number of samples, where a forward asks for it
+# Operations on two arrays, of which one may be a constant.
 _SHORT = {
-    "add": "add",
-    "sub": "sub",
+    **{name: name for name in ("add", "sub", "rsub", "mul", "div", "pow", "maximum", "minimum")},
     "subtract": "sub",
-    "rsub": "rsub",
-    "mul": "mul",
     "multiply": "mul",
-    "div": "div",
     "divide": "div",
     "truediv": "div",
 }
@@ -40,7 +37,7 @@ def is_activation(name: str) -> bool:
 
 
 def is_arithmetic(name: str) -> bool:
-    """Whether this is a sum, difference, product or quotient of two operands."""
+    """Whether this is an operation on two operands."""
     return name in _SHORT
 
 
@@ -56,7 +53,13 @@ def apply(call: Call, x: Point) -> Point:
         return x.then(call.activation())
     if call.name in _FUNCTIONS:
         return x.then(_FUNCTIONS[call.name](call))
-    raise call.refusal()
+    if call.name not in FORMULAS:
+        raise call.refusal()
+    if call.name in ("mean", "var"):
+        _check_rows(call)
+    elif call.args or call.kwargs:
+        raise ConversionError(call.place, "has arguments beside its input")
+    return elementwise([x], FORMULAS[call.name], call.refusal())
 
 
 class Call:
@@ -123,32 +126,48 @@ def arithmetic(call: Call, x: Any) -> Point:
     if name == "rsub":
         x, y, name = y, x, "sub"
     if isinstance(x, Point) and isinstance(y, Point):
-        if name == "add":
-            return add(x, y, call.place)
-        if name == "sub":
-            return add(x, y.then([Affine.of(-1.0)]), call.place)
-        raise ConversionError(
+        if name in ("add", "sub"):
+            return add(x, y, call.place, 1.0 if name == "add" else -1.0)
+        error = ConversionError(
             call.place,
             "combines two arrays that both come from the input; fastlayer adds them, as Residual, "
             "and nothing else",
         )
-    if isinstance(x, Point):
-        point, c = x, _constant(y, call.place).astype(np.float64)
-        with np.errstate(all="ignore"):
-            step = {
-                "add": lambda: Affine.of(1.0, c),
-                "sub": lambda: Affine.of(1.0, -c),
-                "mul": lambda: Affine.of(c),
-                "div": lambda: Affine.of(1 / c),
-            }[name]()
-        return point.then([step])
-    if not isinstance(y, Point):
+        if name not in ("mul", "div"):
+            raise error
+        return elementwise([x, y], times if name == "mul" else quotient, error)
+    if not isinstance(x, Point) and not isinstance(y, Point):
         raise call.refusal()
-    c = _constant(x, call.place).astype(np.float64)
-    steps = {"add": Affine.of(1.0, c), "sub": Affine.of(-1.0, c), "mul": Affine.of(c)}
-    if name not in steps:
-        raise ConversionError(call.place, "divides a constant by its input")
-    return y.then([steps[name]])
+    point, other = (x, y) if isinstance(x, Point) else (y, x)
+    c = _constant(other, call.place).astype(np.float64)
+    if name in ("pow", "maximum", "minimum"):
+        if c.size != 1 or (name == "pow" and point is not x):
+            raise call.refusal()
+        e = float(c.ravel()[0])
+        if name == "pow":
+            return elementwise([x], lambda p: power(p, e), call.refusal())
+        return point.then([clip(e, np.inf) if name == "maximum" else clip(-np.inf, e)])
+    if name == "div" and point is not x:
+        error = ConversionError(call.place, "divides a constant by its input")
+        return elementwise([y], FORMULAS["reciprocal"], error).then([Affine.of(c)])
+    with np.errstate(all="ignore"):
+        scale = {"mul": c, "div": 1 / c}.get(name, 1.0 if name == "add" or point is x else -1.0)
+    shift = {"add": c, "sub": -c if point is x else c}.get(name, 0.0)
+    return point.then([Affine.of(scale, shift)])
+
+
+def _check_rows(call: Call) -> None:
+    """Refuse a mean or a variance of anything but each row."""
+    names = ("dim", "keepdim") if call.name == "mean" else ("dim", "unbiased", "keepdim")
+    given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
+    whole = given.pop("dim", None) in (-1, [-1], (-1,)) and given.pop("keepdim", False)
+    unbiased = given.pop("unbiased", given.pop("correction", call.name != "mean"))
+    if not whole or unbiased or given:
+        raise ConversionError(
+            call.place,
+            "is not that of each row; only a norm over the features is known, with dim=-1, "
+            "keepdim=True, and for a variance unbiased=False",
+        )
 
 
 def _reshape(call: Call) -> list[Any]:
@@ -185,7 +204,7 @@ def _clamp(call: Call) -> list[Any]:
         raise ConversionError(
             call.place, "clamps to arrays; fastlayer's hardtanh takes two numbers"
         )
-    return [Activation("hardtanh", min_val=bounds[0], max_val=bounds[1])]
+    return [clip(*bounds)]
 
 
 def _matrix(call: Call, transposed: bool) -> list[Any]:
@@ -218,7 +237,8 @@ _FUNCTIONS: dict[str, Callable[[Call], list[Any]]] = {
     "linear": lambda c: _matrix(c, True),
     "matmul": lambda c: _matrix(c, False),
     "mm": lambda c: _matrix(c, False),
-    "neg": lambda c: [Affine.of(-1.0)],
+    "softshrink": lambda c: layers.softshrink(c.value(0, "lambd", 0.5)),
+    "tanhshrink": lambda c: layers.tanhshrink(),
     "prelu": lambda c: layers.prelu(c.value(0, "weight", None), c.place),
     "threshold": lambda c: layers.threshold(
         c.value(0, "threshold", None), c.value(1, "value", None), c.place

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastlayer.convert._graph import Point
 from fastlayer.convert._torch import functions, layers
 from fastlayer.errors import ConversionError
@@ -83,6 +85,7 @@ class _Reader:
         self.module = module
         self.modules = dict(module.named_modules())
         self.values: dict[Any, Any] = {}
+        self.input = Point(eps=float(np.finfo(dtype).eps))
 
     def run(self, graph: Any) -> Point:
         nodes = list(graph.nodes)
@@ -93,7 +96,7 @@ class _Reader:
                 needed.update(node.all_input_nodes)
         for i, node in enumerate(nodes):
             if node.op == "placeholder":
-                self.values[node] = node.args[0] if i and node.args else Point()
+                self.values[node] = node.args[0] if i and node.args else self.input
             elif node in needed and node is not last:
                 self._node(node)
         result = self._look(last.args[0])

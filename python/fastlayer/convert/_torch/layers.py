@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._graph import Dense, Flat, OneRow
+from fastlayer.convert._graph import Dense, Flat, OneRow, Sum
+from fastlayer.convert._recognise import clip
 from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
@@ -146,6 +147,16 @@ def rrelu(lower: float, upper: float) -> list[Any]:
     return [Activation("leaky_relu", negative_slope=(lower + upper) / 2)]
 
 
+def tanhshrink() -> list[Any]:
+    """Return the step of ``x - tanh(x)``."""
+    return [Sum((Activation("tanh"), Affine.of(-1.0)))]
+
+
+def softshrink(lambd: float) -> list[Any]:
+    """Return the step of what clips away around zero: ``x - clip(x, -lambd, lambd)``."""
+    return [Sum((clip(-lambd, lambd), Affine.of(-1.0)))]
+
+
 def prelu(weight: Any, place: str) -> list[Any]:
     """Return the step of a rectifier with learned slopes."""
     slopes = array(weight, place)
@@ -201,6 +212,8 @@ _MAKERS: dict[str, Callable[[Any, str, DType], list[Any]]] = {
     "Flatten": lambda m, at, dtype: flatten(m.start_dim, m.end_dim, at),
     "PReLU": lambda m, at, dtype: prelu(m.weight, at),
     "RReLU": lambda m, at, dtype: rrelu(m.lower, m.upper),
+    "Softshrink": lambda m, at, dtype: softshrink(m.lambd),
+    "Tanhshrink": lambda m, at, dtype: tanhshrink(),
     "Threshold": lambda m, at, dtype: threshold(m.threshold, m.value, at),
     "Softmin": lambda m, at, dtype: [
         Affine.of(-1.0),
