@@ -22,7 +22,7 @@ ISA_FLAGS = {
     "avx512": ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma"),
 }
 FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
-SUBJECTS = ("plan", "network", "dense", "golden", "threads", "elementwise")
+SUBJECTS = ("plan", "program", "dense", "golden", "threads", "elementwise")
 TOO_LONG = (124, 137, 152)  # by timeout, killed, by the limit on processor time
 EXTENSION = f"python/fastlayer/_core{sysconfig.get_config_var('EXT_SUFFIX')}"
 
