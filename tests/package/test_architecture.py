@@ -104,6 +104,31 @@ def test_there_are_no_circles_of_imports():
     assert not found, f"{len(found)} circles, the shortest first:\n" + "\n".join(found)
 
 
+# From the ground floor up, as docs/architecture.md has it; a name stands for what is under it too, and
+# none for `fastlayer` itself, which the commands use as anybody does.
+ORDER = [
+    *("_neighbour", "errors", "arrays", "threads", "config", "run", "files", "functions"),
+    *("report", "network", "files.load", "convert", "dask", "", "cli", "__main__"),
+]
+
+
+def floor(module: str) -> int:
+    name = module.partition(".")[2]
+    while name not in ORDER:
+        name = name.rpartition(".")[0]
+    return ORDER.index(name)
+
+
+def test_arrows_point_down():
+    up = [
+        f"{module} ({place}) -> {target}"
+        for module, edges in graph_of(PACKAGE).items()
+        for target, place in edges.items()
+        if floor(target) > floor(module)
+    ]
+    assert not up, "\n".join(up)
+
+
 def test_the_graph_has_what_is_known_of_it():
     graph = graph_of(PACKAGE)
     assert len(graph) > 30
