@@ -110,6 +110,14 @@ ORDER = [
     *("_neighbour", "errors", "arrays", "threads", "config", "run", "files", "functions"),
     *("report", "network", "files.load", "convert", "dask", "", "cli", "__main__"),
 ]
+# Those that point up all the same, and why.
+UPWARD = {
+    (
+        "fastlayer",
+        "fastlayer.cli.environment",
+    ): "python -m fastlayer imports the package first, and "
+    "tells in one line what is wrong with the environment",
+}
 
 
 def floor(module: str) -> int:
@@ -124,7 +132,7 @@ def test_arrows_point_down():
         f"{module} ({place}) -> {target}"
         for module, edges in graph_of(PACKAGE).items()
         for target, place in edges.items()
-        if floor(target) > floor(module)
+        if floor(target) > floor(module) and (module, target) not in UPWARD
     ]
     assert not up, "\n".join(up)
 
