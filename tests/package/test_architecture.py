@@ -104,11 +104,43 @@ def test_there_are_no_circles_of_imports():
     assert not found, f"{len(found)} circles, the shortest first:\n" + "\n".join(found)
 
 
+# From the ground floor up, as docs/architecture.md has it; a name stands for what is under it too, and
+# none for `fastlayer` itself, which the commands use as anybody does.
+ORDER = [
+    *("_neighbour", "errors", "arrays", "threads", "config", "run", "files", "functions"),
+    *("report", "network", "files.load", "convert", "dask", "", "cli", "__main__"),
+]
+# Those that point up all the same, and why.
+UPWARD = {
+    (
+        "fastlayer",
+        "fastlayer.cli.environment",
+    ): "python -m fastlayer imports the package first, and "
+    "tells in one line what is wrong with the environment",
+}
+
+
+def floor(module: str) -> int:
+    name = module.partition(".")[2]
+    while name not in ORDER:
+        name = name.rpartition(".")[0]
+    return ORDER.index(name)
+
+
+def test_arrows_point_down():
+    up = [
+        f"{module} ({place}) -> {target}"
+        for module, edges in graph_of(PACKAGE).items()
+        for target, place in edges.items()
+        if floor(target) > floor(module) and (module, target) not in UPWARD
+    ]
+    assert not up, "\n".join(up)
+
+
 def test_the_graph_has_what_is_known_of_it():
     graph = graph_of(PACKAGE)
     assert len(graph) > 30
     assert {"fastlayer.errors", "fastlayer.network.layer"} <= graph["fastlayer"].keys()
-    assert "fastlayer" in graph["fastlayer.__main__"]
     assert "fastlayer" not in graph["fastlayer.threads"]  # which imports _core of it
 
 
@@ -133,6 +165,9 @@ def test_a_circle_is_found(tmp_path, put_in):
 
 
 # --- sizes
+
+# What may be larger than the rest, and why.
+LARGE = {"python/fastlayer/network/layer.py": "the class Layer, whole"}
 
 
 def python_lines(source: str) -> int:
@@ -178,7 +213,7 @@ def test_files_stay_readable(folder, endings, count, limit):
     files = [f for f in (ROOT / folder).rglob("*") if f.suffix in endings]
     assert len(files) > 20
     lines = {str(f.relative_to(ROOT)): count(f.read_text("utf-8")) for f in files}
-    assert not {name: n for name, n in lines.items() if n > limit}
+    assert not {name: n for name, n in lines.items() if n > limit and name not in LARGE}
 
 
 def test_only_code_counts():
