@@ -9,7 +9,7 @@ import numpy as np
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense
 from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
-from fastlayer.convert._onnx.elementwise import add
+from fastlayer.convert._onnx.elementwise import binary
 from fastlayer.convert._onnx.values import Value, describe, size
 from fastlayer.convert._recognise import Normalize
 from fastlayer.functions.activation import Activation
@@ -106,16 +106,17 @@ def _gemm(graph: Graph, node: Node, given: list[Given]) -> Value:
         result = _dense(graph, node, value, weight)
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     if alpha != 1:
-        result = graph.affine(node, result, np.float64(alpha))
+        result = result.then([Affine.of(alpha)])
     c = rest[0] if rest else None
     if isinstance(c, Value):
-        return add(graph, node, result, c if beta == 1 else graph.affine(node, c, np.float64(beta)))
+        return binary(graph, node, "add", result, c if beta == 1 else c.then([Affine.of(beta)]))
     if c is None or beta == 0:
         return result
     graph.floats(node, c)
     if c.ndim > 2:
         raise node.damaged(f"adds a constant of shape {c.shape} to {describe(result.shape)}")
-    return graph.affine(node, result, None, c.astype(np.float64) * beta)
+    result, (shift,) = graph.beside(node, result, [c.astype(np.float64) * beta])
+    return result.then([Affine.of(1.0, shift)], shift.size if shift.ndim else None)
 
 
 def _vectors(graph: Graph, node: Node, given: list[Given], count: int) -> list[Array]:
@@ -145,7 +146,9 @@ def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
     scale = weight / np.sqrt(var)
     shape = (-1,) + (1,) * (value.rank - 2)
     shift = bias - mean * scale
-    return graph.affine(node, value, scale.reshape(shape), shift.reshape(shape))
+    both = [scale.reshape(shape), shift.reshape(shape)]
+    value, vectors = graph.beside(node, value, both)
+    return value.then([Affine.of(*vectors)], vectors[0].size if vectors[0].ndim else None)
 
 
 def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:

@@ -48,10 +48,10 @@ _ADVICE = {
 # A layer's weights are copied for the kernels. Layers may share weights in the file, within reason.
 _MOST_COPIES = 4
 _SPARE = 32 << 20
-# Random rows of the proof, and numbers that it may ask for: in one array, in all arrays of one run of
-# the model, in all runs.
+# Random rows of the proof, and numbers that it may ask for: in one array of its own, of which it
+# holds about ten, in one array of the model, and in all arrays of the model together.
 _MOST_ROWS = 64
-_WIDEST, _HELD, _ALL = 1 << 20, 1 << 23, 1 << 26
+_ARRAY, _HELD, _ALL = 1 << 18, 1 << 21, 1 << 26
 
 
 def to_network(model: Model) -> Network:
@@ -159,13 +159,15 @@ class _Run:
         rows = _Rows(net, self.graph.input.shape, self.graph.frozen)
         largest = max(rows.features, *(max(w.shape) for w in products), 1)
         held = largest * max(len(self.nodes), 1)
-        count = min(_MOST_ROWS, _WIDEST // largest - OTHERS, _ALL // held - OTHERS)
-        if count < 1 or held * (self.graph.frozen or 1) > _HELD:
+        array = _ARRAY + self.model.nbytes // 64
+        count = min(_MOST_ROWS, array // largest - OTHERS, _ALL // held - OTHERS)
+        most = (_HELD + self.model.nbytes // 16) // largest
+        if count < 1 or (self.graph.frozen or 1) > min(most, _ALL // held):
             return
         compute = evaluator(self.nodes, self.model.opset)
         name = self.model.inputs[0].name
         constants = {k: v for k, v in self.known.items() if not isinstance(v, Value)}
-        reference = rows.runner(lambda x: compute({**constants, name: x}), _HELD // held)
+        reference = rows.runner(lambda x: compute({**constants, name: x}), most)
         net._verification = prove(
             net, reference, source="ONNX model", features=rows.features, rows=count
         )

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.convert import _graph
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
-from fastlayer.convert._affine import Affine
-from fastlayer.convert._graph import Dense, Flat, Point, add, elementwise
-from fastlayer.convert._recognise import FORMULAS, clip, power, quotient, times
+from fastlayer.convert._graph import Dense, Flat, Point, elementwise
+from fastlayer.convert._recognise import FORMULAS, clip
 from fastlayer.convert._torch import layers
 from fastlayer.errors import ConversionError
 
@@ -103,7 +103,7 @@ def _constant(value: Any, place: str) -> Array:
     if not hasattr(value, "detach"):
         raise ConversionError(place, f"combines its input with {value!r:.60}")
     layers.check_dtype(value, place)
-    a: Array = value.detach().cpu().numpy()
+    a: Array = value.detach().cpu().numpy().astype(np.float64)
     if a.size != 1 and a.shape[-1] != a.size:
         raise ConversionError(
             place, f"has a constant of shape {a.shape}; fastlayer takes one number for each feature"
@@ -112,48 +112,29 @@ def _constant(value: Any, place: str) -> Array:
 
 
 def arithmetic(call: Call, x: Any) -> Point:
-    """Return the point of a sum, difference, product or quotient; one operand may be a constant.
-
-    Raises
-    ------
-    ConversionError
-        Two operands that no residual joins, or a constant of another shape than a row.
-    """
+    """Return the point of an operation on two operands; see `_graph.arithmetic`."""
     name = _SHORT[call.name]
     y = call.value(0, "other", None)
     if set(call.kwargs) - {"other"} or len(call.args) > 1:
         raise ConversionError(call.place, "has arguments beside the two operands")
     if name == "rsub":
         x, y, name = y, x, "sub"
+    error = call.refusal()
     if isinstance(x, Point) and isinstance(y, Point):
-        if name in ("add", "sub"):
-            return add(x, y, call.place, 1.0 if name == "add" else -1.0)
         error = ConversionError(
             call.place,
             "combines two arrays that both come from the input; fastlayer adds them, as Residual, "
             "and nothing else",
         )
-        if name not in ("mul", "div"):
-            raise error
-        return elementwise([x, y], times if name == "mul" else quotient, error)
-    if not isinstance(x, Point) and not isinstance(y, Point):
-        raise call.refusal()
-    point, other = (x, y) if isinstance(x, Point) else (y, x)
-    c = _constant(other, call.place).astype(np.float64)
-    if name in ("pow", "maximum", "minimum"):
-        if c.size != 1 or (name == "pow" and point is not x):
-            raise call.refusal()
-        e = float(c.ravel()[0])
-        if name == "pow":
-            return elementwise([x], lambda p: power(p, e), call.refusal())
-        return point.then([clip(e, np.inf) if name == "maximum" else clip(-np.inf, e)])
-    if name == "div" and point is not x:
-        error = ConversionError(call.place, "divides a constant by its input")
-        return elementwise([y], FORMULAS["reciprocal"], error).then([Affine.of(c)])
-    with np.errstate(all="ignore"):
-        scale = {"mul": c, "div": 1 / c}.get(name, 1.0 if name == "add" or point is x else -1.0)
-    shift = {"add": c, "sub": -c if point is x else c}.get(name, 0.0)
-    return point.then([Affine.of(scale, shift)])
+    elif isinstance(x, Point):
+        y = _constant(y, call.place)
+    elif isinstance(y, Point):
+        x = _constant(x, call.place)
+        if name == "div":
+            error = ConversionError(call.place, "divides a constant by its input")
+    else:
+        raise error
+    return _graph.arithmetic(name, x, y, call.place, error)
 
 
 def _check_rows(call: Call) -> None:
