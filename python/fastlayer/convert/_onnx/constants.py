@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlayer.convert._onnx.evaluator import evaluator
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from fastlayer.arrays import Array
@@ -87,11 +88,10 @@ def fold(node: Node, given: list[Array | None], model: Model, room: Room) -> Arr
     try:
         room.take(node, 8 * _size(node, arrays))
         feeds = dict(zip(node.inputs, given, strict=True))
-        result = evaluator([node], model.opset)(feeds)
-        return np.asarray(result)
+        return evaluator([node], model.opset)(feeds)
+    except (ConversionError, Damaged):
+        raise
     except Exception as error:  # whatever the evaluator makes of what a file says
-        if hasattr(error, "why"):
-            raise
         raise node.damaged(f"is given constants that don't fit: {error}") from error
 
 

@@ -51,7 +51,7 @@ def _one_constant(node: Node, a: Given, b: Given) -> bool:
 def _matmul(graph: Graph, node: Node, given: list[Given]) -> Value:
     a, b = given[:2]
     if _one_constant(node, a, b):
-        return _from_left(graph, node, a, b)
+        return _from_left(graph, node, b, a)
     lead = b.shape[:-2]
     if b.ndim == 0 or any(d != 1 for d in lead):
         raise node.refuse(f"its weights have shape {b.shape}, which is one product for each batch")
@@ -64,11 +64,11 @@ def _matmul(graph: Graph, node: Node, given: list[Given]) -> Value:
     return result._replace(shape=(1,) * (b.ndim - a.rank) + result.shape)
 
 
-def _from_left(graph: Graph, node: Node, weight: Array, value: Value) -> Value:
+def _from_left(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
     """Return the product with a weight in front: samples are columns, or there is one, 1-D."""
     if weight.ndim == 1:
         weight = weight.reshape(1, -1)
-        result = _from_left(graph, node, weight, value)
+        result = _from_left(graph, node, value, weight)
         return result._replace(shape=result.shape[1:] if value.rank == 2 else result.shape[:-1])
     if weight.ndim != 2 or value.rank not in (1, 2):
         raise node.refuse(f"it multiplies weights of shape {weight.shape} from the left")
@@ -99,11 +99,7 @@ def _gemm(graph: Graph, node: Node, given: list[Given]) -> Value:
         )
     value = _turned(value) if (turn_b if left else turn_a) else value
     weight = weight.T if (turn_a if left else not turn_b) else weight
-    if left:
-        _columns(node, value)
-        result = _turned(_dense(graph, node, _turned(value), weight))
-    else:
-        result = _dense(graph, node, value, weight)
+    result = (_from_left if left else _dense)(graph, node, value, weight)
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     if alpha != 1:
         result = result.then([Affine.of(alpha)])

@@ -49,10 +49,11 @@ def apply(call: Call, x: Point) -> Point:
     ConversionError
         A function that has no exact counterpart.
     """
-    if is_activation(call.name):
-        return x.then(call.activation())
     if call.name in _FUNCTIONS:
         return x.then(_FUNCTIONS[call.name](call))
+    names = layers.parameters(call.name)
+    if names is not None:
+        return x.then(layers.called(call.name, call.getter(names), call.place, call.dtype))
     if call.name not in FORMULAS:
         raise call.refusal()
     if call.name in ("mean", "var"):
@@ -78,9 +79,8 @@ class Call:
         """Return the error for a call that has no counterpart."""
         return ConversionError(self.place, advice(self.name))
 
-    def activation(self) -> list[Any]:
-        """Return the steps of an activation, with the parameters of the call."""
-        names = [p.theirs for p in TORCH[layers.key(self.name)].parameters]
+    def getter(self, names: list[str]) -> Callable[[str, Any], Any]:
+        """Return what looks up arguments that have these names, where there are no others."""
         extra = [v for v in self.args[len(names) :] if not isinstance(v, int | type(None))]
         unknown = [
             name
@@ -89,11 +89,7 @@ class Call:
         ]
         if extra or unknown:
             raise ConversionError(self.place, f"has arguments that change it: {extra or unknown}")
-
-        def get(name: str, default: Any) -> Any:
-            return self.value(names.index(name), name, default)
-
-        return layers.activation(self.name, get, self.place)
+        return lambda name, default: self.value(names.index(name), name, default)
 
 
 def _constant(value: Any, place: str) -> Array:
@@ -188,14 +184,11 @@ def _clamp(call: Call) -> list[Any]:
     return [clip(*bounds)]
 
 
-def _matrix(call: Call, transposed: bool) -> list[Any]:
-    weight, bias = call.value(0, "weight", None), call.value(1, "bias", None)
+def _product(call: Call) -> list[Any]:
+    weight = call.value(0, "other", call.kwargs.get("mat2"))
     if not hasattr(weight, "detach") or weight.ndim != 2:
         raise call.refusal()
-    w = layers.array(weight, call.place)
-    return [
-        Dense(w if transposed else w.T, None if bias is None else layers.array(bias, call.place))
-    ]
+    return [Dense(layers.array(weight, call.place).T)]
 
 
 def _to(call: Call) -> list[Any]:
@@ -212,31 +205,5 @@ _FUNCTIONS: dict[str, Callable[[Call], list[Any]]] = {
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _clamp),
     **dict.fromkeys(("view", "reshape"), _reshape),
     **dict.fromkeys(("float", "double", "to"), _to),
-    "flatten": lambda c: layers.flatten(
-        c.value(0, "start_dim", 0), c.value(1, "end_dim", -1), c.place
-    ),
-    "linear": lambda c: _matrix(c, True),
-    "matmul": lambda c: _matrix(c, False),
-    "mm": lambda c: _matrix(c, False),
-    "softshrink": lambda c: layers.softshrink(c.value(0, "lambd", 0.5)),
-    "tanhshrink": lambda c: layers.tanhshrink(),
-    "prelu": lambda c: layers.prelu(c.value(0, "weight", None), c.place),
-    "threshold": lambda c: layers.threshold(
-        c.value(0, "threshold", None), c.value(1, "value", None), c.place
-    ),
-    "layer_norm": lambda c: layers.layer_norm(
-        c.value(0, "normalized_shape", None),
-        c.value(1, "weight", None),
-        c.value(2, "bias", None),
-        c.value(3, "eps", 1e-5),
-        c.place,
-        c.dtype,
-    ),
-    "rms_norm": lambda c: layers.rms_norm(
-        c.value(0, "normalized_shape", None),
-        c.value(1, "weight", None),
-        c.value(2, "eps", None),
-        c.place,
-        c.dtype,
-    ),
+    **dict.fromkeys(("matmul", "mm"), _product),
 }
