@@ -323,6 +323,9 @@ def test_what_is_not_compared_says_so():
     text = "g = MatMul(x, w)\nf = Flatten(g)\ny = MatMul(f, v)"
     net = from_onnx(make(text, shape=("N", 2, 4), w=(4, 3), v=(6, 2)))
     assert net.verification is None
+    text = "g = Relu(x)\nf = Flatten(g)\ny = MatMul(f, v)"
+    net = from_onnx(make(text, shape=("N", 2, 3), v=(6, 2)))
+    assert net.verification.bound_share <= 1
 
 
 def test_a_model_that_differs_from_its_network_is_refused(monkeypatch):

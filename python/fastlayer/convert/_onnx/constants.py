@@ -127,17 +127,3 @@ def _integers(a: Array) -> tuple[int, ...]:
     if any(v < 0 for v in values):
         raise ValueError(f"shape {values}")
     return values
-
-
-def axes_of(node: Node, arrays: list[Array], opset: int, since: int) -> list[int] | None:
-    """Return axes, which moved from an attribute to the second input at some opset."""
-    if opset < since:
-        return node.integers("axes")
-    return [int(v) for v in arrays[1].ravel()] if len(arrays) > 1 else None
-
-
-def normal_axes(axes: list[int], rank: int) -> list[int]:
-    """Return axes counted from the front."""
-    if any(not -rank <= a < rank for a in axes):
-        raise ValueError(f"axes {axes} of {rank} dimensions")
-    return [a % rank for a in axes]

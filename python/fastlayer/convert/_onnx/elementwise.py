@@ -10,7 +10,7 @@ import numpy as np
 from fastlayer.convert import _graph, _recognise
 from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._onnx.constants import UNKNOWN, axes_of
+from fastlayer.convert._onnx.constants import UNKNOWN
 from fastlayer.convert._onnx.evaluator import aligned
 from fastlayer.convert._onnx.graph import NOTHING, common_shape
 from fastlayer.convert._onnx.values import Value, describe, wide
@@ -82,12 +82,11 @@ def _formula(graph: Graph, node: Node, given: list[Given]) -> Value:
 
 def _mean(graph: Graph, node: Node, given: list[Given]) -> Value:
     value: Value = given[0]
-    arrays = [g for g in given if isinstance(g, np.ndarray)]
-    axes = axes_of(node, [np.empty(0), *arrays], graph.opset, 18)
+    axes = graph.axes(node, given, 18)
     held = value.held
     leading = tuple(d for d in value.sample[:-1] if d != 1)
     whole = value.rank and value.shape[-1] == held[-1] and leading == wide(held[:-1])
-    if axes not in ([-1], [value.rank - 1]) or not node.integer("keepdims", 1) or not whole:
+    if axes != [value.rank - 1] or not node.integer("keepdims", 1) or not whole:
         raise node.refuse(
             f"it averages over axes {axes} of {describe(value.shape)}; only a norm over the "
             "features, the last axis, is known, with keepdims=1"

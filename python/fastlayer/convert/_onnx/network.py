@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from fastlayer.convert._onnx.shapes import SHAPES, shape_of
 from fastlayer.convert._onnx.values import Value, describe, known, size, wide
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
+from fastlayer.functions.activation import Activation
 from fastlayer.network.chain import Flatten
 
 if TYPE_CHECKING:
@@ -154,7 +156,8 @@ class _Run:
 
     def prove(self, net: Network, products: list[Array]) -> None:
         """Compare a network with the model on rows of all kinds, where that is no great work."""
-        if any(isinstance(part, Flatten) for part in net.layers[1:]):
+        single = len(list(takewhile(_is_of_each_element, net.layers)))
+        if any(isinstance(part, Flatten) for part in net.layers[single + 1 :]):
             return  # what comes before it works on the last of several axes
         rows = _Rows(net, self.graph.input.shape, self.graph.frozen)
         largest = max(rows.features, *(max(w.shape) for w in products), 1)
@@ -181,7 +184,8 @@ class _Rows:
         self.one = BATCH not in shape  # the model takes a single sample
         sample = [d for d in shape if d != BATCH]
         given = prod(d for d in sample if d != UNKNOWN)
-        features = size(tuple(sample)) if isinstance(net.layers[0], Flatten) else sample[-1]
+        flat = any(isinstance(part, Flatten) for part in net.layers)
+        features = size(tuple(sample)) if flat else sample[-1]
         self.features = net.in_features or known(features) or ANY_WIDTH
         if UNKNOWN in sample:
             at = len(sample) - 1 - sample[::-1].index(UNKNOWN)
@@ -214,6 +218,11 @@ def _needed(model: Model) -> tuple[list[Node], set[str]]:
             wanted.update(node.inputs)
     wanted.discard("")
     return nodes[::-1], wanted
+
+
+def _is_of_each_element(part: object) -> bool:
+    along_features = ("log_softmax", "prelu", "softmax")
+    return isinstance(part, Activation) and part.name not in along_features
 
 
 def _products(steps: Iterable[Any]) -> Iterator[Array]:
