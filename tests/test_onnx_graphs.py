@@ -347,3 +347,9 @@ def test_weights_that_are_no_numbers_stay_so(value):
 
 def test_a_softplus_of_large_numbers():
     check(make("h = MatMul(x, w)\ny = Softplus(h)", w=np.full((4, 3), 200, np.float32)))
+
+
+@pytest.mark.parametrize("shape", [("N", "M", 2), ("N", "M", "K"), ("N", "M")])
+def test_rows_of_dimensions_that_are_open(shape):
+    net = from_onnx(make("f = Flatten(x)\ns = Tanh(f)\ny = MatMul(s, w)", shape=shape, w=(4, 3)))
+    assert net.verification.bound_share <= 1

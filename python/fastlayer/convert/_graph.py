@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._recognise import Poly
 
-__all__ = ["Affine", "Dense", "Draft", "Flat", "OneRow", "Point", "Sum", "add", "arithmetic"]
+__all__ = ["Dense", "Draft", "Flat", "OneRow", "Point", "Sum", "add", "arithmetic"]
 
 # A network of residuals in residuals is not run deeper.
 _DEEPEST = 64
 # Earlier points that a formula is known of: an activation that was taken apart leaves fewer.
 _MOST_VIEWS = 6
-# Steps around which all residual connections of a network may lead.
-_LONGEST_WALK = 1 << 16
+# Steps that the search for all residual connections of a network may look at.
+_LONGEST_WALK = 1 << 20
 
 
 class Formula(NamedTuple):

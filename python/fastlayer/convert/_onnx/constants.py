@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlayer.convert._onnx.evaluator import evaluator
+from fastlayer.convert._onnx.file import DTYPES
 from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
@@ -79,13 +80,15 @@ def fold(node: Node, given: list[Array | None], model: Model, room: Room) -> Arr
     if any(g is None for g in given[: len(arrays)]):
         raise node.refuse("it leaves out an input before another one; give it its default")
     if any(a.dtype.kind == "i" and (a <= BATCH).any() for a in arrays) and (
-        node.op not in _MOVES or (node.op == "Cast" and node.attributes.get("to") not in (6, 7))
+        node.op not in _MOVES or (node.op == "Cast" and node.integer("to", 0) not in (6, 7))
     ):
         raise node.refuse(
             "it computes with the number of rows, which the network must not know; export the "
             "model with a fixed batch size"
         )
     try:
+        if node.op == "Cast" and node.integer("to", 0) not in DTYPES:
+            raise ValueError("a type that NumPy doesn't have")
         room.take(node, 8 * _size(node, arrays))
         feeds = dict(zip(node.inputs, given, strict=True))
         return evaluator([node], model.opset)(feeds)

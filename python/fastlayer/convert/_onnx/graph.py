@@ -63,7 +63,7 @@ class Graph:
             raise ConversionError(place, f"it has {len(dims)} dimensions; rows have at least one")
         shape = tuple(UNKNOWN if d is None or d < 0 else d for d in dims)
         if len(shape) > 1:
-            self.frozen = dims[0]
+            self.frozen = max(dims[0] or 0, 0) or None
             shape = (BATCH, *shape[1:])
         self._root = Point(eps=self._eps)
         return Value(shape, self._root, tuple(d for d in shape if d != BATCH))

@@ -159,7 +159,8 @@ class _Run:
         single = len(list(takewhile(_is_of_each_element, net.layers)))
         if any(isinstance(part, Flatten) for part in net.layers[single + 1 :]):
             return  # what comes before it works on the last of several axes
-        rows = _Rows(net, self.graph.input.shape, self.graph.frozen)
+        usual = products[0].shape[1] if products else ANY_WIDTH
+        rows = _Rows(net, self.graph.input.shape, self.graph.frozen, usual)
         largest = max(rows.features, *(max(w.shape) for w in products), 1)
         held = largest * max(len(self.nodes), 1)
         array = _ARRAY + self.model.nbytes // 64
@@ -179,14 +180,16 @@ class _Run:
 class _Rows:
     """Rows of a network as samples of a model, whatever the shape of its input."""
 
-    def __init__(self, net: Network, shape: tuple[int, ...], frozen: int | None) -> None:
+    def __init__(
+        self, net: Network, shape: tuple[int, ...], frozen: int | None, usual: int
+    ) -> None:
         self.frozen = frozen
         self.one = BATCH not in shape  # the model takes a single sample
         sample = [d for d in shape if d != BATCH]
-        given = prod(d for d in sample if d != UNKNOWN)
+        given = prod(d for d in sample if d != UNKNOWN) or 1
         flat = any(isinstance(part, Flatten) for part in net.layers)
         features = size(tuple(sample)) if flat else sample[-1]
-        self.features = net.in_features or known(features) or ANY_WIDTH
+        self.features = net.in_features or known(features) or usual
         if UNKNOWN in sample:
             at = len(sample) - 1 - sample[::-1].index(UNKNOWN)
             sample[at] = max(self.features // given, 1)
