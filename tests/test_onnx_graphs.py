@@ -239,7 +239,7 @@ REFUSED = {
     "mixed rows": ("y = Reshape(x, s)", "mixes the rows"),
     "unflattened output": ("y = Reshape(x, t)", "a network gives rows"),
     "features apart": ("h = Reshape(x, t)\ny = MatMul(h, u)", "take features apart"),
-    "two branches": ("h = MatMul(x, q)\ng = Tanh(x)\nf = Mul(g, g)\ny = Add(h, f)", "two branches"),
+    "two branches": ("h = MatMul(x, q)\ng = Tanh(x)\nf = Mul(g, g)\ny = Add(h, f)", "nothing"),
     "other domain": ("y = com.microsoft.FusedGemm(x, w)", "own operators"),
     "mixed types": ("h = MatMul(x, w)\ny = Mul(h, d)", "mixes float64 constants with float32"),
     "cast inside": ("h = MatMul(x, w)\ny = Cast<to=11>(h)", "in the midst of a network"),

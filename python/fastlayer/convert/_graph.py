@@ -16,7 +16,7 @@ from fastlayer.convert import _recognise
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._assemble import IDENTITY, Assembly, Dense, Flat, OneRow, Sum
 from fastlayer.convert._prove import prove
-from fastlayer.convert._recognise import FORMULAS, X, clip, power, quotient, times
+from fastlayer.convert._recognise import FORMULAS, X, clip, power
 from fastlayer.errors import ConversionError
 from fastlayer.network.network import Network
 
@@ -205,6 +205,15 @@ def _residual(a: Point, b: Point, sign: float, place: str) -> Point | None:
     return None
 
 
+# Formulas of two; see `arithmetic`.
+_PAIRS = {
+    "add": _recognise.add,
+    "div": _recognise.quotient,
+    "mul": _recognise.times,
+    "sub": lambda p, q: _recognise.add(p, q, -1.0),
+}
+
+
 def arithmetic(op: str, x: Any, y: Any, place: str, error: ConversionError) -> Point:
     """Return an operation on two points, or a point and a constant.
 
@@ -229,11 +238,11 @@ def arithmetic(op: str, x: Any, y: Any, place: str, error: ConversionError) -> P
         Two points that no residual joins, or a combination of which nothing known comes.
     """
     if isinstance(x, Point) and isinstance(y, Point):
-        if op in ("add", "sub"):
+        if op in ("add", "sub") and x.runs and y.runs:
             return add(x, y, place, 1.0 if op == "add" else -1.0)
-        if op in ("mul", "div"):
-            return elementwise([x, y], times if op == "mul" else quotient, error)
-        raise error
+        if op not in _PAIRS:
+            raise error
+        return elementwise([x, y], _PAIRS[op], error)
     point, c = (x, y) if isinstance(x, Point) else (y, x)
     if op in ("pow", "maximum", "minimum"):
         if c.size != 1 or np.isnan(c).any() or (op == "pow" and point is not x):

@@ -141,10 +141,11 @@ def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
         raise node.damaged("has a variance that is not positive")
     scale = weight / np.sqrt(var)
     shape = (-1,) + (1,) * (value.rank - 2)
-    shift = bias - mean * scale
-    both = [scale.reshape(shape), shift.reshape(shape)]
-    value, vectors = graph.beside(node, value, both)
-    return value.then([Affine.of(*vectors)], vectors[0].size if vectors[0].ndim else None)
+    constants = [c.reshape(shape) for c in (scale, -mean * scale, bias)]
+    value, (scale, centre, bias) = graph.beside(node, value, constants)
+    # Where the two sums cancel, whoever compares results has to know both.
+    steps = [Affine.of(scale, centre), Affine.of(1.0, bias)]
+    return value.then(steps, scale.size if scale.ndim else None)
 
 
 def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:

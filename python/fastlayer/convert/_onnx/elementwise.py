@@ -45,7 +45,9 @@ def binary(graph: Graph, node: Node, op: str, a: Given, b: Given) -> Value:
     if isinstance(a, Value) and isinstance(b, np.ndarray):
         b = aligned(node, a.rank, b, graph.opset)
     graph.floats(node, *(v for v in (a, b) if isinstance(v, np.ndarray)))
-    error = node.refuse(_NUMBERS_ALONE.get(op, NOTHING))
+    operands = [b] if op == "pow" else [a, b]
+    number = any(isinstance(v, np.ndarray) and v.size == 1 for v in operands)
+    error = node.refuse(NOTHING if number else _NUMBERS_ALONE.get(op, NOTHING))
     if isinstance(a, Value) and isinstance(b, Value):
         shape = common_shape(node, a, b)
         if a.point.runs and b.point.runs:

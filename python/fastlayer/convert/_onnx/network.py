@@ -157,8 +157,9 @@ class _Run:
     def prove(self, net: Network, products: list[Array]) -> None:
         """Compare a network with the model on rows of all kinds, where that is no great work."""
         single = len(list(takewhile(_is_of_each_element, net.layers)))
-        if any(isinstance(part, Flatten) for part in net.layers[single + 1 :]):
-            return  # what comes before it works on the last of several axes
+        flattens = any(isinstance(part, Flatten) for part in net.layers[single + 1 :])
+        if flattens and wide(self.graph.input.sample[:-1]):
+            return  # what comes before works on the last of several axes
         usual = products[0].shape[1] if products else ANY_WIDTH
         rows = _Rows(net, self.graph.input.shape, self.graph.frozen, usual)
         largest = max(rows.features, *(max(w.shape) for w in products), 1)
