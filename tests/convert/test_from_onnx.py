@@ -101,6 +101,17 @@ def test_batch_normalization(opset):
     assert str(net.summary()).count("folded into layer") == 1
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_batch_normalization_whose_sums_cancel(dtype):
+    mean = np.array([-3, 0.01, 20, 1e3], dtype)
+    var, s = np.array([0.5, 1, 2, 4], dtype), np.array([1, 2, -1, 3], dtype)
+    t = (mean / np.sqrt(var + 1e-5) * s * (1 + 1e-3)).astype(dtype)
+    model = make(
+        "y = BatchNormalization(x, s, t, mean, var)", dtype=dtype, s=s, t=t, mean=mean, var=var
+    )
+    assert len(check(model)) == 2
+
+
 def test_batch_normalization_behind_an_activation():
     text = f"{DENSE}g = Relu(h)\na = BatchNormalization(g, s, t, mean, var){BACK}"
     net = check(make(text, **WEIGHTS, **STATISTICS))

@@ -508,6 +508,16 @@ def test_refusal(name):
     assert str(pickle.loads(pickle.dumps(caught.value))) == message
 
 
+def test_many_residual_blocks():
+    def blocks(m, x):
+        for _ in range(400):
+            x = x + m.fc[0](x).tanh()
+        return x
+
+    net = fl.from_torch(Forward(blocks, width=2, count=1))
+    assert len(net) == 400
+
+
 def test_refusal_leaves_the_module_as_it_was():
     module = nn.Sequential(nn.Linear(6, 6), nn.Dropout(), nn.LSTM(6, 6))
     with pytest.raises(fl.ConversionError):

@@ -289,6 +289,14 @@ def test_the_proof_costs_no_more_than_the_file(jail, folder, name):
     jail.accept(path)
 
 
+@pytest.mark.parametrize("shape", [("N", 0, "M"), (-3, 4), (0, 4), (), ("N", -1, 2)])
+def test_odd_shapes(jail, folder, shape):
+    path = folder / "odd.onnx"
+    onnx.save(make("f = Flatten(x)\ns = Tanh(f)\ny = MatMul(s, w)", shape=shape, w=(4, 3)), path)
+    error, text = jail.run(path)
+    assert error in ("", "ConversionError", "ModelFileError"), (error, text)
+
+
 @pytest.mark.parametrize("batch", [1 << 20, 1 << 40])
 def test_huge_batch(jail, folder, batch):
     path = folder / "batch.onnx"

@@ -239,7 +239,7 @@ REFUSED = {
     "mixed rows": ("y = Reshape(x, s)", "mixes the rows"),
     "unflattened output": ("y = Reshape(x, t)", "a network gives rows"),
     "features apart": ("h = Reshape(x, t)\ny = MatMul(h, u)", "take features apart"),
-    "two branches": ("h = MatMul(x, q)\ng = Tanh(x)\nf = Mul(g, g)\ny = Add(h, f)", "two branches"),
+    "two branches": ("h = MatMul(x, q)\ng = Tanh(x)\nf = Mul(g, g)\ny = Add(h, f)", "nothing"),
     "other domain": ("y = com.microsoft.FusedGemm(x, w)", "own operators"),
     "mixed types": ("h = MatMul(x, w)\ny = Mul(h, d)", "mixes float64 constants with float32"),
     "cast inside": ("h = MatMul(x, w)\ny = Cast<to=11>(h)", "in the midst of a network"),
@@ -323,6 +323,9 @@ def test_what_is_not_compared_says_so():
     text = "g = MatMul(x, w)\nf = Flatten(g)\ny = MatMul(f, v)"
     net = from_onnx(make(text, shape=("N", 2, 4), w=(4, 3), v=(6, 2)))
     assert net.verification is None
+    text = "g = Relu(x)\nf = Flatten(g)\ny = MatMul(f, v)"
+    net = from_onnx(make(text, shape=("N", 2, 3), v=(6, 2)))
+    assert net.verification.bound_share <= 1
 
 
 def test_a_model_that_differs_from_its_network_is_refused(monkeypatch):
@@ -344,3 +347,9 @@ def test_weights_that_are_no_numbers_stay_so(value):
 
 def test_a_softplus_of_large_numbers():
     check(make("h = MatMul(x, w)\ny = Softplus(h)", w=np.full((4, 3), 200, np.float32)))
+
+
+@pytest.mark.parametrize("shape", [("N", "M", 2), ("N", "M", "K"), ("N", "M")])
+def test_rows_of_dimensions_that_are_open(shape):
+    net = from_onnx(make("f = Flatten(x)\ns = Tanh(f)\ny = MatMul(s, w)", shape=shape, w=(4, 3)))
+    assert net.verification.bound_share <= 1

@@ -121,7 +121,7 @@ SKLEARN: dict[str, Entry] = {
 _NO_THRESHOLD = Parameter("threshold", "threshold", math.inf)
 
 # Operators of ONNX that stand for an activation whatever their attributes; those that are
-# something else by some attributes (HardSigmoid, Selu, Clip, ...) are in `_onnx.functions`.
+# something else by some attributes (HardSigmoid, Selu, Clip, ...) are in `_onnx.elementwise`.
 ONNX: dict[str, Entry] = {
     "Celu": Entry("celu", (_ALPHA,)),
     "Elu": Entry("elu", (_ALPHA,)),

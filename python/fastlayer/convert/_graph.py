@@ -14,69 +14,26 @@ import numpy as np
 
 from fastlayer.convert import _recognise
 from fastlayer.convert._affine import Affine
+from fastlayer.convert._assemble import IDENTITY, Assembly, Dense, Flat, OneRow, Sum
 from fastlayer.convert._prove import prove
-from fastlayer.convert._recognise import X
+from fastlayer.convert._recognise import FORMULAS, X, clip, power
 from fastlayer.errors import ConversionError
-from fastlayer.functions.activation import Activation
-from fastlayer.network.chain import Residual
-from fastlayer.network.layer import Layer
 from fastlayer.network.network import Network
-from fastlayer.network.norms import LayerNorm, RMSNorm
-from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.convert._recognise import Normalize, Poly
+    from fastlayer.convert._recognise import Poly
 
-IDENTITY = Activation("identity")
-# A file's word is not taken for more features than that; layers with weights have as many as they
-# have, and a network of residuals in residuals is not run deeper.
-_MOST_SCALED = 1 << 18
+__all__ = ["Dense", "Draft", "Flat", "OneRow", "Point", "Sum", "add", "arithmetic"]
+
+# A network of residuals in residuals is not run deeper.
 _DEEPEST = 64
 # Earlier points that a formula is known of: an activation that was taken apart leaves fewer.
 _MOST_VIEWS = 6
-# Steps around which all residual connections of a network may lead.
-_LONGEST_WALK = 1 << 16
-
-
-class Dense(NamedTuple):
-    """A dense layer: weight (n, k), bias (n,) or None."""
-
-    weight: Array
-    bias: Array | None = None
-
-    @property
-    def in_features(self) -> int:
-        """Number of features that it takes."""
-        return int(self.weight.shape[1])
-
-
-class Flat(NamedTuple):
-    """Each sample becomes one row, of `width` features where the source says so."""
-
-    place: str
-    width: int | None = None
-
-
-class OneRow(NamedTuple):
-    """The source names the features' axis by a number, so each sample must be one row here."""
-
-    place: str
-    in_features: int | None = None
-
-
-class Sum(NamedTuple):
-    """The input of these steps is added to their output; `depth` counts the sums in each other."""
-
-    steps: tuple[Any, ...]
-    depth: int = 1
-
-    @property
-    def in_features(self) -> int | None:
-        """Number of features that the steps take, None where none of them says."""
-        return _takes(self.steps)
+# Steps that the search for all residual connections of a network may look at.
+_LONGEST_WALK = 1 << 20
 
 
 class Formula(NamedTuple):
@@ -248,6 +205,60 @@ def _residual(a: Point, b: Point, sign: float, place: str) -> Point | None:
     return None
 
 
+# Formulas of two; see `arithmetic`.
+_PAIRS = {
+    "add": _recognise.add,
+    "div": _recognise.quotient,
+    "mul": _recognise.times,
+    "sub": lambda p, q: _recognise.add(p, q, -1.0),
+}
+
+
+def arithmetic(op: str, x: Any, y: Any, place: str, error: ConversionError) -> Point:
+    """Return an operation on two points, or a point and a constant.
+
+    Parameters
+    ----------
+    op : str
+        add, sub, mul, div, pow, maximum or minimum.
+    x, y : Point or ndarray
+        A constant is a float64 number, or has one for each feature.
+    place : str
+        Where it is, for messages.
+    error : ConversionError
+        Raised where nothing known comes of it.
+
+    Returns
+    -------
+    Point
+
+    Raises
+    ------
+    ConversionError
+        Two points that no residual joins, or a combination of which nothing known comes.
+    """
+    if isinstance(x, Point) and isinstance(y, Point):
+        if op in ("add", "sub") and x.runs and y.runs:
+            return add(x, y, place, 1.0 if op == "add" else -1.0)
+        if op not in _PAIRS:
+            raise error
+        return elementwise([x, y], _PAIRS[op], error)
+    point, c = (x, y) if isinstance(x, Point) else (y, x)
+    if op in ("pow", "maximum", "minimum"):
+        if c.size != 1 or np.isnan(c).any() or (op == "pow" and point is not x):
+            raise error
+        e = float(c.ravel()[0])
+        if op == "pow":
+            return elementwise([point], lambda p: power(p, e), error)
+        return point.then([clip(e, np.inf) if op == "maximum" else clip(-np.inf, e)])
+    if op == "div" and point is not x:
+        return elementwise([point], FORMULAS["reciprocal"], error).then([Affine.of(c)])
+    with np.errstate(all="ignore"):
+        scale = {"mul": c, "div": 1 / c}.get(op, 1.0 if op == "add" or point is x else -1.0)
+    shift = {"add": c, "sub": -c if point is x else c}.get(op, 0.0)
+    return point.then([Affine.of(scale, shift)])
+
+
 class Draft(NamedTuple):
     """A network that is to be made: the steps from the input to `point`."""
 
@@ -270,7 +281,7 @@ class Draft(NamedTuple):
             Steps that do not fit each other.
         """
         try:
-            parts = _Assembly(self.dtype, self.features, self.source).run(self.steps)
+            parts = Assembly(self.dtype, self.features, self.source).run(self.steps)
             return Network._of(tuple(parts or [IDENTITY]), self.dtype)
         except ConversionError:
             raise
@@ -304,146 +315,3 @@ def _takes_rows(net: Network) -> bool:
     except ValueError:
         return False
     return True
-
-
-class _Assembly:
-    """The parts for some steps, put together one after the other."""
-
-    def __init__(self, dtype: DType, width: int | None, source: str) -> None:
-        self.dtype, self.source = dtype, source
-        self.width = width  # features that the next step gets
-        self.flat = False
-        self.one_row: str | None = None  # the place that took it for granted
-        self.parts: list[Any] = []
-        self.todo: list[Any] = []
-
-    def run(self, steps: Iterable[Any]) -> list[Any]:
-        """Return the parts."""
-        self.todo = list(steps)[::-1]
-        while self.todo:
-            step = self.todo.pop()
-            _JOIN.get(type(step), _Assembly._part)(self, step)
-        return self.parts
-
-    def _next(self, *kinds: type[Any]) -> bool:
-        return bool(self.todo) and isinstance(self.todo[-1], kinds)
-
-    def _plain(self) -> bool:
-        """Whether the last part is a dense layer without an activation."""
-        last = self.parts[-1] if self.parts else None
-        return isinstance(last, Layer) and last.activation == IDENTITY
-
-    def _part(self, part: Any) -> None:
-        self.parts.append(part)
-        if part.out_features is not None or not isinstance(part, Residual):
-            self.width = part.out_features
-
-    def _dense(self, step: Dense) -> None:
-        bias = step.bias
-        if bias is None and self._next(Affine) and self.todo[-1].shifts:
-            bias = np.broadcast_to(self.todo.pop().shift, len(step.weight))
-        self._part(Layer.from_arrays(step.weight, bias, dtype=self.dtype))
-
-    def _activation(self, step: Activation) -> None:
-        if self._plain():
-            self.parts[-1].activation = step
-        else:
-            self.parts.append(step)
-
-    def _affine(self, step: Affine) -> None:
-        step = self._merged(step)
-        if step.in_features is None and self._next(Flat):  # numbers are the same on both sides
-            flat = self.todo.pop()
-            self.todo += [step, flat]
-            return
-        n = step.in_features or self._features("scales its input by a number")
-        self.parts += step.parts(n, self.dtype, self._next(Dense, Layer) and not self._plain())
-        self.width = n
-
-    def _merged(self, step: Affine) -> Affine:
-        """Return an affine with those that follow it worked in."""
-        while self._next(Affine):
-            both = step.then(self.todo[-1])
-            if both is None:
-                break
-            step = both
-            self.todo.pop()
-        return step
-
-    def _features(self, what: str) -> int:
-        n = self.width or _takes(reversed(self.todo))
-        if n is None or n > _MOST_SCALED:
-            raise ConversionError(self.source, f"{what}, and no layer tells how many features")
-        return n
-
-    def _normalize(self, step: Normalize) -> None:
-        n = step.in_features or self._features("normalises its input")
-        behind = self._merged(self.todo.pop()) if self._next(Affine) else Affine.of()
-        weight, bias = (np.broadcast_to(v, (n,)) for v in behind)
-        scale = None if behind.shifts else weight
-        if step.name == "layer_norm":
-            shift = bias if bias.any() else None
-            self._part(LayerNorm(n, step.eps, scale, shift, self.dtype))
-            return
-        self._part(RMSNorm(n, step.eps, scale, self.dtype))
-        if bias.any():
-            self.parts += Affine.of(1.0, bias).parts(n, self.dtype)
-
-    def _one_row(self, step: OneRow) -> None:
-        self.one_row = step.place
-
-    def _flat(self, step: Flat) -> None:
-        after = _takes(reversed(self.todo))
-        self._check_flat(step, after)
-        if not self.flat:
-            self.parts.append(Flatten())
-            self.width, self.flat = (after if step.width is None else step.width), True
-
-    def _check_flat(self, step: Flat, after: int | None) -> None:
-        n, width = step.width, self.width
-        if n is not None and after is not None and after != n:
-            raise ConversionError(
-                step.place, f"makes rows of {n} features, and the next layer takes {after}"
-            )
-        if n is not None and width is not None and (n != width if self.flat else n % width):
-            raise ConversionError(
-                step.place,
-                f"makes rows of {n} features out of rows of {width}, which is not one row a sample",
-            )
-        if not self.flat and self.one_row is not None and (after is None or after != width):
-            raise ConversionError(
-                step.place,
-                f"comes after {self.one_row}, which works along axis 1: with samples of more than "
-                "one axis that is not the last; flatten first",
-            )
-
-    def _sum(self, step: Sum) -> None:
-        self.width = self.width or step.in_features
-        inner = _Assembly(self.dtype, self.width, self.source).run(step.steps)
-        self._part(Residual(inner or [IDENTITY]))
-
-
-_JOIN: dict[type[Any], Callable[[_Assembly, Any], None]] = {
-    Activation: _Assembly._activation,
-    Affine: _Assembly._affine,
-    Dense: _Assembly._dense,
-    Flat: _Assembly._flat,
-    _recognise.Normalize: _Assembly._normalize,
-    OneRow: _Assembly._one_row,
-    Sum: _Assembly._sum,
-}
-
-
-def _takes(steps: Iterable[Any]) -> int | None:
-    """Return the number of features that some steps take, None where none of them says."""
-    for step in steps:
-        if isinstance(step, Flat):
-            return None
-        if isinstance(step, Activation):
-            slopes = step.parameters.get("weight")
-            n = int(slopes.size) if slopes is not None and slopes.size > 1 else None
-        else:
-            n = step.in_features
-        if n is not None:
-            return int(n)
-    return None

@@ -74,7 +74,11 @@ def from_onnx(model: str | PathLike[str] | Any) -> Network:
     if not hasattr(model, "SerializeToString"):
         raise TypeError(f"from_onnx takes a path or an onnx.ModelProto, got {type(model).__name__}")
     try:
-        return _convert(model, None, model.ByteSize())
+        nbytes = model.ByteSize()
+    except Exception:  # noqa: BLE001  # protobuf's own, for what is larger than it can write
+        nbytes = 1 << 31
+    try:
+        return _convert(model, None, nbytes)
     except Damaged as error:
         raise ModelFileError("ONNX model", error.key, error.why) from error
 

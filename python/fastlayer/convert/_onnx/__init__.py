@@ -1,8 +1,7 @@
-"""How ONNX files are read.
+"""How ONNX models are read.
 
-`wire` cuts a file into its pieces, `file` makes plain data of them. `network` then runs through the
-nodes: each operation, in `dense`, `elementwise`, `functions` and `shapes`, makes a `values.Value`
-of its inputs, and the steps back from the output are the network. `graph` is what the operations
-share. `terms` knows activations that an exporter took apart; `constants` computes what does not
-depend on the input, and `external` fetches weights from files beside the model.
+`file` has the model as the `onnx` package parses it. `network` then runs through the nodes: each
+operation, in `dense`, `elementwise` and `shapes`, makes a `values.Value` of its inputs, and the steps
+that lead to the output are the network. `graph` is what the operations share. `constants` computes
+what does not depend on the input; that, and the model itself for the proof, are run by `evaluator`.
 """

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlayer.convert._onnx.evaluator import evaluator
+from fastlayer.convert._onnx.file import DTYPES
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from fastlayer.arrays import Array
@@ -78,20 +80,21 @@ def fold(node: Node, given: list[Array | None], model: Model, room: Room) -> Arr
     if any(g is None for g in given[: len(arrays)]):
         raise node.refuse("it leaves out an input before another one; give it its default")
     if any(a.dtype.kind == "i" and (a <= BATCH).any() for a in arrays) and (
-        node.op not in _MOVES or (node.op == "Cast" and node.attributes.get("to") not in (6, 7))
+        node.op not in _MOVES or (node.op == "Cast" and node.integer("to", 0) not in (6, 7))
     ):
         raise node.refuse(
             "it computes with the number of rows, which the network must not know; export the "
             "model with a fixed batch size"
         )
     try:
+        if node.op == "Cast" and node.integer("to", 0) not in DTYPES:
+            raise ValueError("a type that NumPy doesn't have")
         room.take(node, 8 * _size(node, arrays))
         feeds = dict(zip(node.inputs, given, strict=True))
-        result = evaluator([node], model.opset)(feeds)
-        return np.asarray(result)
+        return evaluator([node], model.opset)(feeds)
+    except (ConversionError, Damaged):
+        raise
     except Exception as error:  # whatever the evaluator makes of what a file says
-        if hasattr(error, "why"):
-            raise
         raise node.damaged(f"is given constants that don't fit: {error}") from error
 
 
@@ -127,17 +130,3 @@ def _integers(a: Array) -> tuple[int, ...]:
     if any(v < 0 for v in values):
         raise ValueError(f"shape {values}")
     return values
-
-
-def axes_of(node: Node, arrays: list[Array], opset: int, since: int) -> list[int] | None:
-    """Return axes, which moved from an attribute to the second input at some opset."""
-    if opset < since:
-        return node.integers("axes")
-    return [int(v) for v in arrays[1].ravel()] if len(arrays) > 1 else None
-
-
-def normal_axes(axes: list[int], rank: int) -> list[int]:
-    """Return axes counted from the front."""
-    if any(not -rank <= a < rank for a in axes):
-        raise ValueError(f"axes {axes} of {rank} dimensions")
-    return [a % rank for a in axes]

@@ -9,7 +9,7 @@ import numpy as np
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense
 from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
-from fastlayer.convert._onnx.elementwise import add
+from fastlayer.convert._onnx.elementwise import binary
 from fastlayer.convert._onnx.values import Value, describe, size
 from fastlayer.convert._recognise import Normalize
 from fastlayer.functions.activation import Activation
@@ -51,7 +51,7 @@ def _one_constant(node: Node, a: Given, b: Given) -> bool:
 def _matmul(graph: Graph, node: Node, given: list[Given]) -> Value:
     a, b = given[:2]
     if _one_constant(node, a, b):
-        return _from_left(graph, node, a, b)
+        return _from_left(graph, node, b, a)
     lead = b.shape[:-2]
     if b.ndim == 0 or any(d != 1 for d in lead):
         raise node.refuse(f"its weights have shape {b.shape}, which is one product for each batch")
@@ -64,11 +64,11 @@ def _matmul(graph: Graph, node: Node, given: list[Given]) -> Value:
     return result._replace(shape=(1,) * (b.ndim - a.rank) + result.shape)
 
 
-def _from_left(graph: Graph, node: Node, weight: Array, value: Value) -> Value:
+def _from_left(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
     """Return the product with a weight in front: samples are columns, or there is one, 1-D."""
     if weight.ndim == 1:
         weight = weight.reshape(1, -1)
-        result = _from_left(graph, node, weight, value)
+        result = _from_left(graph, node, value, weight)
         return result._replace(shape=result.shape[1:] if value.rank == 2 else result.shape[:-1])
     if weight.ndim != 2 or value.rank not in (1, 2):
         raise node.refuse(f"it multiplies weights of shape {weight.shape} from the left")
@@ -99,23 +99,20 @@ def _gemm(graph: Graph, node: Node, given: list[Given]) -> Value:
         )
     value = _turned(value) if (turn_b if left else turn_a) else value
     weight = weight.T if (turn_a if left else not turn_b) else weight
-    if left:
-        _columns(node, value)
-        result = _turned(_dense(graph, node, _turned(value), weight))
-    else:
-        result = _dense(graph, node, value, weight)
+    result = (_from_left if left else _dense)(graph, node, value, weight)
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     if alpha != 1:
-        result = graph.affine(node, result, np.float64(alpha))
+        result = result.then([Affine.of(alpha)])
     c = rest[0] if rest else None
     if isinstance(c, Value):
-        return add(graph, node, result, c if beta == 1 else graph.affine(node, c, np.float64(beta)))
+        return binary(graph, node, "add", result, c if beta == 1 else c.then([Affine.of(beta)]))
     if c is None or beta == 0:
         return result
     graph.floats(node, c)
     if c.ndim > 2:
         raise node.damaged(f"adds a constant of shape {c.shape} to {describe(result.shape)}")
-    return graph.affine(node, result, None, c.astype(np.float64) * beta)
+    result, (shift,) = graph.beside(node, result, [c.astype(np.float64) * beta])
+    return result.then([Affine.of(1.0, shift)], shift.size if shift.ndim else None)
 
 
 def _vectors(graph: Graph, node: Node, given: list[Given], count: int) -> list[Array]:
@@ -144,8 +141,11 @@ def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
         raise node.damaged("has a variance that is not positive")
     scale = weight / np.sqrt(var)
     shape = (-1,) + (1,) * (value.rank - 2)
-    shift = bias - mean * scale
-    return graph.affine(node, value, scale.reshape(shape), shift.reshape(shape))
+    constants = [c.reshape(shape) for c in (scale, -mean * scale, bias)]
+    value, (scale, centre, bias) = graph.beside(node, value, constants)
+    # Where the two sums cancel, whoever compares results has to know both.
+    steps = [Affine.of(scale, centre), Affine.of(1.0, bias)]
+    return value.then(steps, scale.size if scale.ndim else None)
 
 
 def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:

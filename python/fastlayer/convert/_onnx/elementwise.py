@@ -10,9 +10,9 @@ import numpy as np
 from fastlayer.convert import _graph, _recognise
 from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._onnx.constants import UNKNOWN, axes_of
+from fastlayer.convert._onnx.constants import UNKNOWN
 from fastlayer.convert._onnx.evaluator import aligned
-from fastlayer.convert._onnx.graph import common_shape
+from fastlayer.convert._onnx.graph import NOTHING, common_shape
 from fastlayer.convert._onnx.values import Value, describe, wide
 from fastlayer.functions.activation import Activation
 
@@ -25,81 +25,55 @@ if TYPE_CHECKING:
 
     Operation = Callable[[Graph, Node, list[Given]], Value]
 
+# What operators of any number of operands are called in `_graph.arithmetic`.
+_NAMES = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
+_NUMBERS_ALONE = {
+    "pow": "its exponent must be one constant number",
+    **dict.fromkeys(
+        ("maximum", "minimum"),
+        "it compares arrays; only comparing with a constant number is known",
+    ),
+}
 # SELU's constants as ONNX has them, rounded to float32.
 _SELU = (np.float32(1.6732632423543772), np.float32(1.0507009873554805))
 
 
-def _pair(graph: Graph, node: Node, given: list[Given]) -> tuple[Given, Given]:
-    a, b = given[:2]
+def binary(graph: Graph, node: Node, op: str, a: Given, b: Given) -> Value:
+    """Return an operation on two operands, one of which may be a constant."""
     if a is None or b is None:
         raise node.damaged("leaves out one of its two inputs")
     if isinstance(a, Value) and isinstance(b, np.ndarray):
         b = aligned(node, a.rank, b, graph.opset)
     graph.floats(node, *(v for v in (a, b) if isinstance(v, np.ndarray)))
-    return a, b
-
-
-def _common(graph: Graph, node: Node, a: Value, b: Value) -> tuple[Value, Value, tuple[int, ...]]:
-    """Return both as arrays of one shape, and that shape as ONNX sees it."""
-    shape = common_shape(node, a, b)
-    if a.held != b.held and a.point.runs and b.point.runs:
-        a, b = graph.flattened(a, node), graph.flattened(b, node)
-    return a, b, shape
-
-
-def add(graph: Graph, node: Node, a: Value, b: Value, sign: float = 1.0) -> Value:
-    """Return ``a + sign * b``: part of an activation, or a residual connection."""
-    a, b, shape = _common(graph, node, a, b)
-    if a.shape != b.shape and UNKNOWN not in shape:  # a mean of rows beside them
-        return graph.elementwise(node, [a, b], lambda p, q: _recognise.add(p, q, sign), shape)
-    graph.floats(node)
-    return a._replace(shape=shape, point=_graph.add(a.point, b.point, node.place, sign))
-
-
-def _sum(sign: float) -> Operation:
-    def operation(graph: Graph, node: Node, given: list[Given]) -> Value:
-        a, b = _pair(graph, node, given)
-        if isinstance(a, Value) and isinstance(b, Value):
-            return add(graph, node, a, b, sign)
-        if isinstance(a, Value):
-            return graph.affine(node, a, None, sign * b.astype(np.float64))
-        return graph.affine(node, b, np.float64(sign), a)
-
-    return operation
-
-
-def _sum_of_many(graph: Graph, node: Node, given: list[Given]) -> Value:
-    total = given[0]
-    for other in given[1:]:
-        total = _sum(1.0)(graph, node, [total, other])
-    if not isinstance(total, Value):
-        raise node.refuse("its first two inputs are constants; add those up in the model")
-    return total
-
-
-def _mul(graph: Graph, node: Node, given: list[Given]) -> Value:
-    a, b = _pair(graph, node, given)
+    operands = [b] if op == "pow" else [a, b]
+    number = any(isinstance(v, np.ndarray) and v.size == 1 for v in operands)
+    error = node.refuse(NOTHING if number else _NUMBERS_ALONE.get(op, NOTHING))
     if isinstance(a, Value) and isinstance(b, Value):
-        a, b, shape = _common(graph, node, a, b)
-        return graph.elementwise(node, [a, b], _recognise.times, shape)
-    value, factor = (a, b) if isinstance(a, Value) else (b, a)
-    return graph.affine(node, value, factor)
+        shape = common_shape(node, a, b)
+        if a.point.runs and b.point.runs:
+            if a.held != b.held:
+                a, b = graph.flattened(a, node), graph.flattened(b, node)
+            if a.shape != b.shape and UNKNOWN not in shape:
+                raise error
+        point = _graph.arithmetic(op, a.point, b.point, node.place, error)
+        both: Value = a.at(point)._replace(shape=shape)
+        return both
+    first = isinstance(a, Value)
+    value, (c,) = graph.beside(node, *((a, [b]) if first else (b, [a])))
+    x, y = (value.point, c) if first else (c, value.point)
+    point = _graph.arithmetic(op, x, y, node.place, error)
+    return value.at(point, c.size if c.ndim else None)
 
 
-def _div(graph: Graph, node: Node, given: list[Given]) -> Value:
-    a, b = _pair(graph, node, given)
-    if isinstance(a, Value) and isinstance(b, np.ndarray):
-        return graph.affine(node, a, 1 / b.astype(np.float64))
-    inverse = graph.elementwise(node, [b], lambda p: _recognise.power(p, -1.0), b.shape)
-    return _mul(graph, node, [a, inverse])
-
-
-def _pow(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value, exponent = given[:2]
-    if not isinstance(value, Value) or not isinstance(exponent, np.ndarray) or exponent.size != 1:
-        raise node.refuse("its exponent must be one constant number")
-    e = float(exponent.ravel()[0])
-    return graph.elementwise(node, [value], lambda p: _recognise.power(p, e), value.shape)
+def _arithmetic(graph: Graph, node: Node, given: list[Given]) -> Value:
+    op = _NAMES.get(node.op, node.op.lower())
+    if node.op in _NAMES:  # of any number of operands, in any order
+        given = sorted(given, key=lambda g: not isinstance(g, Value))
+    result = given[0]
+    for other in given[1:]:
+        result = binary(graph, node, op, result, other)
+    value: Value = result
+    return value
 
 
 def _formula(graph: Graph, node: Node, given: list[Given]) -> Value:
@@ -110,12 +84,11 @@ def _formula(graph: Graph, node: Node, given: list[Given]) -> Value:
 
 def _mean(graph: Graph, node: Node, given: list[Given]) -> Value:
     value: Value = given[0]
-    arrays = [g for g in given if isinstance(g, np.ndarray)]
-    axes = axes_of(node, [np.empty(0), *arrays], graph.opset, 18)
+    axes = graph.axes(node, given, 18)
     held = value.held
     leading = tuple(d for d in value.sample[:-1] if d != 1)
     whole = value.rank and value.shape[-1] == held[-1] and leading == wide(held[:-1])
-    if axes not in ([-1], [value.rank - 1]) or not node.integer("keepdims", 1) or not whole:
+    if axes != [value.rank - 1] or not node.integer("keepdims", 1) or not whole:
         raise node.refuse(
             f"it averages over axes {axes} of {describe(value.shape)}; only a norm over the "
             "features, the last axis, is known, with keepdims=1"
@@ -140,16 +113,6 @@ def _activation(graph: Graph, node: Node, given: list[Given]) -> Value:
     return value.then([activation])
 
 
-def _bounded(graph: Graph, node: Node, value: Value, low: float, high: float) -> Value:
-    """Return the value clipped to a range."""
-    if not low <= high:
-        raise node.refuse(f"it clips to the range from {low} to {high}, in which there is nothing")
-    if math.inf == high == -low:
-        return value
-    graph.floats(node)
-    return value.then([_recognise.clip(low, high)])
-
-
 def _clip(graph: Graph, node: Node, given: list[Given]) -> Value:
     value: Value = given[0]
     if graph.opset < 11:
@@ -160,7 +123,12 @@ def _clip(graph: Graph, node: Node, given: list[Given]) -> Value:
             d if b is None else b
             for b, d in zip((*bounds, None, None), (-math.inf, math.inf), strict=False)
         )
-    return _bounded(graph, node, value, low, high)
+    if not low <= high:
+        raise node.refuse(f"it clips to the range from {low} to {high}, in which there is nothing")
+    if math.inf == high == -low:
+        return value
+    graph.floats(node)
+    return value.then([_recognise.clip(low, high)])
 
 
 def _bound(graph: Graph, node: Node, given: Given) -> float | None:
@@ -172,29 +140,11 @@ def _bound(graph: Graph, node: Node, given: Given) -> float | None:
     return float(given.ravel()[0])
 
 
-def _extreme(low: bool) -> Operation:
-    def operation(graph: Graph, node: Node, given: list[Given]) -> Value:
-        values = [g for g in given if isinstance(g, Value)]
-        bounds = [
-            b
-            for g in given
-            if isinstance(g, np.ndarray)
-            if (b := _bound(graph, node, g)) is not None
-        ]
-        if len(values) != 1 or not bounds:
-            raise node.refuse("it compares arrays; only comparing with a constant number is known")
-        if low:
-            return _bounded(graph, node, values[0], max(bounds), math.inf)
-        return _bounded(graph, node, values[0], -math.inf, min(bounds))
-
-    return operation
-
-
 def _hard_sigmoid(graph: Graph, node: Node, given: list[Given]) -> Value:
     alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
     value: Value = given[0]
-    line = graph.affine(node, value, np.float64(alpha), np.float64(beta))
-    return _bounded(graph, node, line, 0.0, 1.0)
+    graph.floats(node)
+    return value.then([Affine.of(alpha, beta), _recognise.clip(0.0, 1.0)])
 
 
 def _selu(graph: Graph, node: Node, given: list[Given]) -> Value:
@@ -237,17 +187,10 @@ ELEMENTWISE: dict[str, Operation] = {
     **dict.fromkeys(("Abs", "Erf", "Log", "Neg", "Reciprocal", "Sqrt"), _formula),
     **dict.fromkeys(ONNX, _activation),
     "Clip": _clip,
+    **dict.fromkeys(("Add", "Div", "Mul", "Pow", "Sub", *_NAMES), _arithmetic),
     "HardSigmoid": _hard_sigmoid,
-    "Max": _extreme(low=True),
-    "Min": _extreme(low=False),
     "PRelu": _prelu,
+    "ReduceMean": _mean,
     "Selu": _selu,
     "Swish": _swish,
-    "Add": _sum(1.0),
-    "Div": _div,
-    "Mul": _mul,
-    "Pow": _pow,
-    "ReduceMean": _mean,
-    "Sub": _sum(-1.0),
-    "Sum": _sum_of_many,
 }

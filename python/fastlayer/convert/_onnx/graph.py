@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Flat, Point, elementwise
 from fastlayer.convert._onnx.constants import BATCH, UNKNOWN, Room
 from fastlayer.convert._onnx.file import DTYPES
@@ -14,7 +13,7 @@ from fastlayer.convert._onnx.values import Value, describe, known, size, wide
 from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._onnx.file import Model, Node
@@ -64,7 +63,7 @@ class Graph:
             raise ConversionError(place, f"it has {len(dims)} dimensions; rows have at least one")
         shape = tuple(UNKNOWN if d is None or d < 0 else d for d in dims)
         if len(shape) > 1:
-            self.frozen = dims[0]
+            self.frozen = max(dims[0] or 0, 0) or None
             shape = (BATCH, *shape[1:])
         self._root = Point(eps=self._eps)
         return Value(shape, self._root, tuple(d for d in shape if d != BATCH))
@@ -153,39 +152,51 @@ class Graph:
         point = elementwise([v.point for v in values], make, node.refuse(NOTHING))
         return values[0]._replace(shape=shape, point=point)
 
-    def affine(
-        self,
-        node: Node,
-        value: Value,
-        scale: Array | np.float64 | None = None,
-        shift: Array | np.float64 | None = None,
-    ) -> Value:
-        """Return ``value * scale + shift`` with constants that broadcast against it."""
-        both = [None if c is None else np.asarray(c, np.float64) for c in (scale, shift)]
-        for c in both:
+    def axes(
+        self, node: Node, given: list[Given], since: int, grown: bool = False
+    ) -> list[int] | None:
+        """Return axes from the front, which moved from an attribute to an input at some opset.
+
+        They are those of the first input, or where it is `grown`, of that with them put in.
+        """
+        if self.opset < since:
+            axes = node.integers("axes")
+        else:
+            listed = given[1] if len(given) > 1 else None
+            if isinstance(listed, Value):
+                raise node.refuse("its axes are computed from the input")
+            axes = None if listed is None else [int(v) for v in listed.ravel()]
+        if axes is None:
+            return None
+        rank = given[0].rank + (len(axes) if grown else 0)
+        result = [a % rank for a in axes if -rank <= a < rank]
+        if len(set(result)) != len(axes) or rank > 32:
+            raise node.damaged(f"axes {axes[:8]} of {rank} dimensions")
+        return result
+
+    def beside(
+        self, node: Node, value: Value, constants: Sequence[Array | None]
+    ) -> tuple[Value, list[Any]]:
+        """Return constants as float64 numbers or vectors along the features, and the value there."""
+        self.floats(node)
+        given = [None if c is None else c.astype(np.float64) for c in constants]
+        for c in given:
             if c is not None:
-                value = self._padded(node, value, c)
                 if not c.size:
                     raise node.damaged("has a constant without numbers")
-        if all(c is None or c.size == 1 for c in both):
-            self.floats(node)
-            a, b = (d if c is None else c for c, d in zip(both, (1.0, 0.0), strict=True))
-            return value.then([Affine.of(a, b)])
-        if value.columns:
-            if value.rank != 2:
-                raise node.refuse("it works on columns of more than two dimensions")
-            turned = [None if c is None else _turned(c) for c in both]
-            result = self.affine(node, value._replace(shape=value.shape[::-1]), *turned)
-            return result._replace(shape=result.shape[::-1])
-        value, vectors = self.vectors(node, value, both)
-        a, b = (d if v is None else v for v, d in zip(vectors, (1.0, 0.0), strict=True))
-        return value.then([Affine.of(a, b)], max(np.size(a), np.size(b)))
-
-    def _padded(self, node: Node, value: Value, c: Array) -> Value:
-        shape = (1,) * (c.ndim - value.rank) + value.shape
-        if len(shape) > 32:
-            raise node.damaged("has more than 32 dimensions")
-        return value._replace(shape=shape)
+                shape = (1,) * (c.ndim - value.rank) + value.shape
+                if len(shape) > 32:
+                    raise node.damaged("has more than 32 dimensions")
+                value = value._replace(shape=shape)
+        if all(c is None or c.size == 1 for c in given):
+            return value, [None if c is None else c.reshape(()) for c in given]
+        if not value.columns:
+            return self.vectors(node, value, given)
+        if value.rank != 2:
+            raise node.refuse("it works on columns of more than two dimensions")
+        rows = [None if c is None else np.atleast_2d(c).T for c in given]
+        value, vectors = self.vectors(node, value._replace(shape=value.shape[::-1]), rows)
+        return value._replace(shape=value.shape[::-1]), vectors
 
     def vectors(
         self, node: Node, value: Value, constants: list[Array | None]
@@ -244,12 +255,6 @@ class Graph:
             else:
                 raise node.damaged(f"has a constant of shape {c.shape} beside {describe(shape)}")
         return tuple(dims), c
-
-
-def _turned(c: Array) -> Array:
-    row: Array = c.reshape(1, -1) if c.ndim < 2 else c
-    turned: Array = row.T
-    return turned
 
 
 def common_shape(node: Node, a: Value, b: Value) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from fastlayer.convert._onnx.shapes import SHAPES, shape_of
 from fastlayer.convert._onnx.values import Value, describe, known, size, wide
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
+from fastlayer.functions.activation import Activation
 from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
@@ -48,10 +50,10 @@ _ADVICE = {
 # A layer's weights are copied for the kernels. Layers may share weights in the file, within reason.
 _MOST_COPIES = 4
 _SPARE = 32 << 20
-# Random rows of the proof, and numbers that it may ask for: in one array, in all arrays of one run of
-# the model, in all runs.
+# Random rows of the proof, and numbers that it may ask for: in one array of its own, of which it
+# holds about ten, in one array of the model, and in all arrays of the model together.
 _MOST_ROWS = 64
-_WIDEST, _HELD, _ALL = 1 << 20, 1 << 23, 1 << 26
+_ARRAY, _HELD, _ALL = 1 << 18, 1 << 21, 1 << 26
 
 
 def to_network(model: Model) -> Network:
@@ -154,18 +156,23 @@ class _Run:
 
     def prove(self, net: Network, products: list[Array]) -> None:
         """Compare a network with the model on rows of all kinds, where that is no great work."""
-        if any(isinstance(part, Flatten) for part in net.layers[1:]):
-            return  # what comes before it works on the last of several axes
-        rows = _Rows(net, self.graph.input.shape, self.graph.frozen)
+        single = len(list(takewhile(_is_of_each_element, net.layers)))
+        flattens = any(isinstance(part, Flatten) for part in net.layers[single + 1 :])
+        if flattens and wide(self.graph.input.sample[:-1]):
+            return  # what comes before works on the last of several axes
+        usual = products[0].shape[1] if products else ANY_WIDTH
+        rows = _Rows(net, self.graph.input.shape, self.graph.frozen, usual)
         largest = max(rows.features, *(max(w.shape) for w in products), 1)
         held = largest * max(len(self.nodes), 1)
-        count = min(_MOST_ROWS, _WIDEST // largest - OTHERS, _ALL // held - OTHERS)
-        if count < 1 or held * (self.graph.frozen or 1) > _HELD:
+        array = _ARRAY + self.model.nbytes // 64
+        count = min(_MOST_ROWS, array // largest - OTHERS, _ALL // held - OTHERS)
+        most = (_HELD + self.model.nbytes // 16) // largest
+        if count < 1 or (self.graph.frozen or 1) > min(most, _ALL // held):
             return
         compute = evaluator(self.nodes, self.model.opset)
         name = self.model.inputs[0].name
         constants = {k: v for k, v in self.known.items() if not isinstance(v, Value)}
-        reference = rows.runner(lambda x: compute({**constants, name: x}), _HELD // held)
+        reference = rows.runner(lambda x: compute({**constants, name: x}), most)
         net._verification = prove(
             net, reference, source="ONNX model", features=rows.features, rows=count
         )
@@ -174,13 +181,16 @@ class _Run:
 class _Rows:
     """Rows of a network as samples of a model, whatever the shape of its input."""
 
-    def __init__(self, net: Network, shape: tuple[int, ...], frozen: int | None) -> None:
+    def __init__(
+        self, net: Network, shape: tuple[int, ...], frozen: int | None, usual: int
+    ) -> None:
         self.frozen = frozen
         self.one = BATCH not in shape  # the model takes a single sample
         sample = [d for d in shape if d != BATCH]
-        given = prod(d for d in sample if d != UNKNOWN)
-        features = size(tuple(sample)) if isinstance(net.layers[0], Flatten) else sample[-1]
-        self.features = net.in_features or known(features) or ANY_WIDTH
+        given = prod(d for d in sample if d != UNKNOWN) or 1
+        flat = any(isinstance(part, Flatten) for part in net.layers)
+        features = size(tuple(sample)) if flat else sample[-1]
+        self.features = net.in_features or known(features) or usual
         if UNKNOWN in sample:
             at = len(sample) - 1 - sample[::-1].index(UNKNOWN)
             sample[at] = max(self.features // given, 1)
@@ -212,6 +222,11 @@ def _needed(model: Model) -> tuple[list[Node], set[str]]:
             wanted.update(node.inputs)
     wanted.discard("")
     return nodes[::-1], wanted
+
+
+def _is_of_each_element(part: object) -> bool:
+    along_features = ("log_softmax", "prelu", "softmax")
+    return isinstance(part, Activation) and part.name not in along_features
 
 
 def _products(steps: Iterable[Any]) -> Iterator[Array]:

@@ -10,8 +10,6 @@ import numpy as np
 from fastlayer.convert._onnx.constants import (
     BATCH,
     UNKNOWN,
-    axes_of,
-    normal_axes,
 )
 from fastlayer.convert._onnx.file import DTYPES
 from fastlayer.convert._onnx.values import Value, describe, size, wide
@@ -97,16 +95,12 @@ def _flatten(graph: Graph, node: Node, given: list[Given]) -> Value:
 
 def _squeeze(graph: Graph, node: Node, given: list[Given]) -> Value:
     value: Value = given[0]
-    try:
-        axes = axes_of(node, _arrays(node, given), graph.opset, 13)
-        unit = {1, BATCH} if graph.frozen == 1 else {1}
-        if axes is None:
-            axes = [i for i, d in enumerate(value.shape) if d in unit]
-        gone_axes = normal_axes(axes, value.rank)
-        gone = [value.shape[i] for i in gone_axes]
-        shape = tuple(d for i, d in enumerate(value.shape) if i not in gone_axes)
-    except ValueError as error:
-        raise node.damaged(str(error)) from error
+    unit = {1, BATCH} if graph.frozen == 1 else {1}
+    axes = graph.axes(node, given, 13)
+    if axes is None:
+        axes = [i for i, d in enumerate(value.shape) if d in unit]
+    gone = [value.shape[i] for i in axes]
+    shape = tuple(d for i, d in enumerate(value.shape) if i not in axes)
     if not set(gone) <= unit:
         raise node.refuse(
             f"it takes dimensions {describe(tuple(gone))} away, which are not 1 for every input"
@@ -116,23 +110,9 @@ def _squeeze(graph: Graph, node: Node, given: list[Given]) -> Value:
 
 def _unsqueeze(graph: Graph, node: Node, given: list[Given]) -> Value:
     value: Value = given[0]
-    try:
-        axes = axes_of(node, _arrays(node, given), graph.opset, 13)
-        rank = value.rank + len(axes or [])
-        new, rest = normal_axes(axes or [], rank), iter(value.shape)
-        if len(set(new)) != len(new) or rank > 32:
-            raise ValueError(f"axes {axes} of {rank} dimensions")
-        shape = tuple(1 if i in new else next(rest) for i in range(rank))
-    except ValueError as error:
-        raise node.damaged(str(error)) from error
+    axes, rest = graph.axes(node, given, 13, grown=True) or [], iter(value.shape)
+    shape = tuple(1 if i in axes else next(rest) for i in range(value.rank + len(axes)))
     return relabelled(graph, node, value, shape)
-
-
-def _arrays(node: Node, given: list[Given]) -> list[Array]:
-    rest = [g for g in given[1:] if g is not None]
-    if any(isinstance(g, Value) for g in rest):
-        raise node.refuse("its axes are computed from the input")
-    return [np.empty(0), *(g for g in rest if not isinstance(g, Value))]
 
 
 def _transpose(graph: Graph, node: Node, given: list[Given]) -> Value:

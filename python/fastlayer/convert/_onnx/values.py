@@ -41,8 +41,12 @@ class Value(NamedTuple):
 
     def then(self, steps: Iterable[object], features: int | None = None) -> Value:
         """Return what some steps make of it, with another number of features where it is given."""
+        return self.at(self.point.then(steps), features)
+
+    def at(self, point: Point, features: int | None = None) -> Value:
+        """Return it at another point."""
         held = self.held if features is None else (*self.held[:-1], features)
-        return self._replace(point=self.point.then(steps), held=held)
+        return self._replace(point=point, held=held)
 
 
 def wide(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.convert import _graph
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
-from fastlayer.convert._affine import Affine
-from fastlayer.convert._graph import Dense, Flat, Point, add, elementwise
-from fastlayer.convert._recognise import FORMULAS, clip, power, quotient, times
+from fastlayer.convert._graph import Dense, Flat, Point, elementwise
+from fastlayer.convert._recognise import FORMULAS, clip
 from fastlayer.convert._torch import layers
 from fastlayer.errors import ConversionError
 
@@ -49,10 +49,11 @@ def apply(call: Call, x: Point) -> Point:
     ConversionError
         A function that has no exact counterpart.
     """
-    if is_activation(call.name):
-        return x.then(call.activation())
     if call.name in _FUNCTIONS:
         return x.then(_FUNCTIONS[call.name](call))
+    names = layers.parameters(call.name)
+    if names is not None:
+        return x.then(layers.called(call.name, call.getter(names), call.place, call.dtype))
     if call.name not in FORMULAS:
         raise call.refusal()
     if call.name in ("mean", "var"):
@@ -78,9 +79,8 @@ class Call:
         """Return the error for a call that has no counterpart."""
         return ConversionError(self.place, advice(self.name))
 
-    def activation(self) -> list[Any]:
-        """Return the steps of an activation, with the parameters of the call."""
-        names = [p.theirs for p in TORCH[layers.key(self.name)].parameters]
+    def getter(self, names: list[str]) -> Callable[[str, Any], Any]:
+        """Return what looks up arguments that have these names, where there are no others."""
         extra = [v for v in self.args[len(names) :] if not isinstance(v, int | type(None))]
         unknown = [
             name
@@ -89,11 +89,7 @@ class Call:
         ]
         if extra or unknown:
             raise ConversionError(self.place, f"has arguments that change it: {extra or unknown}")
-
-        def get(name: str, default: Any) -> Any:
-            return self.value(names.index(name), name, default)
-
-        return layers.activation(self.name, get, self.place)
+        return lambda name, default: self.value(names.index(name), name, default)
 
 
 def _constant(value: Any, place: str) -> Array:
@@ -103,7 +99,7 @@ def _constant(value: Any, place: str) -> Array:
     if not hasattr(value, "detach"):
         raise ConversionError(place, f"combines its input with {value!r:.60}")
     layers.check_dtype(value, place)
-    a: Array = value.detach().cpu().numpy()
+    a: Array = value.detach().cpu().numpy().astype(np.float64)
     if a.size != 1 and a.shape[-1] != a.size:
         raise ConversionError(
             place, f"has a constant of shape {a.shape}; fastlayer takes one number for each feature"
@@ -112,48 +108,29 @@ def _constant(value: Any, place: str) -> Array:
 
 
 def arithmetic(call: Call, x: Any) -> Point:
-    """Return the point of a sum, difference, product or quotient; one operand may be a constant.
-
-    Raises
-    ------
-    ConversionError
-        Two operands that no residual joins, or a constant of another shape than a row.
-    """
+    """Return the point of an operation on two operands; see `_graph.arithmetic`."""
     name = _SHORT[call.name]
     y = call.value(0, "other", None)
     if set(call.kwargs) - {"other"} or len(call.args) > 1:
         raise ConversionError(call.place, "has arguments beside the two operands")
     if name == "rsub":
         x, y, name = y, x, "sub"
+    error = call.refusal()
     if isinstance(x, Point) and isinstance(y, Point):
-        if name in ("add", "sub"):
-            return add(x, y, call.place, 1.0 if name == "add" else -1.0)
         error = ConversionError(
             call.place,
             "combines two arrays that both come from the input; fastlayer adds them, as Residual, "
             "and nothing else",
         )
-        if name not in ("mul", "div"):
-            raise error
-        return elementwise([x, y], times if name == "mul" else quotient, error)
-    if not isinstance(x, Point) and not isinstance(y, Point):
-        raise call.refusal()
-    point, other = (x, y) if isinstance(x, Point) else (y, x)
-    c = _constant(other, call.place).astype(np.float64)
-    if name in ("pow", "maximum", "minimum"):
-        if c.size != 1 or (name == "pow" and point is not x):
-            raise call.refusal()
-        e = float(c.ravel()[0])
-        if name == "pow":
-            return elementwise([x], lambda p: power(p, e), call.refusal())
-        return point.then([clip(e, np.inf) if name == "maximum" else clip(-np.inf, e)])
-    if name == "div" and point is not x:
-        error = ConversionError(call.place, "divides a constant by its input")
-        return elementwise([y], FORMULAS["reciprocal"], error).then([Affine.of(c)])
-    with np.errstate(all="ignore"):
-        scale = {"mul": c, "div": 1 / c}.get(name, 1.0 if name == "add" or point is x else -1.0)
-    shift = {"add": c, "sub": -c if point is x else c}.get(name, 0.0)
-    return point.then([Affine.of(scale, shift)])
+    elif isinstance(x, Point):
+        y = _constant(y, call.place)
+    elif isinstance(y, Point):
+        x = _constant(x, call.place)
+        if name == "div":
+            error = ConversionError(call.place, "divides a constant by its input")
+    else:
+        raise error
+    return _graph.arithmetic(name, x, y, call.place, error)
 
 
 def _check_rows(call: Call) -> None:
@@ -207,14 +184,11 @@ def _clamp(call: Call) -> list[Any]:
     return [clip(*bounds)]
 
 
-def _matrix(call: Call, transposed: bool) -> list[Any]:
-    weight, bias = call.value(0, "weight", None), call.value(1, "bias", None)
+def _product(call: Call) -> list[Any]:
+    weight = call.value(0, "other", call.kwargs.get("mat2"))
     if not hasattr(weight, "detach") or weight.ndim != 2:
         raise call.refusal()
-    w = layers.array(weight, call.place)
-    return [
-        Dense(w if transposed else w.T, None if bias is None else layers.array(bias, call.place))
-    ]
+    return [Dense(layers.array(weight, call.place).T)]
 
 
 def _to(call: Call) -> list[Any]:
@@ -231,31 +205,5 @@ _FUNCTIONS: dict[str, Callable[[Call], list[Any]]] = {
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _clamp),
     **dict.fromkeys(("view", "reshape"), _reshape),
     **dict.fromkeys(("float", "double", "to"), _to),
-    "flatten": lambda c: layers.flatten(
-        c.value(0, "start_dim", 0), c.value(1, "end_dim", -1), c.place
-    ),
-    "linear": lambda c: _matrix(c, True),
-    "matmul": lambda c: _matrix(c, False),
-    "mm": lambda c: _matrix(c, False),
-    "softshrink": lambda c: layers.softshrink(c.value(0, "lambd", 0.5)),
-    "tanhshrink": lambda c: layers.tanhshrink(),
-    "prelu": lambda c: layers.prelu(c.value(0, "weight", None), c.place),
-    "threshold": lambda c: layers.threshold(
-        c.value(0, "threshold", None), c.value(1, "value", None), c.place
-    ),
-    "layer_norm": lambda c: layers.layer_norm(
-        c.value(0, "normalized_shape", None),
-        c.value(1, "weight", None),
-        c.value(2, "bias", None),
-        c.value(3, "eps", 1e-5),
-        c.place,
-        c.dtype,
-    ),
-    "rms_norm": lambda c: layers.rms_norm(
-        c.value(0, "normalized_shape", None),
-        c.value(1, "weight", None),
-        c.value(2, "eps", None),
-        c.place,
-        c.dtype,
-    ),
+    **dict.fromkeys(("matmul", "mm"), _product),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
@@ -50,6 +50,11 @@ def array(tensor: Any, place: str) -> Array:
     return values
 
 
+def optional(tensor: Any, place: str) -> Array | None:
+    """Return the values of a tensor where there is one."""
+    return None if tensor is None else array(tensor, place)
+
+
 def check_dtype(tensor: Any, place: str) -> None:
     """Refuse what is neither float32 nor float64."""
     dtype = str(tensor.dtype)
@@ -68,7 +73,7 @@ def known_class(module: Any) -> str | None:
     for cls in classes:
         if cls.__module__.startswith("torch.nn.modules") and cls.forward is forward:
             name: str = cls.__name__
-            return name if name in _MAKERS or name in NOTHING or key(name) in TORCH else None
+            return name if name in NOTHING or parameters(name) is not None else None
     return None
 
 
@@ -86,12 +91,29 @@ def steps(module: Any, place: str, dtype: DType) -> list[Any]:
         raise ConversionError(place, advice("Quantized" if quantised else type(module).__name__))
     if name in NOTHING:
         return []
-    if name in _MAKERS:
-        return _MAKERS[name](module, place, dtype)
-    return activation(name, lambda theirs, default: getattr(module, theirs, default), place)
+    return called(name, lambda theirs, default: getattr(module, theirs, default), place, dtype)
 
 
-def activation(name: str, get: Callable[[str, Any], Any], place: str) -> list[Any]:
+def parameters(name: str) -> list[str] | None:
+    """Return what a module or function of this name takes beside its input, None for unknown ones.
+
+    They are the module's attributes, and the function's arguments in their order.
+    """
+    if key(name) in _LAYERS:
+        return list(_LAYERS[key(name)].parameters)
+    return [p.theirs for p in TORCH[key(name)].parameters] if key(name) in TORCH else None
+
+
+def called(name: str, get: Callable[[str, Any], Any], place: str, dtype: DType) -> list[Any]:
+    """Return the steps of a module or function, whose parameters `get` looks up."""
+    if key(name) not in _LAYERS:
+        return _activation(name, get, place)
+    layer = _LAYERS[key(name)]
+    given = {theirs: get(theirs, default) for theirs, default in layer.parameters.items()}
+    return layer.make(place, dtype, **given)
+
+
+def _activation(name: str, get: Callable[[str, Any], Any], place: str) -> list[Any]:
     """Return the steps of an activation, whose parameters `get` looks up."""
     before: list[Any] = []
 
@@ -116,59 +138,43 @@ def activation(name: str, get: Callable[[str, Any], Any], place: str) -> list[An
     return [*before, made]
 
 
-def flatten(start: object, end: object, place: str) -> list[Any]:
-    """Return the step of a flatten from axis `start` to `end`."""
-    if start != 1 or end != -1:
+def _flatten(place: str, dtype: DType, start_dim: object, end_dim: object) -> list[Any]:
+    if start_dim != 1 or end_dim != -1:
         raise ConversionError(
             place,
-            f"flattens axes {start} to {end}; a network keeps the samples apart: start_dim=1, "
-            "end_dim=-1",
+            f"flattens axes {start_dim} to {end_dim}; a network keeps the samples apart: "
+            "start_dim=1, end_dim=-1",
         )
     return [Flat(place)]
 
 
-def layer_norm(
-    shape: Any, weight: Any, bias: Any, eps: float, place: str, dtype: DType
-) -> list[Any]:
-    """Return the step of a layer norm over the last axis."""
-    n = _one_axis(shape, place)
-    w, b = (None if t is None else array(t, place) for t in (weight, bias))
-    return [LayerNorm(n, eps=eps, weight=w, bias=b, dtype=dtype)]
+def _layer_norm(place: str, dtype: DType, **given: Any) -> list[Any]:
+    w, b = (optional(given[name], place) for name in ("weight", "bias"))
+    n = _one_axis(given["normalized_shape"], place)
+    return [LayerNorm(n, given["eps"], w, b, dtype)]
 
 
-def rms_norm(shape: Any, weight: Any, eps: float | None, place: str, dtype: DType) -> list[Any]:
-    """Return the step of an RMS norm over the last axis."""
-    w = None if weight is None else array(weight, place)
-    return [RMSNorm(_one_axis(shape, place), eps=eps, weight=w, dtype=dtype)]
+def _rms_norm(place: str, dtype: DType, normalized_shape: Any, weight: Any, eps: Any) -> list[Any]:
+    n = _one_axis(normalized_shape, place)
+    return [RMSNorm(n, eps, optional(weight, place), dtype)]
 
 
-def rrelu(lower: float, upper: float) -> list[Any]:
-    """Return the step of a randomised leaky rectifier, in inference."""
+def _rrelu(place: str, dtype: DType, lower: float, upper: float, training: bool) -> list[Any]:
+    if training:
+        raise ConversionError(place, "is in training mode, and random")
     return [Activation("leaky_relu", negative_slope=(lower + upper) / 2)]
 
 
-def tanhshrink() -> list[Any]:
-    """Return the step of ``x - tanh(x)``."""
-    return [Sum((Activation("tanh"), Affine.of(-1.0)))]
-
-
-def softshrink(lambd: float) -> list[Any]:
-    """Return the step of what clips away around zero: ``x - clip(x, -lambd, lambd)``."""
-    return [Sum((clip(-lambd, lambd), Affine.of(-1.0)))]
-
-
-def prelu(weight: Any, place: str) -> list[Any]:
-    """Return the step of a rectifier with learned slopes."""
+def _prelu(place: str, dtype: DType, weight: Any) -> list[Any]:
     slopes = array(weight, place)
     before = [OneRow(place)] if slopes.size > 1 else []
     return [*before, Activation("prelu", weight=slopes)]
 
 
-def threshold(at: float, value: float, place: str) -> list[Any]:
-    """Return the step of a threshold, where that is a rectifier."""
-    if at != 0 or value != 0:
+def _threshold(place: str, dtype: DType, threshold: float, value: float) -> list[Any]:
+    if threshold != 0 or value != 0:
         raise ConversionError(
-            place, f"fastlayer has relu, threshold 0 and value 0; got {at}, {value}"
+            place, f"fastlayer has relu, threshold 0 and value 0; got {threshold}, {value}"
         )
     return [Activation("relu")]
 
@@ -183,40 +189,53 @@ def _one_axis(shape: Any, place: str) -> int:
     return int(shape[0])
 
 
-def _linear(m: Any, place: str, dtype: DType) -> list[Any]:
-    bias = None if m.bias is None else array(m.bias, place)
-    return [Dense(array(m.weight, place), bias)]
-
-
-def _batch_norm(m: Any, place: str, dtype: DType) -> list[Any]:
-    if m.running_mean is None:
+def _batch_norm(
+    place: str, dtype: DType, num_features: int, eps: float, running_mean: Any, **arrays: Any
+) -> list[Any]:
+    if running_mean is None:
         raise ConversionError(
             place,
             "has track_running_stats=False, so a row's result depends on its batch; fastlayer "
             "needs the running mean and variance",
         )
-    given = (m.weight, m.bias, m.running_mean, m.running_var)
-    w, b, mean, var = (None if t is None else array(t, place) for t in given)
-    norm = BatchNorm(m.num_features, m.eps, w, b, mean, var, dtype=dtype)
-    return [OneRow(place), norm]
+    given = {name: optional(t, place) for name, t in arrays.items()}
+    mean = array(running_mean, place)
+    return [OneRow(place), BatchNorm(num_features, eps, running_mean=mean, dtype=dtype, **given)]
 
 
-_MAKERS: dict[str, Callable[[Any, str, DType], list[Any]]] = {
-    "Linear": _linear,
-    "BatchNorm1d": _batch_norm,
-    "SyncBatchNorm": _batch_norm,
-    "LayerNorm": lambda m, at, dtype: layer_norm(
-        m.normalized_shape, m.weight, m.bias, m.eps, at, dtype
+def _softmin(place: str, dtype: DType, dim: int | None) -> list[Any]:
+    return [Affine.of(-1.0), *_activation("softmax", lambda name, default: dim, place)]
+
+
+class _Layer(NamedTuple):
+    """How a module or function is made, from its parameters and their defaults."""
+
+    make: Callable[..., list[Any]]
+    parameters: dict[str, Any]
+
+
+_BATCH_NORM = _Layer(
+    _batch_norm,
+    dict.fromkeys(("num_features", "eps", "running_mean", "running_var", "weight", "bias")),
+)
+_LAYERS: dict[str, _Layer] = {
+    "linear": _Layer(
+        lambda at, dtype, weight, bias: [Dense(array(weight, at), optional(bias, at))],
+        {"weight": None, "bias": None},
     ),
-    "RMSNorm": lambda m, at, dtype: rms_norm(m.normalized_shape, m.weight, m.eps, at, dtype),
-    "Flatten": lambda m, at, dtype: flatten(m.start_dim, m.end_dim, at),
-    "PReLU": lambda m, at, dtype: prelu(m.weight, at),
-    "RReLU": lambda m, at, dtype: rrelu(m.lower, m.upper),
-    "Softshrink": lambda m, at, dtype: softshrink(m.lambd),
-    "Tanhshrink": lambda m, at, dtype: tanhshrink(),
-    "Threshold": lambda m, at, dtype: threshold(m.threshold, m.value, at),
-    "Softmin": lambda m, at, dtype: [
-        Affine.of(-1.0),
-        *activation("Softmax", lambda name, default: m.dim, at),
-    ],
+    "batchnorm1d": _BATCH_NORM,
+    "syncbatchnorm": _BATCH_NORM,
+    "layernorm": _Layer(
+        _layer_norm, {"normalized_shape": None, "weight": None, "bias": None, "eps": 1e-5}
+    ),
+    "rmsnorm": _Layer(_rms_norm, {"normalized_shape": None, "weight": None, "eps": None}),
+    "flatten": _Layer(_flatten, {"start_dim": 0, "end_dim": -1}),
+    "prelu": _Layer(_prelu, {"weight": None}),
+    "rrelu": _Layer(_rrelu, {"lower": 1 / 8, "upper": 1 / 3, "training": False}),
+    "softmin": _Layer(_softmin, {"dim": None}),
+    "softshrink": _Layer(  # what is left beside what is clipped
+        lambda at, dtype, lambd: [Sum((clip(-lambd, lambd), Affine.of(-1.0)))], {"lambd": 0.5}
+    ),
+    "tanhshrink": _Layer(lambda at, dtype: [Sum((Activation("tanh"), Affine.of(-1.0)))], {}),
+    "threshold": _Layer(_threshold, {"threshold": None, "value": None}),
 }
