@@ -175,40 +175,37 @@ class Graph:
         return result
 
     def beside(
-        self, node: Node, value: Value, constants: Sequence[Array | None]
-    ) -> tuple[Value, list[Any]]:
+        self, node: Node, value: Value, constants: Sequence[Array]
+    ) -> tuple[Value, list[Array]]:
         """Return constants as float64 numbers or vectors along the features, and the value there."""
         self.floats(node)
-        given = [None if c is None else c.astype(np.float64) for c in constants]
-        for c in given:
-            if c is not None:
-                if not c.size:
-                    raise node.damaged("has a constant without numbers")
-                shape = (1,) * (c.ndim - value.rank) + value.shape
-                if len(shape) > 32:
-                    raise node.damaged("has more than 32 dimensions")
-                value = value._replace(shape=shape)
-        if all(c is None or c.size == 1 for c in given):
-            return value, [None if c is None else c.reshape(()) for c in given]
+        given = [c.astype(np.float64) for c in constants]
+        rank = max(value.rank, *(c.ndim for c in given))
+        if rank > 32:
+            raise node.damaged("has more than 32 dimensions")
+        if not all(c.size for c in given):
+            raise node.damaged("has a constant without numbers")
+        value = value._replace(shape=(1,) * (rank - value.rank) + value.shape)
+        if all(c.size == 1 for c in given):
+            return value, [c.reshape(()) for c in given]
         if not value.columns:
             return self.vectors(node, value, given)
         if value.rank != 2:
             raise node.refuse("it works on columns of more than two dimensions")
-        rows = [None if c is None else np.atleast_2d(c).T for c in given]
+        rows = [np.atleast_2d(c).T for c in given]
         value, vectors = self.vectors(node, value._replace(shape=value.shape[::-1]), rows)
         return value._replace(shape=value.shape[::-1]), vectors
 
     def vectors(
-        self, node: Node, value: Value, constants: list[Array | None]
-    ) -> tuple[Value, list[Any]]:
+        self, node: Node, value: Value, constants: Sequence[Array]
+    ) -> tuple[Value, list[Array]]:
         """Return constants as numbers or vectors along the features, and the value with those."""
         shape, aligned = value.shape, []
-        for c in constants:
-            if c is not None:
-                shape, c = self._aligned(node, shape, c)
+        for constant in constants:
+            shape, c = self._aligned(node, shape, constant)
             aligned.append(c)
         value = value._replace(shape=shape)
-        spread = [i for c in aligned if c is not None for i, d in enumerate(c.shape) if d > 1]
+        spread = [i for c in aligned for i, d in enumerate(c.shape) if d > 1]
         start = min(spread, default=value.rank - 1)
         if wide(value.held[:-1]) != wide(tuple(d for d in shape[:start] if d != BATCH)):
             start = next((i for i, d in enumerate(shape) if d not in (1, BATCH)), start)
@@ -216,14 +213,12 @@ class Graph:
         features = shape[start:]
         if UNKNOWN in features:
             raise node.refuse("the shape of its input is not known; declare it in the model")
-        vectors: list[Any] = []
+        vectors = []
         for c in aligned:
-            if c is None or c.size == 1:
-                vectors.append(None if c is None else c.reshape(()))
-                continue
-            self.room.take(node, 8 * size(features))
-            inner = c.reshape(c.shape[start:])
-            vectors.append(np.broadcast_to(inner, features).ravel())
+            if c.size > 1:
+                self.room.take(node, 8 * size(features))
+                c = np.broadcast_to(c.reshape(c.shape[start:]), features).ravel()
+            vectors.append(c if c.size > 1 else c.reshape(()))
         return value, vectors
 
     def _aligned(
