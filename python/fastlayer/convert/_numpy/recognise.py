@@ -6,6 +6,7 @@ function, which is slower and never wrong.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastlayer.arrays import Array
 
@@ -99,20 +100,23 @@ def recognise(function: Function, form: str, name: str) -> Activation | Function
     return match(z, y, 0.0) or (function if form == "rows" else oriented)
 
 
-def match(z: Array, y: Array, error: Array | float) -> Activation | None:
-    """Return the activation that makes `y` of `z`, which is known up to `error`, or None."""
-    if y.shape != z.shape or np.isfinite(y).mean() < 0.5:
+def match(
+    z: Array, y: Array, error: Array | float, known: Iterable[Activation] = ()
+) -> Activation | None:
+    """Return the activation that makes `y` of `z`, which is known up to `error`, or None.
+
+    That is one that gives `y` but for rounding, where `y` is finite; `known` are tried first.
+    """
+    finite = np.isfinite(y)
+    if y.shape != z.shape or finite.mean() < 0.5:
         return None
-    return next((a for a in _candidates(z, y) if same(a, z, y, error)), None)
-
-
-def same(candidate: Activation, z: Array, y: Array, error: Array | float) -> bool:
-    """Whether `y` is the activation of `z` but for rounding, where `y` is finite."""
     # Slopes are at most about 1; where a formula overflows there is nothing to compare with.
     with np.errstate(all="ignore"):
-        rounding = _ROUNDINGS * float(np.finfo(y.dtype).eps) * (1 + np.abs(y))
-        close = np.abs(candidate(z) - y) <= rounding + 2 * error
-    return bool((close | ~np.isfinite(y)).all())
+        near = _ROUNDINGS * float(np.finfo(y.dtype).eps) * (1 + np.abs(y)) + 2 * error
+        for candidate in chain(known, _candidates(z, y)):
+            if (np.abs(candidate(z) - y) <= near)[finite].all():
+                return candidate
+    return None
 
 
 def _probe() -> Array:
