@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 _FILES = {
     ".safetensors": "fastlayer.files.safetensors",
-    ".pt": "fastlayer.files.pt",
-    ".pth": "fastlayer.files.pt",
-    ".bin": "fastlayer.files.pt",
+    **dict.fromkeys((".pt", ".pth", ".bin"), "fastlayer.files.pt"),
 }
 # Bytes by which tensors that share storage may exceed their file.
 _SPARE = 32 << 20
