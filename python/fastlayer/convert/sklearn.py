@@ -319,9 +319,11 @@ class Regressor:
     def _run(self, x: ArrayLike, scores: bool = False) -> Array:
         """Run the network in the dtype of scikit-learn; `scores` are without the last activation."""
         a, net = as_real(x), self.network
-        given = FLOAT64 if self._floats and a.dtype.kind != "f" else a.dtype
-        wide = np.result_type(given, net.dtype) != net.dtype
-        return (self._variant(wide, scores) if wide or scores else net)(a)
+        given = a.dtype if a.dtype.kind == "f" or not self._floats else FLOAT64
+        wide = given != net.dtype and not np.can_cast(given, net.dtype)
+        if wide or scores:
+            net = self._variant(wide, scores)
+        return net(a)
 
     def _variant(self, wide: bool, scores: bool) -> Network:
         """Return the network in float64, or without its last activation; it is kept while it holds."""
