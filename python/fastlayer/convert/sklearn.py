@@ -228,8 +228,7 @@ def _verify_labels(standin: Classifier, estimator: Any, place: str) -> None:
     if standin._kind == "multilabel-indicator":
         margin = np.abs(p - 0.5).min(axis=-1)
     else:
-        top = np.sort(p, axis=-1)[:, -2:]
-        margin = top[:, 1] - top[:, 0]
+        margin = np.ptp(np.sort(p, axis=-1)[:, -2:], axis=-1)
     clear = margin > 1024 * np.finfo(p.dtype).eps
     ours, theirs = standin.predict(x), np.asarray(estimator.predict(x))
     wrong = np.flatnonzero(clear & (ours != theirs).reshape(len(x), -1).any(axis=1))

@@ -122,10 +122,8 @@ def from_state_dict(
         # All arrays before the first layer: a file that is damaged further on costs no packing.
         read = [{field: entry.read() for field, entry in groups[name].items()} for name in names]
     return Network(
-        [
-            Layer.from_arrays(**read.pop(0), activation=act, layout=layout, dtype=dtype)
-            for act in chosen
-        ]
+        Layer.from_arrays(**read.pop(0), activation=act, layout=layout, dtype=dtype)
+        for act in chosen
     )
 
 
@@ -163,12 +161,9 @@ def _entries(content: Any, key: str | None, place: str) -> dict[str, Stored]:
             raise ConversionError(f"{place}: {name!r}", "has no values; load the weights first")
         entry = _as_stored(value)
         if entry is None or not isinstance(name, str):
-            inner = [
-                n
-                for n, v in content.items()
-                if isinstance(v, Mapping) and any(map(_as_stored, v.values()))
-            ]
-            hint = f"; perhaps key={inner[0]!r} is the state dict" if inner else ""
+            inner = {n: v.values() for n, v in content.items() if isinstance(v, Mapping)}
+            likely = next((n for n, values in inner.items() if any(map(_as_stored, values))), None)
+            hint = "" if likely is None else f"; perhaps key={likely!r} is the state dict"
             kind = type(value).__name__
             raise ConversionError(
                 place, f"{name!r:.60} holds {kind}, not a tensor; it has {_listed(content)}{hint}"

@@ -251,8 +251,8 @@ def _is_matrix(value: Any) -> bool:
 
 
 def _is_layer(value: Any) -> bool:
-    plain = isinstance(value, np.ndarray | np.generic | list | tuple | dict | type | str)
-    return not plain and not _is_function(value) and function_of(value) is not None
+    named = isinstance(value, type) or _is_function(value)
+    return not named and _method(value, *_APPLY) is not None
 
 
 def _is_dense(value: Any) -> bool:

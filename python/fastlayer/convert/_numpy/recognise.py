@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # A definition written with NumPy rounds numbers of size 1 + |f| about this often.
 _ROUNDINGS = 16
-_ROWS, _FEATURES = 67, 9  # of the probe, which mixes sizes in both directions
 _FIRST = ("relu", "sigmoid", "tanh", "identity")
 _OTHERS = (
     *("softmax", "exp", "log_softmax", "gelu", "silu", "selu", "relu6", "hardtanh", "softsign"),
@@ -120,13 +119,13 @@ def match(
 
 
 def _probe() -> Array:
-    """Return numbers of all sizes, (rows, features); the last rows are too large for exp."""
+    """Return numbers of all sizes, mixed in rows and columns; the last rows are too large for exp."""
     sizes = np.logspace(-8, 4, 100)
     values = np.concatenate([np.linspace(-12, 12, 401), sizes, -sizes, [0.0, -30.0]])
     rng = np.random.default_rng(5)
     large = np.abs(values) > 30
     mixed = np.concatenate([rng.permutation(values[~large]), rng.permutation(values[large])])
-    return np.resize(mixed, (_ROWS, _FEATURES))
+    return np.resize(mixed, (67, 9))
 
 
 def _candidates(z: Array, y: Array) -> Iterator[Activation]:
