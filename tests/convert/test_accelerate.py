@@ -137,6 +137,11 @@ class LeakyReLU:
         return np.maximum(x > 0, self.alpha)
 
 
+class Callable(LeakyReLU):
+    def __call__(self, x):
+        return self.f(x)
+
+
 class Remembering(LeakyReLU):
     def f(self, x):
         self.x = x
@@ -597,6 +602,11 @@ def test_an_activation_of_a_list_that_changes_is_noticed():
     net.activations[0] = sigmoid
     assert_alike(fast(x), net.forward(x))
     net.activations = [np.tanh, relu]
+    assert_alike(fast(x), net.forward(x))
+    slope = Callable()
+    net.activations = [slope, np.tanh]
+    assert_alike(fast(x), net.forward(x))
+    slope.alpha = 0.5
     assert_alike(fast(x), net.forward(x))
 
 

@@ -239,7 +239,9 @@ def test_what_predict_keeps_is_neither_stale_nor_pickled():
     layer = standin.network[-1]
     layer.update(weight=-layer.weight, bias=-layer.bias)
     other = np.where(model.predict(x) == "yes", "no", "yes")
-    np.testing.assert_array_equal(standin.predict(x), other)
+    for rows in (x, x.astype(np.float64)):
+        np.testing.assert_array_equal(standin.predict(rows), other)
+        np.testing.assert_array_equal(standin.predict_proba(rows)[:, 0] > 0.5, other == "no")
 
 
 def test_labels_at_a_tie_are_those_of_scikit_learn():

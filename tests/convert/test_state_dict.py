@@ -98,6 +98,8 @@ def test_sorted_names_are_put_in_the_order_of_their_numbers(bias):
 def test_sorted_names_without_numbers_need_sizes_that_fit_one_way():
     net = read(alphabetical(weights("hidden", "middle", "head", sizes=[4, 9, 5, 2])))
     assert [layer.in_features for layer in net] == [4, 9, 5]
+    net = read(alphabetical(weights("c", "b", "a", sizes=[1, 2, 3, 2])))  # c can only be first
+    assert [layer.in_features for layer in net] == [1, 2, 3]
     square = alphabetical(weights("hidden", "middle", "head", sizes=[4, 4, 4, 4]))
     with pytest.raises(fl.ConversionError, match=r"sorted by name.*layers=\[\.\.\.\]"):
         read(square)

@@ -1,23 +1,39 @@
 """Networks written by hand in NumPy: `accelerate`.
 
 What an object computes is guessed from the names and shapes of its arrays (`_numpy.objects`) and
-from what its functions return (`_numpy.recognise`), and then proven (`_numpy.candidates`): a guess
-counts when object and network agree on the probe but for rounding.
+from what its functions return (`_numpy.recognise`). A guess, a `Candidate`, says which axis is which
+and which activation is where; it is proven when object and network agree on the probe but for
+rounding, and run on the object's arrays from then on.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._numpy.candidates import Search
+from fastlayer.arrays import FLOAT32, FLOAT64, as_real, is_weak
+from fastlayer.convert._numpy.objects import Found, original_of, title
+from fastlayer.convert._numpy.recognise import GUESSES, Oriented, match, recognise
+from fastlayer.convert._prove import prove
 from fastlayer.errors import ConversionError
+from fastlayer.functions.activation import Activation
+from fastlayer.functions.products import linear
+from fastlayer.network.layer import Layer
 from fastlayer.network.module import Module
+from fastlayer.network.network import Network
 
 if TYPE_CHECKING:
-    from fastlayer.network.network import Network
+    from collections.abc import Callable, Iterator
+
+    from fastlayer.arrays import Array, DType
+    from fastlayer.convert._numpy.objects import Stage
     from fastlayer.report.verification import Proof
+
+    Step = tuple[Stage, Activation | Callable[..., Any]]
+    Arrays = tuple[Array, Array | None]  # weight and bias
 
 _FRAMEWORKS = {
     "torch": "fl.from_torch",
@@ -172,9 +188,7 @@ def accelerate(obj: Any) -> Accelerated:
     >>> float(fast(x).max())
     0.0
     """
-    kind = type(obj)
-    name = kind.__name__
-    roots = (base.__module__.split(".")[0] for base in kind.__mro__)  # of the user's class too
+    roots = (base.__module__.split(".")[0] for base in type(obj).__mro__)  # of the user's class too
     converter = next((_FRAMEWORKS[root] for root in roots if root in _FRAMEWORKS), None)
     if converter is not None:
         why = f"for this there is {converter}"
@@ -183,17 +197,288 @@ def accelerate(obj: Any) -> Accelerated:
     elif isinstance(obj, Module):
         why = "it is fastlayer's own, and as fast as it gets"
     elif isinstance(obj, type):
-        name = obj.__name__
-        why = f"this is the class; give an object, {name}(...)"
+        why = f"this is the class; give an object, {obj.__name__}(...)"
     elif hasattr(obj, "__name__"):
-        name = obj.__name__
         why = (
             "a function hides its arrays; give the object that holds them, or write the layers "
             "with fl.linear or fl.dense_forward, which read their arrays at each call"
         )
     else:
         return Accelerated(obj)
-    raise ConversionError(name, why)
+    raise ConversionError(title(obj), why)
 
 
 accelerate.__module__ = "fastlayer"  # a pickle of an Accelerated names it
+
+
+class Search:
+    """The search for a forward pass that does what an object does.
+
+    Raises
+    ------
+    ConversionError
+        The object holds something that is not understood.
+    """
+
+    def __init__(self, obj: Any) -> None:
+        self._name = type(obj).__name__
+        self.original, self.method = original_of(obj)
+        self._found = Found(obj)
+        self._arrays, self._dtype = _read_arrays(self._found.dense)
+        self._refusals: list[ConversionError] = []
+
+    def run(self) -> Candidate:
+        """Return the first candidate that is proven.
+
+        Raises
+        ------
+        ConversionError
+            There is none; it tells why the first was refused, such as the worst row.
+        """
+        with self._found.undisturbed():
+            for turned, form in self._ways():
+                for steps in self._candidates(turned, form):
+                    try:
+                        candidate = Candidate(self._found, steps, turned, form)
+                        return candidate.proven(self.original, self._name)
+                    except ConversionError as error:
+                        self._refusals.append(error)
+        nothing = ConversionError(self._name, "no activations were found that give its results")
+        raise (*self._refusals, nothing)[0]
+
+    def _ways(self) -> list[tuple[bool, str]]:
+        """Return whether weights are (k, n), and the form of input, for which the original runs.
+
+        A batch comes before a vector, where it takes both.
+        """
+        ways, odd, failed = [], [], []
+        shapes = [weight.shape for weight, _ in self._arrays]
+        known = {size for shape in shapes for size in shape}
+        m = min(set(range(5, len(known) + 7)) - known)  # mistaken for no other axis
+        for turned in (False, True):
+            sizes = [shape[::-1] if turned else shape for shape in shapes]
+            if any(after[1] != before[0] for before, after in pairwise(sizes)):
+                continue
+            k, n = sizes[0][1], sizes[-1][0]
+            forms = {"rows": ((m, k), (m, n)), "columns": ((k, m), (n, m)), "vector": ((k,), (n,))}
+            for form, (shape, result) in forms.items():
+                x = np.random.default_rng(2).standard_normal(shape).astype(self._dtype)
+                try:
+                    with np.errstate(all="ignore"):
+                        y = self.original(x)
+                except Exception as error:  # noqa: BLE001  # whatever it raises for a wrong shape
+                    failed.append(f"{self.method} takes no {form} of shape {shape}: {error}")
+                    continue
+                if isinstance(y, tuple | list):
+                    raise ConversionError(
+                        self._name,
+                        f"{self.method} returns a {type(y).__name__}; accelerate takes networks "
+                        "that return one array (for (a, z) there is fl.dense_forward)",
+                    )
+                got = np.shape(y)
+                if got == result:
+                    ways.append((turned, form))
+                    break
+                odd.append(f"{self.method} gives shape {got} for {shape}, expected {result}")
+        if not ways:
+            dense = zip(self._found.dense, shapes, strict=True)
+            listed = ", ".join(f"{stage.name} {shape}" for stage, shape in dense)
+            unfit = f"the weights do not follow from each other, as they do in a network: {listed}"
+            raise ConversionError(self._name, (*odd, *failed, unfit)[0])
+        return ways
+
+    def _candidates(self, turned: bool, form: str) -> Iterator[list[Step]]:
+        """Yield what may come behind each stage: what the stages say themselves, then guesses."""
+        stages, dense = self._found.stages, self._found.dense
+        # From here on weights are (n, k).
+        arrays = [(w.T if turned else w, b) for w, b in self._arrays]
+        left = iter(arrays)
+        try:
+            yield [(s, self._behind(s, next(left) if s.weight else None, form)) for s in stages]
+        except ConversionError as error:
+            self._refusals.append(error)
+        if any(stage.function is None for stage in dense):
+            for activations in self._guesses(arrays, form):
+                yield list(zip(dense, activations, strict=True))
+
+    def _behind(self, stage: Stage, arrays: Arrays | None, form: str) -> Any:
+        """Return what a stage does after the sum: its activation, if that is what it does."""
+        function = stage.function
+        chosen = None if function is None else recognise(function, form, stage.name)
+        if arrays is None or stage.forward is None:
+            return chosen or Activation("identity")
+        k = arrays[0].shape[1]
+        x = np.random.default_rng(6).standard_normal((67, k))
+        x = (x * np.resize([1, 0.1, 4, 0.01], (67, 1))).astype(self._dtype)
+        y = Oriented(stage.forward, form).attempt(x)
+        if y is not None:
+            z, size = _sums(x, *arrays)
+            error = (k + 2) * float(np.finfo(self._dtype).eps) * size
+            known = [chosen] if isinstance(chosen, Activation) else []
+            chosen = match(z, y, error, known) or chosen
+        if chosen is None:
+            raise ConversionError(
+                stage.name,
+                "what it does after x @ W + b is none of fastlayer's activations; keep the "
+                "function in an attribute called activation, and any will do",
+            )
+        return chosen
+
+    def _guesses(self, layers: list[Arrays], form: str) -> Iterator[list[Activation]]:
+        """Yield one activation for all hidden layers and one for the last that give this result."""
+        k = layers[0][0].shape[1]
+        x = np.random.default_rng(7).standard_normal((16, k)).astype(self._dtype)
+        y = Oriented(self.original, form).attempt(x)
+        if y is None:
+            return
+        loose = float(np.sqrt(np.finfo(self._dtype).eps))  # a first look; the proof comes after it
+        given = [recognise(s.function, form, s.name) for s in self._found.dense if s.function]
+        known = [a for a in given if isinstance(a, Activation)]
+        *hidden, end = layers
+        for guess in dict.fromkeys([*known, *GUESSES]):
+            a = x
+            for layer in hidden:
+                a = np.asarray(guess(_sums(a, *layer)[0]))
+            z, size = _sums(a, *end)
+            last = match(z, y, loose * (1 + size))
+            if last is not None:
+                yield [guess] * len(hidden) + [last]
+            if not hidden:
+                return
+
+
+class Candidate:
+    """A network that knows where the arrays of a hand-written one are, and holds none of them.
+
+    Parameters
+    ----------
+    found : Found
+        What was found in the hand-written network.
+    steps : list of (Stage, activation)
+        What comes behind the arrays of each stage; without arrays the activation alone.
+    turned : bool
+        Whether weights are (k, n).
+    form : {"rows", "columns", "vector"}
+        What the samples are in two-dimensional input; or one sample alone.
+    """
+
+    proof: Proof
+
+    def __init__(self, found: Found, steps: list[Step], turned: bool, form: str) -> None:
+        self.found, self.form = found, form
+        self._turned, self._columns = turned, form == "columns"
+        self._dimensions = {1 if form == "vector" else 2}  # of input that is proven
+        # Looked up at every call, so what is inside of the named tuples is laid out here.
+        self._places = [(stage.weight, stage.bias, activation) for stage, activation in steps]
+
+    def proven(self, original: Callable[[Array], Any], name: str) -> Candidate:
+        """Return itself, after both ran on the same samples; if both take vectors, on these too.
+
+        Raises
+        ------
+        ConversionError
+            They differ by more than rounding, or the arrays are of several dtypes.
+        """
+        net = self.network()
+        self.proof = prove(net, Oriented(original, self.form).of_copy, source=name)
+        with suppress(ConversionError):
+            prove(net, Oriented(original, "vector").of_copy, source=name, rows=8)
+            self._dimensions.add(1)
+        return self
+
+    def __call__(self, x: Array) -> Array | None:
+        """Run the forward pass of a plain array.
+
+        None where it has other dimensions than proven, or a bias is not there any more.
+
+        Raises
+        ------
+        AttributeError, LookupError, TypeError, ValueError
+            An array is gone, or is nothing that `linear` takes; or `x` has another width.
+        """
+        if x.ndim not in self._dimensions:
+            return None
+        columns = self._columns and x.ndim == 2
+        a = x.T if columns else x
+        for weight, bias, activation in self._places:
+            if weight is None:
+                a = activation(a)
+                continue
+            w, b = weight(), None
+            if self._turned:
+                w = w.T
+            if bias is not None:
+                b = bias()
+                if b is None:
+                    return None
+                if a.ndim == 2:
+                    b = self._beside_rows(b)
+            a = linear(a, w, b, activation)
+        return a.T if columns else a
+
+    def _beside_rows(self, bias: Any) -> Any:
+        """Return a bias as one number for each neuron, where it is; the core takes those at once.
+
+        NumPy broadcasts it against columns where those are samples.
+        """
+        if type(bias) is np.ndarray and bias.ndim == 2:
+            b = bias.T if self._columns else bias
+            return b[0] if len(b) == 1 else b
+        return bias if is_weak(bias) or not self._columns else np.atleast_2d(bias).T
+
+    def network(self) -> Network:
+        """Return a network of its own with the weights as they are now.
+
+        Raises
+        ------
+        ConversionError
+            The arrays are not all float32 or all float64.
+        """
+        arrays, dtype = _read_arrays(self.found.dense)
+        left = iter(arrays)
+        parts: list[Any] = []
+        for weight, _, activation in self._places:
+            if weight is None:
+                parts.append(activation)
+                continue
+            w, b = next(left)
+            w = w.T if self._turned else w
+            if b is not None and b.size == 1:
+                b = np.broadcast_to(b.reshape(()), len(w))
+            parts.append(Layer.from_arrays(w, b, activation, dtype=dtype))
+        return Network(parts)
+
+
+def _read_arrays(dense: list[Stage]) -> tuple[list[Arrays], DType]:
+    """Return the arrays of the stages that have weights as they are now, and their dtype.
+
+    Raises
+    ------
+    ConversionError
+        The arrays are not all float32 or all float64.
+    """
+    arrays: list[Arrays] = []
+    for name, _, weight, bias, _ in dense:
+        w = as_real(weight and weight(), f"the weight of {name}")
+        b = bias and bias()
+        b = None if b is None else as_real(b, f"the bias of {name}")
+        arrays.append((w, b))
+        if w.dtype not in (FLOAT32, FLOAT64):
+            raise ConversionError(
+                name, f"its weights are {w.dtype}; make them float64 with .astype(np.float64)"
+            )
+        # A Python number, which is read as an array without dimensions, takes the dtype.
+        whole = w.dtype if b is None or b.ndim == 0 else np.result_type(w, b)
+        first, dtype = dense[0].name, arrays[0][0].dtype
+        if {w.dtype, whole} != {dtype}:
+            raise ConversionError(
+                name, f"it computes in {whole} and {first} in {dtype}; make all arrays one dtype"
+            )
+    return arrays, dtype
+
+
+def _sums(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Array]:
+    """Return the sums of a layer, and those of the absolute values."""
+    wide, w = x.astype(np.float64), weight.T.astype(np.float64)
+    b = np.zeros(1) if bias is None else bias.astype(np.float64).reshape(-1)
+    return wide @ w + b, np.abs(wide) @ np.abs(w) + np.abs(b)

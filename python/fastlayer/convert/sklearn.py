@@ -7,11 +7,12 @@ through their fitted attributes.
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import FLOAT32, FLOAT64, as_real
+from fastlayer.arrays import FLOAT64, as_real
 from fastlayer.convert._activations import SKLEARN
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Draft, Point
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from fastlayer.arrays import Array, DType
+    from fastlayer.arrays import Array
     from fastlayer.report.verification import Proof
 
     # The layers of a model, its stand-in, and what that is made with beside the network.
@@ -86,10 +87,10 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
     steps = [step for name, scaler in scalers for step in _scaler(scaler, _place(scaler, name))]
     layers, standin, options = _fitted(_READERS[kind], final, place)
     draft = Draft(Point().then([*steps, *layers]), layers[0].dtype, place, layers[0].in_features)
-    reference = _reference(estimator, options.get("kind"))
     with warnings.catch_warnings():
         # The probe has no column names; scikit-learn says so where the training data had some.
         warnings.simplefilter("ignore")
+        reference = partial(_outputs, estimator, options.get("kind"))
         net = draft.proved(reference) if verify else draft.network()
         made: Regressor = standin(net, floats=bool(scalers), **options)
         if verify and isinstance(made, Classifier):
@@ -99,10 +100,8 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
 
 def _kind_of(estimator: Any) -> str:
     """Return the name of scikit-learn's class that an object is of, or derived from."""
-    for kind in type(estimator).__mro__:
-        if kind.__module__.split(".")[0] == "sklearn":
-            return kind.__name__
-    return ""
+    kinds = (k.__name__ for k in type(estimator).__mro__ if k.__module__.startswith("sklearn."))
+    return next(kinds, "")
 
 
 def _place(estimator: Any, name: str = "") -> str:
@@ -165,13 +164,13 @@ def _mlp(model: Any) -> Read:
         if name not in SKLEARN:
             raise ConversionError(_place(model), f"unknown activation {name!r}")
     layers = [
-        Layer.from_arrays(w, b, SKLEARN[name].make(lambda _, default: default), layout="in_out")
+        Layer.from_arrays(w, b, SKLEARN[name].name, layout="in_out")
         for w, b, name in zip(model.coefs_, model.intercepts_, names, strict=True)
     ]
     if _kind_of(model) == "MLPRegressor":
         return layers, Regressor, {"flat": layers[-1].out_features == 1}
-    options = {"classes": np.array(model.classes_), "kind": model._label_binarizer.y_type_}
-    return layers, Classifier, {**options, "scores": False}
+    kind = model._label_binarizer.y_type_
+    return layers, Classifier, {"classes": np.array(model.classes_), "kind": kind}
 
 
 def _linear(model: Any) -> Read:
@@ -213,16 +212,12 @@ _READERS: dict[str, Callable[[Any], Read]] = {
 }
 
 
-def _reference(estimator: Any, kind: str | None) -> Callable[[Array], Array]:
-    """Return what gives the network's outputs; `kind` is that of a classifier."""
-
-    def outputs(x: Array) -> Array:
-        if kind is None:
-            return np.asarray(estimator.predict(x)).reshape(len(x), -1)
-        p = np.asarray(estimator.predict_proba(x))
-        return p[:, 1:] if kind == "binary" else p
-
-    return outputs
+def _outputs(estimator: Any, kind: str | None, x: Array) -> Array:
+    """Return the network's outputs as the estimator gives them; `kind` is that of a classifier."""
+    if kind is None:
+        return np.asarray(estimator.predict(x)).reshape(len(x), -1)
+    p = np.asarray(estimator.predict_proba(x))
+    return p[:, 1:] if kind == "binary" else p
 
 
 def _verify_labels(standin: Classifier, estimator: Any, place: str) -> None:
@@ -233,12 +228,12 @@ def _verify_labels(standin: Classifier, estimator: Any, place: str) -> None:
     if standin._kind == "multilabel-indicator":
         margin = np.abs(p - 0.5).min(axis=-1)
     else:
-        top = np.sort(p, axis=-1)[:, -2:]
-        margin = top[:, 1] - top[:, 0]
+        margin = np.ptp(np.sort(p, axis=-1)[:, -2:], axis=-1)
     clear = margin > 1024 * np.finfo(p.dtype).eps
-    ours, theirs = standin.predict(x)[clear], np.asarray(estimator.predict(x))[clear]
-    if not np.array_equal(ours, theirs):
-        row = int(np.flatnonzero((ours != theirs).reshape(len(ours), -1).any(axis=1))[0])
+    ours, theirs = standin.predict(x), np.asarray(estimator.predict(x))
+    wrong = np.flatnonzero(clear & (ours != theirs).reshape(len(x), -1).any(axis=1))
+    if wrong.size:
+        row = wrong[0]
         raise ConversionError(
             place, f"predict gives {ours[row]!r} here and {theirs[row]!r} in the estimator"
         )
@@ -258,15 +253,13 @@ class Regressor:
     """
 
     __module__ = "fastlayer"  # where pickles find it
-    # Made when they are needed: the network in float64, and a classifier's without its last
-    # activation, with what that was made from.
-    _wide: Network | None = None
-    _summed: tuple[Network, tuple[Any, ...]] | None = None
 
     def __init__(self, network: Network, flat: bool, floats: bool) -> None:
         self.network = network
         self._flat = flat  # one output, and no axis for it
         self._floats = floats  # a scaler makes integers float64
+        # Networks made of it, and the versions of the layers that they were made from.
+        self._made: dict[tuple[bool, bool], tuple[list[int], Network]] = {}
 
     @property
     def verification(self) -> Proof | None:
@@ -322,21 +315,30 @@ class Regressor:
         y = self._run(x)
         return y[..., 0] if self._flat else y
 
-    def _run(self, x: ArrayLike) -> Array:
-        a = as_real(x)
-        return self._network_for(a.dtype)(a)
+    def _run(self, x: ArrayLike, scores: bool = False) -> Array:
+        """Run the network in the dtype of scikit-learn; `scores` are without the last activation."""
+        a, net = as_real(x), self.network
+        given = a.dtype if a.dtype.kind == "f" or not self._floats else FLOAT64
+        wide = given != net.dtype and not np.can_cast(given, net.dtype)
+        if wide or scores:
+            net = self._variant(wide, scores)
+        return net(a)
 
-    def _network_for(self, dtype: DType) -> Network:
-        if self.network.dtype == FLOAT64 or (dtype.kind == "f" and dtype.itemsize <= 4):
-            return self.network
-        if np.result_type(dtype, FLOAT32) == FLOAT32 and not self._floats:
-            return self.network
-        if self._wide is None:
-            self._wide = self.network.astype(FLOAT64)
-        return self._wide
+    def _variant(self, wide: bool, scores: bool) -> Network:
+        """Return the network in float64, or without its last activation; it is kept while it holds."""
+        net: Any = self.network
+        versions = [part._version.value for part in net if isinstance(part, Layer)]
+        known, made = self._made.get((wide, scores), (None, net))
+        if known != versions:
+            *parts, last = net
+            if scores:
+                last = Layer.from_arrays(last.weight, last.bias, dtype=last.dtype)
+            made = Network([*parts, last]).astype(FLOAT64 if wide else net.dtype)
+            self._made[wide, scores] = versions, made
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k not in ("_wide", "_summed")}
+        return {**vars(self), "_made": {}}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.network!r})"
@@ -361,7 +363,7 @@ class Classifier(Regressor):
     __module__ = "fastlayer"
 
     def __init__(
-        self, network: Network, floats: bool, classes: Array, kind: str, scores: bool
+        self, network: Network, floats: bool, classes: Array, kind: str, scores: bool = False
     ) -> None:
         super().__init__(network, False, floats)
         self.classes_ = classes
@@ -403,9 +405,7 @@ class Classifier(Regressor):
         ValueError
             Another number of features, or NaN in a result, which belongs to no class.
         """
-        a = as_real(x)
-        net = self._network_for(a.dtype)
-        y = self._scores(net)(a) if self._by_scores else net(a)
+        y = self._run(x, self._by_scores)
         lost = np.isnan(y).any(axis=-1)
         if lost.any():
             raise ValueError(
@@ -419,13 +419,3 @@ class Classifier(Regressor):
         if self._kind == "binary":
             return self.classes_[np.minimum(above[..., 0], len(self.classes_) - 1)]
         return above
-
-    def _scores(self, net: Network) -> Network:
-        """Return the network without its last activation; it is kept while the layer's arrays are."""
-        last: Any = net[-1]
-        held = (net, last.weight, last.bias)
-        made = self._summed
-        if made is None or any(a is not b for a, b in zip(made[1], held, strict=True)):
-            plain = Layer.from_arrays(last.weight, last.bias, dtype=last.dtype)
-            made = self._summed = Network([*net.layers[:-1], plain]), held
-        return made[0]

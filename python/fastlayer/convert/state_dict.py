@@ -9,12 +9,13 @@ from contextlib import nullcontext
 from importlib import import_module
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlayer.errors import ConversionError, ModelFileError
 from fastlayer.files.reading import Stored
+from fastlayer.files.save import split_suffix
 from fastlayer.functions.activation import resolve_rowwise
 from fastlayer.network.layer import Layer
 from fastlayer.network.network import Network
@@ -26,28 +27,16 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
     from fastlayer.functions.activation import ActivationLike
 
+    Sizes = dict[str, tuple[int, int]]  # k inputs and n outputs of each layer
+
 _FILES = {
     ".safetensors": "fastlayer.files.safetensors",
-    ".pt": "fastlayer.files.pt",
-    ".pth": "fastlayer.files.pt",
-    ".bin": "fastlayer.files.pt",
+    **dict.fromkeys((".pt", ".pth", ".bin"), "fastlayer.files.pt"),
 }
 # Bytes by which tensors that share storage may exceed their file.
 _SPARE = 32 << 20
 _DIGITS = re.compile("([0-9]+)")
 _DENSE = "fl.from_torch(module) converts the live module, or build the network with fl.Network"
-
-
-class _Dense(NamedTuple):
-    """A dense layer in a file, of k inputs and n outputs."""
-
-    weight: Stored
-    bias: Stored | None
-    k: int
-    n: int
-
-    def read(self) -> tuple[Array, Array | None]:
-        return self.weight.read(), self.bias and self.bias.read()
 
 
 def from_state_dict(
@@ -126,18 +115,16 @@ def from_state_dict(
         for name, entry in entries.items():
             layer, _, field = name.rpartition(".")
             groups.setdefault(layer, {})[field] = entry
-        dense = {name: _dense(f"{place}: layer {name!r}", g, layout) for name, g in groups.items()}
-        names = _ordered(list(entries), dense, layers, place)
+        sizes = {name: _sizes(f"{place}: layer {name!r}", g, layout) for name, g in groups.items()}
+        names = _ordered(list(entries), sizes, layers, place)
         dtype = _dtype(entries, place)
         chosen = _activations(activation, output_activation, len(names))
         # All arrays before the first layer: a file that is damaged further on costs no packing.
-        arrays = [dense[name].read() for name in names]
-    arrays.reverse()
-    made = []
-    for act in chosen:
-        weight, bias = arrays.pop()
-        made.append(Layer.from_arrays(weight, bias, act, layout=layout, dtype=dtype))
-    return Network(made)
+        read = [{field: entry.read() for field, entry in groups[name].items()} for name in names]
+    return Network(
+        Layer.from_arrays(**read.pop(0), activation=act, layout=layout, dtype=dtype)
+        for act in chosen
+    )
 
 
 def _source(state_dict: Any) -> tuple[str, AbstractContextManager[Any]]:
@@ -145,17 +132,13 @@ def _source(state_dict: Any) -> tuple[str, AbstractContextManager[Any]]:
     if isinstance(state_dict, Mapping):
         return "state dict", nullcontext(state_dict)
     if not isinstance(state_dict, str | os.PathLike):
-        hint = ""
-        if hasattr(state_dict, "state_dict"):
-            hint = "; fl.from_torch converts a module, or pass its .state_dict()"
+        module = hasattr(state_dict, "state_dict")
+        hint = "; fl.from_torch converts a module, or pass its .state_dict()" if module else ""
         raise TypeError(
             f"expected a mapping from names to arrays or a path, got "
             f"{type(state_dict).__name__}{hint}"
         )
-    path = os.fspath(state_dict)
-    if not isinstance(path, str):
-        raise TypeError(f"path must be a string or a path of strings, got {path!r}")
-    suffix = os.path.splitext(path)[1].lower()
+    path, suffix = split_suffix(state_dict)
     if suffix not in _FILES:
         raise ValueError(
             f"{path}: unknown suffix {suffix!r}; state dicts are read from {', '.join(_FILES)}. "
@@ -178,12 +161,9 @@ def _entries(content: Any, key: str | None, place: str) -> dict[str, Stored]:
             raise ConversionError(f"{place}: {name!r}", "has no values; load the weights first")
         entry = _as_stored(value)
         if entry is None or not isinstance(name, str):
-            inner = [
-                n
-                for n, v in content.items()
-                if isinstance(v, Mapping) and any(map(_as_stored, v.values()))
-            ]
-            hint = f"; perhaps key={inner[0]!r} is the state dict" if inner else ""
+            inner = {n: v.values() for n, v in content.items() if isinstance(v, Mapping)}
+            likely = next((n for n, values in inner.items() if any(map(_as_stored, values))), None)
+            hint = "" if likely is None else f"; perhaps key={likely!r} is the state dict"
             kind = type(value).__name__
             raise ConversionError(
                 place, f"{name!r:.60} holds {kind}, not a tensor; it has {_listed(content)}{hint}"
@@ -211,8 +191,8 @@ def _as_stored(value: Any) -> Stored | None:
     return Stored(array.dtype.name, array.shape, lambda: array)
 
 
-def _dense(where: str, group: dict[str, Stored], layout: str) -> _Dense:
-    """Return the dense layer that arrays make; anything else is refused."""
+def _sizes(where: str, group: dict[str, Stored], layout: str) -> tuple[int, int]:
+    """Return the sizes of the dense layer that arrays make; anything else is refused."""
     fields = ", ".join(f"{field} {entry.shape}" for field, entry in group.items())
     if "running_mean" in group or "running_var" in group:
         raise ConversionError(
@@ -235,26 +215,24 @@ def _dense(where: str, group: dict[str, Stored], layout: str) -> _Dense:
         raise ConversionError(
             where, f"weight {weight.shape} and {b} do not fit with layout={layout!r}"
         )
-    return _Dense(weight, bias, k, n)
+    return k, n
 
 
 def _dtype(entries: dict[str, Stored], place: str) -> DType:
-    found: dict[str, str] = {}
     for name, entry in entries.items():
-        found.setdefault(entry.dtype, name)
-    others = [dtype for dtype in found if dtype not in ("float32", "float64")]
-    if others:
-        raise ConversionError(
-            f"{place}: {found[others[0]]!r}",
-            f"is {others[0]}; convert it to float32 first, e.g. with module.float()",
-        )
-    if len(found) > 1:
+        if entry.dtype not in ("float32", "float64"):
+            raise ConversionError(
+                f"{place}: {name!r}",
+                f"is {entry.dtype}; convert it to float32 first, e.g. with module.float()",
+            )
+    first = {entry.dtype: name for name, entry in reversed(entries.items())}
+    if len(first) > 1:
         raise ConversionError(
             place,
-            f"{found['float32']!r} is float32 and {found['float64']!r} is float64; convert them to "
+            f"{first['float32']!r} is float32 and {first['float64']!r} is float64; convert them to "
             "one dtype first",
         )
-    return np.dtype(next(iter(found)))
+    return np.dtype(next(iter(first)))
 
 
 def _check_size(entries: dict[str, Stored], path: str) -> None:
@@ -278,53 +256,46 @@ def _activations(activation: Any, output: ActivationLike, count: int) -> list[Ac
     return [resolve_rowwise(a) for a in (*hidden, output)]
 
 
-def _ordered(
-    keys: list[str], dense: dict[str, _Dense], wanted: Sequence[str] | None, place: str
-) -> list[str]:
+def _ordered(keys: list[str], sizes: Sizes, wanted: Sequence[str] | None, place: str) -> list[str]:
     """Return the names of the layers from first to last.
 
     `keys` are all names of arrays, in the order of the mapping or file.
     """
-    names = list(dense)
-    if wanted is not None:
-        names = list(wanted)
-        if sorted(names) != sorted(dense):
-            raise ConversionError(
-                place, f"layers={names} are not its layers, which are {sorted(dense)}"
-            )
-    elif len(names) > 1:
-        names = _found_order(keys, dense, place)
+    names = _found_order(keys, sizes, place) if wanted is None else list(wanted)
+    if sorted(names) != sorted(sizes):
+        raise ConversionError(
+            place, f"layers={names} are not its layers, which are {sorted(sizes)}"
+        )
     for before, after in pairwise(names):
-        if dense[before].n != dense[after].k:
+        if sizes[before][1] != sizes[after][0]:
             raise ConversionError(
                 f"{place}: layer {after!r}",
-                f"takes {dense[after].k} features, but layer {before!r} in front of it gives "
-                f"{dense[before].n}; layers=[...] tells another order, and layers that are not "
+                f"takes {sizes[after][0]} features, but layer {before!r} in front of it gives "
+                f"{sizes[before][1]}; layers=[...] tells another order, and layers that are not "
                 "one after the other are for fl.from_torch",
             )
     return names
 
 
-def _found_order(keys: list[str], dense: dict[str, _Dense], place: str) -> list[str]:
-    names = list(dense)
+def _found_order(keys: list[str], sizes: Sizes, place: str) -> list[str]:
+    names = list(sizes)
     numbered = _by_number(names)
     # A file of safetensors sorts its tensors by name, and so does what was read from one. Real
     # state dicts are never sorted where there is a bias: it comes after the weight.
-    if keys != sorted(keys):
-        if numbered not in (None, names):
-            raise ConversionError(
-                place,
-                f"its layers are in the order {names}, but their numbers say {numbered}; tell "
-                "which with layers=[...]",
-            )
-        return names
-    found = numbered or _by_size(dense)
-    if found is None:
-        raise ConversionError(
-            place,
+    if keys == sorted(keys):
+        found = numbered or _by_size(sizes)
+        why = (
             f"the layers {names} are sorted by name, which is not their order in the network; "
-            "tell it with layers=[...]",
+            "tell it with layers=[...]"
         )
+    else:
+        found = names if numbered in (None, names) else None
+        why = (
+            f"its layers are in the order {names}, but their numbers say {numbered}; tell "
+            "which with layers=[...]"
+        )
+    if found is None:
+        raise ConversionError(place, why)
     return found
 
 
@@ -338,13 +309,13 @@ def _by_number(names: list[str]) -> list[str] | None:
     return sorted(names, key=lambda name: [(len(d), d) for d in digits[name]])
 
 
-def _by_size(dense: dict[str, _Dense]) -> list[str] | None:
+def _by_size(sizes: Sizes) -> list[str] | None:
     """Return the only order in which the sizes fit, None where there are several or none."""
-    by_input = {layer.k: name for name, layer in dense.items()}
-    outputs = {layer.n for layer in dense.values()}
-    chain = [name for name, layer in dense.items() if layer.k not in outputs]
-    if len(by_input) != len(dense) or len(chain) != 1:
+    by_input = {k: name for name, (k, _) in sizes.items()}
+    outputs = {n for _, n in sizes.values()}
+    chain = [name for name, (k, _) in sizes.items() if k not in outputs]
+    if len(by_input) != len(sizes) or len(chain) != 1:
         return None
-    while len(chain) <= len(dense) and dense[chain[-1]].n in by_input:
-        chain.append(by_input[dense[chain[-1]].n])
-    return chain if len(chain) == len(dense) else None
+    while sizes[chain[-1]][1] in by_input:
+        chain.append(by_input.pop(sizes[chain[-1]][1]))
+    return chain if len(chain) == len(sizes) else None

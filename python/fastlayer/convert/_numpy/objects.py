@@ -1,6 +1,6 @@
 """What is in a hand-written network: its arrays and functions, found by the names of tutorials.
 
-Nothing is taken for granted that is found here: `candidates` proves what it makes of it.
+Nothing is taken for granted that is found here: `accelerate` proves what it makes of it.
 """
 
 from __future__ import annotations
@@ -92,20 +92,18 @@ class Found:
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Give objects back the attributes that they had: running a layer may cache its input."""
-        before = [(o, dict(vars(o))) for o in self._objects if hasattr(o, "__dict__")]
+        attributes = [getattr(obj, "__dict__", None) for obj in self._objects]
+        before = [(now, dict(now)) for now in attributes if isinstance(now, dict)]
         lists = [(v, list(v)) for _, then in before for v in then.values() if isinstance(v, list)]
         try:
             yield
         finally:
-            for obj, then in before:
-                for key in vars(obj).keys() - then.keys():
-                    delattr(obj, key)
-                for key, value in then.items():
-                    if vars(obj).get(key) is not value:
-                        setattr(obj, key, value)
+            for now, then in before:
+                for key in now.keys() - then.keys():
+                    del now[key]
+                now.update(then)
             for value, items in lists:
-                if len(value) != len(items):
-                    value[:] = items
+                value[:] = items
 
     def _link(self, owner: Any, key: Any) -> Any:
         """Return what is in a place, and remember that it was that."""
@@ -119,6 +117,7 @@ class Found:
         That is a flag, an activation or bias that is not there or is a name, `numbers` of these
         types, which may be slopes, and an attribute that is new and so may hide one of the class.
         """
+        self._objects.append(obj)
         if hasattr(obj, "__dict__"):
             self._lengths.append((vars(obj), len(vars(obj))))
         for name, value in _attributes(obj).items():
@@ -128,25 +127,28 @@ class Found:
                 self._link(obj, name)
 
     def _visit(self, obj: Any, name: str) -> None:
-        self._objects.append(obj)
         if isinstance(obj, list | tuple):
             self._lengths.append((obj, len(obj)))
             for i in range(len(obj)):
                 item = self._link(obj, i)
-                self._visit(item, f"layer {i} ({_title(item)})")
-        elif _is_function(obj):
-            self.stages.append(Stage(name, obj))
-        elif self._arrays(obj, name) or self._container(obj, name):
+                self._visit(item, f"layer {i} ({title(item)})")
+        elif not _is_function(obj) and (self._arrays(obj, name) or self._container(obj, name)):
             self._watch(obj, float)
-        elif (apply := function_of(obj)) is not None:
-            self._watch(obj, float, int)
-            self.stages.append(Stage(name, apply))
+        elif (function := self._function(obj)) is not None:
+            self.stages.append(Stage(name, function))
         else:
             raise ConversionError(
                 name,
                 f"it has neither weights called {', '.join(_WEIGHTS[:4])} nor a method "
                 f"{', '.join(_APPLY[:4])}",
             )
+
+    def _function(self, value: Any) -> Function | None:
+        """Return the function that an activation is: itself, or a method of an object."""
+        function = function_of(value)
+        if function is not None and function is not value:
+            self._watch(value, float, int)
+        return function
 
     def _arrays(self, obj: Any, name: str) -> bool:
         """Find the arrays of a layer, or of several layers in lists, in a dict or numbered."""
@@ -186,48 +188,41 @@ class Found:
         if alone:
             functions = self._link(obj, "activations")
         for i in range(len(weights)):
-            function = function_of(self._link(functions, i)) if alone else None
+            function = self._function(self._link(functions, i)) if alone else None
             place = None if biases is None else _place(biases, i)
             self.stages.append(Stage(f"{name}.{key}[{i}]", function, _place(weights, i), place))
 
     def _numbered(self, owner: Any, items: dict[Any, Any], name: str) -> bool:
-        weights: dict[int, str] = {}
-        biases: dict[int, str] = {}
+        places: dict[str, dict[int, Place]] = {"w": {}, "b": {}}
         for key, value in items.items():
             known = _NUMBERED.fullmatch(key) if isinstance(key, str) else None
             if known is not None and isinstance(value, np.ndarray):
-                (weights if known[1][0] in "Ww" else biases)[int(known[2])] = key
-        for i, key in sorted(weights.items()):
-            place = _place(owner, biases[i]) if i in biases else None
-            self.stages.append(Stage(f"{name}.{key}", None, _place(owner, key), place))
-        return bool(weights)
+                places[known[1][0].lower()][int(known[2])] = _place(owner, key)
+        for i, weight in sorted(places["w"].items()):
+            bias = places["b"].get(i)
+            self.stages.append(Stage(f"{name}.{weight.args[1]}", None, weight, bias))
+        return bool(places["w"])
 
     def _activation(self, obj: Any, named: dict[str, Any]) -> Function | None:
         for key in _ACTIVATIONS:
-            value = named.get(key)
-            function = function_of(value)
+            function = self._function(named.get(key))
             if function is not None:
                 self._link(obj, key)
-                if function is not value:
-                    self._objects.append(value)
-                    self._watch(value, float, int)
                 return function
         return None
 
     def _container(self, obj: Any, name: str) -> bool:
         """Find the layers of a network: in a list, or as attributes in the order of their making."""
         named = _attributes(obj)
-        lists = [k for k in _LISTS if isinstance(named.get(k), list | tuple) and named[k]]
-        lists += [k for k, v in named.items() if k not in _LISTS and _holds_layers(v)]
-        if lists:
-            self._visit(self._link(obj, lists[0]), name)
-            return True
-        layers = [k for k, v in named.items() if _is_layer(v)]
-        if not any(_is_dense(named[k]) for k in layers):
-            return False
-        for key in layers:
-            self._visit(self._link(obj, key), f"{key} ({_title(named[key])})")
-        return True
+        inside = [k for k in _LISTS if isinstance(named.get(k), list | tuple) and named[k]]
+        inside += [k for k, v in named.items() if _holds_layers(v)]
+        if inside:
+            inside = inside[:1]
+        elif any(_is_layer(v) and _is_dense(v) for v in named.values()):
+            inside = [k for k, v in named.items() if _is_layer(v)]
+        for key in inside:
+            self._visit(self._link(obj, key), f"{key} ({title(named[key])})")
+        return bool(inside)
 
 
 def _place(owner: Any, key: Any) -> Place:
@@ -242,7 +237,8 @@ def _attributes(obj: Any) -> dict[str, Any]:
     return {**own, **getattr(obj, "__dict__", {})}
 
 
-def _title(obj: Any) -> str:
+def title(obj: Any) -> str:
+    """Return the name of a function or class, else that of an object's class."""
     return getattr(obj, "__name__", type(obj).__name__)
 
 
@@ -255,8 +251,8 @@ def _is_matrix(value: Any) -> bool:
 
 
 def _is_layer(value: Any) -> bool:
-    plain = isinstance(value, np.ndarray | np.generic | list | tuple | dict | type | str)
-    return not plain and not _is_function(value) and function_of(value) is not None
+    named = isinstance(value, type) or _is_function(value)
+    return not named and _method(value, *_APPLY) is not None
 
 
 def _is_dense(value: Any) -> bool:

@@ -6,6 +6,7 @@ function, which is slower and never wrong.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastlayer.arrays import Array
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 # A definition written with NumPy rounds numbers of size 1 + |f| about this often.
 _ROUNDINGS = 16
-_ROWS, _FEATURES = 67, 9  # of the probe, which mixes sizes in both directions
 _FIRST = ("relu", "sigmoid", "tanh", "identity")
 _OTHERS = (
     *("softmax", "exp", "log_softmax", "gelu", "silu", "selu", "relu6", "hardtanh", "softsign"),
@@ -99,30 +99,33 @@ def recognise(function: Function, form: str, name: str) -> Activation | Function
     return match(z, y, 0.0) or (function if form == "rows" else oriented)
 
 
-def match(z: Array, y: Array, error: Array | float) -> Activation | None:
-    """Return the activation that makes `y` of `z`, which is known up to `error`, or None."""
-    if y.shape != z.shape or np.isfinite(y).mean() < 0.5:
+def match(
+    z: Array, y: Array, error: Array | float, known: Iterable[Activation] = ()
+) -> Activation | None:
+    """Return the activation that makes `y` of `z`, which is known up to `error`, or None.
+
+    That is one that gives `y` but for rounding, where `y` is finite; `known` are tried first.
+    """
+    finite = np.isfinite(y)
+    if y.shape != z.shape or finite.mean() < 0.5:
         return None
-    return next((a for a in _candidates(z, y) if same(a, z, y, error)), None)
-
-
-def same(candidate: Activation, z: Array, y: Array, error: Array | float) -> bool:
-    """Whether `y` is the activation of `z` but for rounding, where `y` is finite."""
     # Slopes are at most about 1; where a formula overflows there is nothing to compare with.
     with np.errstate(all="ignore"):
-        rounding = _ROUNDINGS * float(np.finfo(y.dtype).eps) * (1 + np.abs(y))
-        close = np.abs(candidate(z) - y) <= rounding + 2 * error
-    return bool((close | ~np.isfinite(y)).all())
+        near = _ROUNDINGS * float(np.finfo(y.dtype).eps) * (1 + np.abs(y)) + 2 * error
+        for candidate in chain(known, _candidates(z, y)):
+            if (np.abs(candidate(z) - y) <= near)[finite].all():
+                return candidate
+    return None
 
 
 def _probe() -> Array:
-    """Return numbers of all sizes, (rows, features); the last rows are too large for exp."""
+    """Return numbers of all sizes, mixed in rows and columns; the last rows are too large for exp."""
     sizes = np.logspace(-8, 4, 100)
     values = np.concatenate([np.linspace(-12, 12, 401), sizes, -sizes, [0.0, -30.0]])
     rng = np.random.default_rng(5)
     large = np.abs(values) > 30
     mixed = np.concatenate([rng.permutation(values[~large]), rng.permutation(values[large])])
-    return np.resize(mixed, (_ROWS, _FEATURES))
+    return np.resize(mixed, (67, 9))
 
 
 def _candidates(z: Array, y: Array) -> Iterator[Activation]:
