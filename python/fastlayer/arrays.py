@@ -38,8 +38,9 @@ _HINTS = {
 
 def is_masked(x: object) -> bool:
     """Whether `x` is a masked array, without importing numpy.ma to find out."""
-    ma = sys.modules.get("numpy.ma")
-    return ma is not None and isinstance(x, ma.MaskedArray)
+    # Another thread may be in the midst of importing it.
+    kind = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    return kind is not None and isinstance(x, kind)
 
 
 def is_array(x: object) -> bool:

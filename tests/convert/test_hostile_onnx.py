@@ -274,7 +274,7 @@ WIDE = {
     "relus": ("h{1} = Relu(h{0})", 2000, (1, 1 << 18)),
     "softmax": ("h{1} = Softmax(h{0})", 50, (1, 1 << 18)),
     "many middling": ("h{1} = Sigmoid(h{0})", 4000, (4, 4096)),
-    "to and fro": ("g{0} = MatMul(h{0}, v)\nh{1} = MatMul(g{0}, w)", 3, (1, 1 << 16)),
+    "there and back": ("g{0} = MatMul(h{0}, v)\nh{1} = MatMul(g{0}, w)", 3, (1, 1 << 16)),
 }
 
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -422,3 +423,9 @@ def test_the_expected_shape_is_that_of_the_axis(layer, axis, expected):
     x = np.ones((5, 2), layer.dtype)
     with pytest.raises(ValueError, match=f"expected x of shape {expected}, got .* axis={axis}"):
         layer(x, axis=axis)
+
+
+def test_numpy_ma_in_the_midst_of_its_import(monkeypatch):
+    """Another thread's import puts the module there before what is in it."""
+    monkeypatch.setitem(sys.modules, "numpy.ma", types.ModuleType("numpy.ma"))
+    assert_same_bits(fl.relu([-1.0, 2.0]), np.array([0.0, 2.0]))
