@@ -14,8 +14,8 @@ from fastlayer.convert._keras.config import from_config
 from fastlayer.convert._keras.given import Source
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.files.hdf5 import MAGIC, Hdf5
-from fastlayer.files.reading import LARGEST_JSON, parse_json, read_bytes, reading, size_of
-from fastlayer.files.zip import Archive
+from fastlayer.files.reading import LARGEST_JSON, parse_json, read_bytes, reading, require, size_of
+from fastlayer.files.zip import members
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array
     from fastlayer.convert._keras.given import Given
+    from fastlayer.files.zip import Member
     from fastlayer.network.network import Network
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -70,7 +71,7 @@ def _version(text: Any) -> int:
 
 
 def _read_archive(file: BinaryIO) -> tuple[Any, Source]:
-    archive = Archive(file)
+    archive = members(file)
     for member in (CONFIG, WEIGHTS):
         if member not in archive:
             why = "is missing; this is not a model that Keras saved"
@@ -80,15 +81,15 @@ def _read_archive(file: BinaryIO) -> tuple[Any, Source]:
     config = _json(archive, CONFIG)
     metadata = _json(archive, METADATA) if METADATA in archive else None
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-    content = memoryview(archive.read(WEIGHTS))
+    content = memoryview(archive[WEIGHTS].read())
     stored = Hdf5(lambda at, size: content[at : at + size], len(content))
     return config, Source(partial(_by_slots, stored), _version(version))
 
 
-def _json(archive: Archive, key: str) -> Any:
-    if archive.size(key) > LARGEST_JSON:
-        raise Damaged(key, f"has {archive.size(key)} bytes, more than any model's")
-    return parse_json(archive.read(key), key)
+def _json(archive: dict[str, Member], key: str) -> Any:
+    size = archive[key].size
+    require(size <= LARGEST_JSON, key, f"has {size} bytes, more than any model's")
+    return parse_json(archive[key].read(), key)
 
 
 def _by_slots(stored: Hdf5, given: Given, names: Sequence[str]) -> list[Array]:

@@ -29,6 +29,7 @@ DOCUMENT = "fastlayer"  # the name of a network's document in every format
 # up to about 100 bytes in memory; a layer and its arrays take about 30.
 LARGEST_JSON = 4 << 20
 _MOST_VALUES = 200_000
+MOST_AXES = 8  # of an array in somebody else's file
 
 
 class Stored(NamedTuple):
@@ -37,6 +38,12 @@ class Stored(NamedTuple):
     dtype: str  # NumPy's name, or the format's own where that is not one of NumPy's
     shape: tuple[int, ...]
     read: Callable[[], Array]
+
+
+def require(met: bool, key: str, why: str) -> None:
+    """Raise `Damaged` where a file is not as it has to be."""
+    if not met:
+        raise Damaged(key, why)
 
 
 @contextmanager
@@ -64,8 +71,7 @@ def read_bytes(file: BinaryIO, start: int, size: int, key: str) -> bytes:
     """Read exactly `size` bytes, which the caller knows to be in the file."""
     file.seek(start)
     data = file.read(size)
-    if len(data) != size:
-        raise Damaged(key, "is cut short")
+    require(len(data) == size, key, "is cut short")
     return data
 
 
@@ -79,12 +85,12 @@ def ordered_dtype(name: str, order: str) -> DType:
 def check_json(text: bytes, key: str) -> None:
     """Refuse a text that would take long to parse, or much memory."""
     values = sum(map(text.count, (b"{", b"[", b",")))
-    if len(text) > LARGEST_JSON or values > _MOST_VALUES:
-        raise Damaged(
-            key,
-            f"{len(text)} bytes of JSON with {values} brackets and commas are more than a model "
-            f"has; the limits are {LARGEST_JSON} and {_MOST_VALUES}",
-        )
+    require(
+        len(text) <= LARGEST_JSON and values <= _MOST_VALUES,
+        key,
+        f"{len(text)} bytes of JSON with {values} brackets and commas are more than a model "
+        f"has; the limits are {LARGEST_JSON} and {_MOST_VALUES}",
+    )
 
 
 def parse_json(text: bytes, key: str) -> Any:
@@ -93,8 +99,7 @@ def parse_json(text: bytes, key: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = {}
         for name, value in pairs:
-            if name in result:
-                raise Damaged(key, f"the name {name!r:.80} is there twice")
+            require(name not in result, key, f"the name {name!r:.80} is there twice")
             result[name] = value
         return result
 
