@@ -55,10 +55,6 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
     # Some systems can't open folders, some file systems can't synchronise them; the file itself was.
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)

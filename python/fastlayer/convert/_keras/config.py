@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastlayer.arrays import float_dtype
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense, Draft, Flat, Point, add
-from fastlayer.convert._keras.given import Given, Names, as_dict, is_custom, snake_case
-from fastlayer.convert._keras.layers import steps
+from fastlayer.convert._keras.layers import Given, Names, as_dict, is_custom, snake_case, steps
 from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fastlayer.convert._keras.given import Path, Shape, Source
+    from fastlayer.convert._keras.layers import Path, Shape, Source
 
     Key = tuple[str, int]  # a layer's name, and the number of a call of it
 
