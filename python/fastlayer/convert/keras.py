@@ -219,14 +219,14 @@ def _json(archive: dict[str, Member], key: str) -> Any:
 def _by_slots(stored: Hdf5, given: Given, names: Sequence[str]) -> list[Array]:
     at: int | None = stored.root
     for step in given.path:
-        at = None if at is None else _slot(stored, at, step.slot)
-    group = None if at is None else stored.find(at, "vars")
+        at = _slot(stored, at, step.slot)
+    group = stored.find(at, "vars")
     if group is None:
-        raise given.damage("has no weights in the file")
+        raise Damaged(given.place, "has no weights in the file")
     return [_array(stored, group, f"{i}", given) for i in range(len(names))]
 
 
-def _slot(stored: Hdf5, model: int, slot: str) -> int | None:
+def _slot(stored: Hdf5, model: int | None, slot: str) -> int | None:
     """Return the group of a layer, named after its class: "dense", "dense_1", ..."""
     old = stored.find(model, _OLD_FOLDER)
     if old is None:
@@ -246,7 +246,7 @@ def _numbered(slot: str) -> tuple[str, int]:
 def _array(stored: Hdf5, group: int, path: str, given: Given) -> Array:
     found = stored.find(group, path)
     if found is None:
-        raise given.damage(f"its weight {path!r:.60} is missing")
+        raise Damaged(given.place, f"its weight {path!r:.60} is missing")
     try:
         return stored.array(found)
     except TypeError as error:
@@ -273,7 +273,7 @@ def _read_h5(file: BinaryIO) -> tuple[Any, Source]:
 def _by_names(stored: Hdf5, given: Given, names: Sequence[str]) -> list[Array]:
     group = stored.find(stored.root, f"model_weights/{given.path[0].name}")
     if group is None:
-        raise given.damage("has no weights in the file")
+        raise Damaged(given.place, "has no weights in the file")
     held = _weight_names(stored, group, given)
     return [_array(stored, group, _weight(held, given, name), given) for name in names]
 
@@ -286,8 +286,7 @@ def _weight_names(stored: Hdf5, group: int, given: Given) -> list[str]:
     parts: list[list[str]] = []
     while (more := stored.texts(group, f"weight_names{len(parts)}")) is not None:
         parts.append(more)
-    if not parts:
-        raise given.damage("has no list of weights")
+    given.require(bool(parts), "has no list of weights")
     return [name for part in parts for name in part]
 
 
@@ -296,6 +295,5 @@ def _weight(held: list[str], given: Given, name: str) -> str:
     found = [h for h in held if h.split("/")[-1].split(":")[0] == name]
     if len(given.path) > 1 or len(found) > 1:
         found = [h for h in found if given.path[-1].name in h.split("/")[:-1]]
-    if len(found) != 1:
-        raise given.damage(f"has {len(found)} weights {name!r} in the file")
+    given.require(len(found) == 1, f"has {len(found)} weights {name!r} in the file")
     return found[0]

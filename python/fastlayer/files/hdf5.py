@@ -170,9 +170,9 @@ class Hdf5:
         _refuse(messages)
         return {m.kind: m for m in reversed(messages)}
 
-    def find(self, start: int, path: str) -> int | None:
-        """Return the address of an object below a group, None where there is none."""
-        at: int | None = start
+    def find(self, start: int | None, path: str) -> int | None:
+        """Return the address of an object below a group, None where there is none, or no group."""
+        at = start
         for name in path.split("/"):
             at = None if at is None else self.entries(at).get(name)
         return at

@@ -44,10 +44,9 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
     # Not tempfile: its files are private, and a model gets the permissions of any other file.
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    number = os.open(temporary, flags, 0o666)
+    file = open(temporary, "x+b")
     try:
-        with os.fdopen(number, "w+b") as file:
+        with file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -14,6 +14,7 @@ from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense, Draft, Flat, Point, add
 from fastlayer.convert._keras.layers import Given, Names, as_dict, is_custom, snake_case, steps
 from fastlayer.errors import ConversionError, Damaged
+from fastlayer.files.reading import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,12 +89,11 @@ class _Walk:
         if isinstance(config, list):  # Sequential before Keras 2.2.3
             config = {"layers": config}
         config = as_dict(config, key)
-        specs = config.get("layers")
-        if not isinstance(specs, list) or len(specs) > _MOST_LAYERS or len(path) > _DEEPEST:
-            raise Damaged(key, "has no layers, too many, or models too deep inside each other")
+        specs: Any = config.get("layers")
+        fits = isinstance(specs, list) and len(specs) <= _MOST_LAYERS and len(path) <= _DEEPEST
+        require(fits, key, "has no layers, too many, or models too deep inside each other")
         self.count += len(specs)
-        if self.count > _MOST_LAYERS:
-            raise Damaged("config", f"has more than {_MOST_LAYERS} layers")
+        require(self.count <= _MOST_LAYERS, "config", f"has more than {_MOST_LAYERS} layers")
         layers = list(self._layers([as_dict(s, key) for s in specs], kind, path))
         if kind != "Sequential":
             return self._graph(key, config, {g.path[-1].name: g for g in layers}, start)
@@ -119,7 +119,7 @@ class _Walk:
             slot = f"{own}_{used[own]}" if used[own] else own
             used[own] += not _is_operation(spec)
             place = f"layer {at}{inside}, {name!r:.60} (keras {kind.split('>')[-1]:.60})"
-            yield Given(place, (*path, Names(name, slot)), spec, self.source)
+            yield Given(place, (*path, Names(name, slot)), kind, plain, spec, self.source)
             at += not (kind == "InputLayer" and model == "Sequential")
 
     def _graph(
@@ -134,8 +134,7 @@ class _Walk:
             if at in done:
                 waiting.pop()
                 continue
-            if name not in layers:
-                raise Damaged(key, f"layer {name!r:.40} is called, and not there")
+            require(name in layers, key, f"layer {name!r:.40} is called, and not there")
             given = layers[name]
             if name == source[0]:
                 done[at] = self._layer(given, [start])
@@ -143,8 +142,8 @@ class _Walk:
             inputs = _inputs(given, node)
             missing = [i for i in inputs if isinstance(i, tuple) and i not in done]
             waiting += missing
-            if len(waiting) > 8 * _MOST_LAYERS:
-                raise Damaged(key, "its layers call each other in a circle")
+            forward = len(waiting) <= 8 * _MOST_LAYERS
+            require(forward, key, "its layers call each other in a circle")
             if not missing:
                 flows = [done[i] if isinstance(i, tuple) else i for i in inputs]
                 done[at] = self._layer(given, flows)
@@ -171,7 +170,7 @@ class _Walk:
         except (ConversionError, Damaged):
             raise
         except (TypeError, ValueError) as error:  # a negative epsilon, a slope of infinity
-            raise given.damage(str(error)) from error
+            raise Damaged(given.place, str(error)) from error
         dtype = None if given.kind == "InputLayer" else given.dtype()
         for step in made:
             if isinstance(step, Dense):
@@ -194,7 +193,7 @@ def _shape(value: Any, given: Given) -> Shape:
     if not isinstance(value, list | tuple) or not all(
         d is None or (type(d) is int and 0 <= d < 1 << 40) for d in value
     ):
-        raise given.damage(f"has the input shape {value!r:.40}")
+        raise Damaged(given.place, f"has the input shape {value!r:.40}")
     return tuple(value)
 
 
@@ -216,9 +215,9 @@ def _key(value: Any, place: str) -> Key:
 
 def _inputs(given: Given, node: int) -> Sequence[Key | float]:
     """Return what a layer is called with, in order: outputs of other calls, and numbers."""
-    calls = given.spec.get("inbound_nodes")
-    if not isinstance(calls, list) or not 0 <= node < len(calls):
-        raise given.damage(f"has no call number {node}")
+    calls: Any = given.spec.get("inbound_nodes")
+    known = isinstance(calls, list) and 0 <= node < len(calls)
+    given.require(known, f"has no call number {node}")
     call = calls[node]
     if isinstance(call, dict):  # Keras 3
         options = call.get("kwargs")
@@ -228,9 +227,9 @@ def _inputs(given: Given, node: int) -> Sequence[Key | float]:
         inputs = [_key(entry, given.place) for entry in entries]
         options = entries[-1][3] if entries and len(entries[-1]) > 3 else {}
     else:
-        raise given.damage(f"is called with {call!r:.40}")
+        inputs, options = [], call
     if not isinstance(options, dict):
-        raise given.damage(f"is called with {options!r:.40}")
+        raise Damaged(given.place, f"is called with {options!r:.40}")
     if options.get("training"):
         raise given.refusal(
             "is called with training=True, which makes its result random; leave that out"

@@ -17,6 +17,7 @@ from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense, Flat, OneRow
 from fastlayer.errors import ConversionError, Damaged
+from fastlayer.files.reading import require
 from fastlayer.functions.activation import Activation
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 
@@ -59,37 +60,23 @@ class Source(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A layer: where it is, and an object of JSON, which is not to be trusted."""
+    """A layer: where it is, and objects of JSON, which are not to be trusted."""
 
     place: str
     path: Path  # from the outermost model inwards
-    spec: dict[str, Any]
+    kind: str  # the name of its class
+    config: dict[str, Any]
+    spec: dict[str, Any]  # with its class and its calls
     source: Source
     shape: Shape = None  # of its input, the samples included
-
-    @property
-    def kind(self) -> str:
-        """The name of its class."""
-        return str(self.spec["class_name"])
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Its own configuration."""
-        config = self.spec.get("config")
-        return config if isinstance(config, dict) else {}
-
-    @property
-    def rank(self) -> int | None:
-        """Number of axes of its input."""
-        return None if self.shape is None else len(self.shape)
 
     def refusal(self, why: str) -> ConversionError:
         """Return the error of a layer without an exact counterpart."""
         return ConversionError(self.place, why)
 
-    def damage(self, why: str) -> Damaged:
-        """Return the error of a layer that no Keras writes."""
-        return Damaged(self.place, why)
+    def require(self, met: bool, why: str) -> None:
+        """Refuse what no Keras writes."""
+        require(met, self.place, why)
 
     def get(self, key: str, default: Any, *kinds: type[Any]) -> Any:
         """Return an entry of the configuration, of one of these types where it is there."""
@@ -103,7 +90,7 @@ class Given(NamedTuple):
                 value = math.inf
         wrong = isinstance(value, bool) and bool not in kinds
         if wrong or not isinstance(value, kinds) or (type(value) is float and math.isnan(value)):
-            raise self.damage(f"{key} is {value!r:.40}")
+            raise Damaged(self.place, f"{key} is {value!r:.40}")
         return value
 
     def dtype(self) -> str | None:
@@ -129,8 +116,8 @@ class Given(NamedTuple):
         for name, a in zip(names, found, strict=True):
             if a.dtype.name not in ("float32", "float64"):
                 raise self.refusal(f"has a {name} of {a.dtype}; fastlayer takes float32 or float64")
-            if wanted is not None and a.dtype.name != wanted:
-                raise self.damage(f"{name} is {a.dtype}, its layer {wanted}")
+            same = wanted in (None, a.dtype.name)
+            self.require(same, f"{name} is {a.dtype}, its layer {wanted}")
         return found
 
     def last_axis(self, default: int = -1) -> list[OneRow]:
@@ -139,9 +126,9 @@ class Given(NamedTuple):
         if isinstance(axis, list | tuple) and len(axis) == 1:
             axis = axis[0]
         if type(axis) is int:
-            if axis == -1 or (self.rank is not None and axis == self.rank - 1):
+            if axis == -1 or (self.shape is not None and axis == len(self.shape) - 1):
                 return []
-            if axis == 1 and self.rank is None:
+            if axis == 1 and self.shape is None:
                 return [OneRow(self.place)]
         raise self.refusal(f"works along axis {axis!r:.40}; in a network that is the last, axis=-1")
 
@@ -231,9 +218,9 @@ def _of_layer(given: Given) -> list[Any]:
     if isinstance(spec, str):
         if spec not in KERAS or spec != spec.lower():
             raise given.refusal(f"has the activation {spec!r:.60}, which fastlayer does not have")
-        return _activation(spec, given._replace(spec={}))
+        return _activation(spec, given._replace(config={}))
     if not isinstance(spec, dict) or not isinstance(spec.get("class_name"), str):
-        raise given.damage(f"activation is {spec!r:.40}")
+        raise Damaged(given.place, f"activation is {spec!r:.40}")
     kind, config = spec["class_name"], spec.get("config")
     if kind == "function" or is_custom(spec):
         raise given.refusal(
@@ -242,7 +229,7 @@ def _of_layer(given: Given) -> list[Any]:
         )
     if not isinstance(config, dict) or (kind not in KERAS and kind != "ReLU"):
         raise given.refusal(f"has the activation {kind!r:.60}; {advice(kind)}")
-    return steps(given._replace(spec=spec))
+    return steps(given._replace(kind=kind, config=config))
 
 
 def _dense(given: Given) -> list[Any]:
@@ -251,10 +238,11 @@ def _dense(given: Given) -> list[Any]:
     units = given.get("units", None, int)
     biased = given.get("use_bias", True, bool)
     kernel, *rest = given.arrays(("kernel", "bias") if biased else ("kernel",))
-    if kernel.ndim != 2 or 0 in kernel.shape or units not in (None, kernel.shape[1]):
-        raise given.damage(f"kernel has shape {kernel.shape}, for {units} units")
-    if rest and rest[0].shape != kernel.shape[1:]:
-        raise given.damage(f"bias has shape {rest[0].shape}, kernel {kernel.shape}")
+    fits = kernel.ndim == 2 and 0 not in kernel.shape and units in (None, kernel.shape[1])
+    given.require(fits, f"kernel has shape {kernel.shape}, for {units} units")
+    for bias in rest:
+        fits = bias.shape == kernel.shape[1:]
+        given.require(fits, f"bias has shape {bias.shape}, kernel {kernel.shape}")
     return [Dense(kernel.T, *rest), *_of_layer(given)]
 
 
@@ -270,8 +258,8 @@ def _norm(
     }
     arrays = given.arrays(list(names.values()))
     shapes = {a.shape for a in arrays}
-    if len(shapes) > 1 or any(len(s) != 1 or s[0] < 1 for s in shapes):
-        raise given.damage(f"has weights of shapes {sorted(shapes)}")
+    vectors = len(shapes) <= 1 and all(len(s) == 1 and s[0] for s in shapes)
+    given.require(vectors, f"has weights of shapes {sorted(shapes)}")
     n = arrays[0].size if arrays else given.shape[-1] if given.shape else None
     if n is None:
         raise given.refusal("does not tell how many features it normalises")
@@ -287,8 +275,7 @@ def _normalization(given: Given) -> list[Any]:
         mean, variance = given.arrays(("mean", "variance"))
     dtype = given.dtype() or "float32"
     m, v = _numbers(given, "mean", mean, dtype), _numbers(given, "variance", variance, dtype)
-    if m.size != v.size:
-        raise given.damage(f"mean has shape {m.shape}, variance {v.shape}")
+    given.require(m.size == v.size, f"mean has shape {m.shape}, variance {v.shape}")
     with np.errstate(all="ignore"):
         deviation = np.maximum(np.sqrt(v), EPSILON)
         if given.get("invert", False, bool):
@@ -307,9 +294,9 @@ def _numbers(given: Given, name: str, value: Any, dtype: str = "float64") -> Arr
     try:
         a = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError):
-        a = None
-    if a is None or np.isnan(a).any():
-        raise given.damage(f"{name} is {value!r:.40}")
+        a = np.array(math.nan)
+    if np.isnan(a).any():
+        raise Damaged(given.place, f"{name} is {value!r:.40}")
     if a.size == 0 or (a.size > 1 and a.shape[-1] != a.size):
         raise given.refusal(
             f"has a {name} of shape {a.shape}; fastlayer takes one for each feature"
@@ -337,13 +324,13 @@ def _prelu(given: Given) -> list[Any]:
     (alpha,) = given.arrays(("alpha",))
     if alpha.size != 1 and alpha.ndim != 1:
         raise given.refusal(f"has slopes of shape {alpha.shape}; flatten first")
-    if alpha.size == 0:
-        raise given.damage("has no slopes")
+    given.require(alpha.size > 0, "has no slopes")
     return [Activation("prelu", weight=alpha)]
 
 
 def _flatten(given: Given) -> list[Any]:
-    if given.config.get("data_format") == "channels_first" and (given.rank or 3) > 2:
+    moves = given.config.get("data_format") == "channels_first"
+    if moves and (given.shape is None or len(given.shape) > 2):
         raise given.refusal("has data_format='channels_first', which moves axes; use channels_last")
     return [Flat(given.place)]
 
