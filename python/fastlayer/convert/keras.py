@@ -9,7 +9,7 @@ import os
 import sys
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from fastlayer.files.zip import members
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
-    from typing import BinaryIO
 
     from fastlayer.arrays import Array
     from fastlayer.convert._keras.layers import Given
@@ -117,10 +116,8 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
 
 def _keras_of(model: object) -> Any:
     """Return the Keras that made a model, None for anything else."""
-    for keras in (sys.modules.get("keras"), sys.modules.get("tf_keras")):
-        if isinstance(model, getattr(keras, "Model", ())):
-            return keras
-    return None
+    known = (sys.modules.get("keras"), sys.modules.get("tf_keras"))
+    return next((k for k in known if isinstance(model, getattr(k, "Model", ()))), None)
 
 
 def _kind(model: Any) -> str:

@@ -11,7 +11,7 @@ import zipfile
 from contextlib import contextmanager
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from fastlayer.files.zip import members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
 
     from fastlayer.arrays import Array
     from fastlayer.files.reading import Find

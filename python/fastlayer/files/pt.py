@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import cache
 from math import prod
 from pickletools import genops, markobject
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from fastlayer.files.zip import MAGIC, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import BinaryIO
 
     from fastlayer.arrays import Array
     from fastlayer.files.zip import Member

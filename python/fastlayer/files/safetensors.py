@@ -11,7 +11,7 @@ import mmap as memory
 from contextlib import contextmanager
 from importlib import import_module
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -31,7 +31,6 @@ from fastlayer.files.reading import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
 
     from fastlayer.arrays import Array
     from fastlayer.files.reading import Find

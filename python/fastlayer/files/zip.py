@@ -12,13 +12,10 @@ import stat
 import struct
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from fastlayer.errors import Damaged
 from fastlayer.files.reading import read_bytes, require, size_of
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 MAGIC = b"PK\x03\x04"
 _KEY = "archive"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _MOST_LAYERS = 2000
 _DEEPEST = 16
 _MODELS = ("Sequential", "Functional", "Model")
+_OPERATIONS = ("keras.src.ops", "keras.src.activations")
 _SUMS = {"Add": 1.0, "Subtract": -1.0}
 _PRODUCTS = ("Multiply", "Divide", "TrueDivide")
 
@@ -117,7 +118,10 @@ class _Walk:
             if not isinstance(name, str):
                 raise Damaged(f"layer {at}{inside}", f"has the name {name!r:.40}")
             slot = f"{own}_{used[own]}" if used[own] else own
-            used[own] += not _is_operation(spec)
+            module = spec.get("module")
+            # A function of Keras that was called between layers has no weights.
+            operation = isinstance(module, str) and module.startswith(_OPERATIONS)
+            used[own] += not operation
             place = f"layer {at}{inside}, {name!r:.60} (keras {kind.split('>')[-1]:.60})"
             yield Given(place, (*path, Names(name, slot)), kind, plain, spec, self.source)
             at += not (kind == "InputLayer" and model == "Sequential")
@@ -183,17 +187,11 @@ class _Walk:
         return Flow(flow.point.then(made), shape)
 
 
-def _is_operation(spec: dict[str, Any]) -> bool:
-    """Whether this is a function of Keras that was called between layers; those have no weights."""
-    module = spec.get("module")
-    return isinstance(module, str) and module.startswith(("keras.src.ops", "keras.src.activations"))
-
-
 def _shape(value: Any, given: Given) -> Shape:
-    if not isinstance(value, list | tuple) or not all(
+    known = isinstance(value, list | tuple) and all(
         d is None or (type(d) is int and 0 <= d < 1 << 40) for d in value
-    ):
-        raise Damaged(given.place, f"has the input shape {value!r:.40}")
+    )
+    given.require(known, f"has the input shape {value!r:.40}")
     return tuple(value)
 
 
