@@ -85,9 +85,7 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
     """
     keras = _keras_of(model)
     if keras is None:
-        hint = ""
-        if isinstance(model, str) or hasattr(model, "__fspath__"):
-            hint = "; files go to fl.load"
+        hint = "; files go to fl.load" if isinstance(model, str | os.PathLike) else ""
         raise TypeError(f"from_keras takes a Keras model, got {type(model).__name__}{hint}")
     name = f"keras {type(model).__name__} {model.name!r}"
     if not model.built:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files.reading import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,12 +56,13 @@ class _Message(NamedTuple):
     data: bytes
 
 
-def _place(at: int) -> str:
-    return f"byte {at} of the HDF5 data"
+def _damaged(at: int, why: str) -> Damaged:
+    return Damaged(f"byte {at} of the HDF5 data", why)
 
 
 def _require(met: bool, at: int, why: str) -> None:
-    require(met, _place(at), why)
+    if not met:
+        raise _damaged(at, why)
 
 
 class Hdf5:
@@ -83,10 +83,11 @@ class Hdf5:
 
     def _take(self, at: int, size: int) -> Any:
         """Return bytes as the source has them."""
-        inside = at + size <= self._size
-        _require(inside, at, f"needs {size} bytes, and the data end at {self._size}")
+        if at + size > self._size:
+            raise _damaged(at, f"needs {size} bytes, and the data end at {self._size}")
         self._reads += 1
-        _require(self._reads <= _MOST_READS, at, "more objects than any model has")
+        if self._reads > _MOST_READS:
+            raise _damaged(at, "more objects than any model has")
         return self._source(at, size)
 
     def _read(self, at: int, size: int) -> bytes:
@@ -107,9 +108,10 @@ class Hdf5:
             while at + 8 <= length and len(messages) < count:
                 kind, held, flags = struct.unpack_from("<HHB", data, at)
                 body = data[at + 8 : at + 8 + held]
-                _require(len(body) == held, start + at, "a message longer than its block")
-                shared = flags & _SHARED and kind in (_SPACE, _DATATYPE, _LAYOUT, _ATTRIBUTE)
-                _require(not shared, start + at, "a message that is shared with others")
+                if len(body) != held:
+                    raise _damaged(start + at, "a message longer than its block")
+                if flags & _SHARED and kind in (_SPACE, _DATATYPE, _LAYOUT, _ATTRIBUTE):
+                    raise _damaged(start + at, "a message that is shared with others")
                 if kind == _CONTINUATION and held >= 16:
                     block = struct.unpack_from("<QQ", body)
                     fresh = block[0] not in seen
@@ -126,7 +128,7 @@ class Hdf5:
             return self._groups[address]
         found = self._plain(address).get(_SYMBOLS)
         if found is None or len(found.data) < 16:
-            raise Damaged(_place(address), "is not a group")
+            raise _damaged(address, "is not a group")
         tree, heap = struct.unpack_from("<QQ", found.data)
         magic, size, start = self._unpack("<4s4xQ8xQ", heap)
         _require(magic == b"HEAP", heap, "is not a heap of names")
@@ -231,7 +233,7 @@ class Hdf5:
                     text = self._read(place + 16, length).rstrip(b"\0")
                     return text.decode("utf-8", "replace")
                 place += 16 + size + -size % 8
-        raise Damaged(_place(at), "a text that is not where it should be")
+        raise _damaged(at, "a text that is not where it should be")
 
     def array(self, address: int) -> Array:
         """Return a dataset of floating-point numbers.
@@ -267,14 +269,13 @@ class Hdf5:
                 return self._take(at, size) if size else b""
         elif kind == b"\3\0" and compact == size and len(data) >= 4 + size:
             return data[4 : 4 + size]
-        raise Damaged(
-            _place(layout.at), "an array in pieces, or of another size than its shape says"
-        )
+        raise _damaged(layout.at, "an array in pieces, or of another size than its shape says")
 
 
 def _refuse(messages: list[_Message]) -> None:
     for kind, at, _ in messages:
-        _require(kind not in _REFUSED, at, f"holds {_REFUSED.get(kind)}; fastlayer reads none")
+        if kind in _REFUSED:
+            raise _damaged(at, f"holds {_REFUSED[kind]}; fastlayer reads none")
 
 
 def _shape_of(data: bytes, at: int) -> tuple[int, ...]:

@@ -94,6 +94,6 @@ def _find(archive: dict[str, Member], name: str) -> Stored:
         data = np.frombuffer(member.read(), np.dtype(code), prod(shape), start)
         return data.reshape(shape, order="F" if fortran == "True" else "C")
 
-    fits = dtype not in _DTYPES.values() or size == prod(shape) * np.dtype(dtype).itemsize
-    require(fits, name, f"holds {size} bytes of data, which is not what {shape} takes")
+    if dtype in _DTYPES.values() and size != prod(shape) * np.dtype(dtype).itemsize:
+        raise Damaged(name, f"holds {size} bytes of data, which is not what {shape} takes")
     return Stored(dtype, shape, read)

@@ -202,7 +202,8 @@ class _Dictionary(dict[Any, Any]):
         # Before anything is hashed, which can take for ever.
         if type(name) not in (str, int):
             raise TypeError("a dictionary with names that are neither text nor integers")
-        require(name not in self, _KEY, f"the name {name!r:.80} is there twice")
+        if name in self:
+            raise Damaged(_KEY, f"the name {name!r:.80} is there twice")
         super().__setitem__(name, value)
 
     def __setstate__(self, state: Any) -> None:

@@ -40,7 +40,10 @@ class Stored(NamedTuple):
 
 
 def require(met: bool, key: str, why: str) -> None:
-    """Raise `Damaged` where a file is not as it has to be."""
+    """Raise `Damaged` where a file is not as it has to be.
+
+    For what is checked a few times a file: `why` is made in any case.
+    """
     if not met:
         raise Damaged(key, why)
 
@@ -70,7 +73,8 @@ def read_bytes(file: BinaryIO, start: int, size: int, key: str) -> bytes:
     """Read exactly `size` bytes, which the caller knows to be in the file."""
     file.seek(start)
     data = file.read(size)
-    require(len(data) == size, key, "is cut short")
+    if len(data) != size:
+        raise Damaged(key, "is cut short")
     return data
 
 
@@ -98,7 +102,8 @@ def parse_json(text: bytes, key: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = {}
         for name, value in pairs:
-            require(name not in result, key, f"the name {name!r:.80} is there twice")
+            if name in result:
+                raise Damaged(key, f"the name {name!r:.80} is there twice")
             result[name] = value
         return result
 

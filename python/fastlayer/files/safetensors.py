@@ -139,9 +139,10 @@ def _stored(name: str, entry: Any, held: Any, whole: memory.mmap | None, data: i
     exact = isinstance(entry, dict) and len(entry) == 3
     require(exact, name, "must have dtype, shape and data_offsets, and nothing else")
     code, shape = entry["dtype"], tuple(entry["shape"])
-    require(str(code) in _DTYPES, name, f"has the dtype {code!r:.40}, which is not read")
-    fits = len(shape) <= MOST_AXES
-    require(fits, name, f"has the impossible shape {entry['shape']!r:.80}")
+    if str(code) not in _DTYPES:
+        raise Damaged(name, f"has the dtype {code!r:.40}, which is not read")
+    if len(shape) > MOST_AXES:
+        raise Damaged(name, f"has the impossible shape {entry['shape']!r:.80}")
     dtype = _DTYPES[code]
 
     def copy() -> Array:

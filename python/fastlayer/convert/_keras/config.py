@@ -97,7 +97,7 @@ class _Walk:
         require(self.count <= _MOST_LAYERS, "config", f"has more than {_MOST_LAYERS} layers")
         layers = list(self._layers([as_dict(s, key) for s in specs], kind, path))
         if kind != "Sequential":
-            return self._graph(key, config, {g.path[-1].name: g for g in layers}, start)
+            return self._graph(key, config, layers, start)
         flow = start
         for given in layers:
             flow = self._layer(given, [flow])
@@ -126,11 +126,10 @@ class _Walk:
             yield Given(place, (*path, Names(name, slot)), kind, plain, spec, self.source)
             at += not (kind == "InputLayer" and model == "Sequential")
 
-    def _graph(
-        self, key: str, config: dict[str, Any], layers: dict[str, Given], start: Flow
-    ) -> Flow:
+    def _graph(self, key: str, config: dict[str, Any], layers: list[Given], start: Flow) -> Flow:
         """Return the output of a functional model: from it back to the input, without recursion."""
         source, target = (_end(config.get(f"{end}_layers"), key) for end in ("input", "output"))
+        named = {given.path[-1].name: given for given in layers}
         done: dict[Key, Flow] = {}
         waiting: list[Key] = [target]
         while waiting:
@@ -138,8 +137,9 @@ class _Walk:
             if at in done:
                 waiting.pop()
                 continue
-            require(name in layers, key, f"layer {name!r:.40} is called, and not there")
-            given = layers[name]
+            if name not in named:
+                raise Damaged(key, f"layer {name!r:.40} is called, and not there")
+            given = named[name]
             if name == source[0]:
                 done[at] = self._layer(given, [start])
                 continue

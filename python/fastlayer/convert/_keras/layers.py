@@ -246,9 +246,7 @@ def _dense(given: Given) -> list[Any]:
     return [Dense(kernel.T, *rest), *_of_layer(given)]
 
 
-def _norm(
-    part: Any, epsilon: float, weights: dict[str, tuple[str, str]], given: Given
-) -> list[Any]:
+def _norm(part: Any, eps: float, weights: dict[str, tuple[str, str]], given: Given) -> list[Any]:
     """Return a norm that is a part of ours; `weights` as in `_SCALED`."""
     before = given.last_axis()
     names = {
@@ -263,9 +261,9 @@ def _norm(
     n = arrays[0].size if arrays else given.shape[-1] if given.shape else None
     if n is None:
         raise given.refusal("does not tell how many features it normalises")
-    epsilon = given.get("epsilon", epsilon, float)
+    eps = given.get("epsilon", eps, float)
     dtype = None if arrays else given.dtype()
-    return [*before, part(n, eps=epsilon, dtype=dtype, **dict(zip(names, arrays, strict=True)))]
+    return [*before, part(n, eps=eps, dtype=dtype, **dict(zip(names, arrays, strict=True)))]
 
 
 def _normalization(given: Given) -> list[Any]:
