@@ -140,11 +140,11 @@ class Hdf5:
             symbols = self._read(node + 8, 40 * count)
             for offset, header, cache in struct.iter_unpack("<QQI20x", symbols):
                 end = names.find(b"\0", offset, offset + _LONGEST_NAME)
-                here = cache != 2 and end >= 0 and header != _NOWHERE
-                _require(here, node, "a link to somewhere else, or a name that does not end")
+                if cache == 2 or end < 0 or header == _NOWHERE:
+                    raise _damaged(node, "a link to somewhere else, or a name that does not end")
                 name = names[offset:end].decode("utf-8", "replace")
-                fresh = name not in entries and len(entries) < _MOST_ENTRIES
-                _require(fresh, node, f"{name!r:.60} is there twice, or among too many")
+                if name in entries or len(entries) >= _MOST_ENTRIES:
+                    raise _damaged(node, f"{name!r:.60} is there twice, or among too many")
                 entries[name] = header
         self._groups[address] = entries
         return entries
