@@ -116,8 +116,8 @@ class Given(NamedTuple):
         for name, a in zip(names, found, strict=True):
             if a.dtype.name not in ("float32", "float64"):
                 raise self.refusal(f"has a {name} of {a.dtype}; fastlayer takes float32 or float64")
-            same = wanted in (None, a.dtype.name)
-            self.require(same, f"{name} is {a.dtype}, its layer {wanted}")
+            if wanted not in (None, a.dtype.name):
+                raise Damaged(self.place, f"{name} is {a.dtype}, its layer {wanted}")
         return found
 
     def last_axis(self, default: int = -1) -> list[OneRow]:
