@@ -11,7 +11,7 @@ from model_files import assert_round_trips
 
 import fastlayer as fl
 from fastlayer.convert._rounding import rounding_bound
-from fastlayer.convert.keras_files import load_keras
+from fastlayer.convert.keras import load_keras
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")

@@ -18,7 +18,7 @@ from keras_files import (
 )
 
 import fastlayer as fl
-from fastlayer.convert.keras_files import load_keras
+from fastlayer.convert.keras import load_keras
 
 h5py = pytest.importorskip("h5py")
 DTYPES = ["float32", "float64"]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from keras_files import dense, layer, sequential, weights_file, write_h5, write_keras
 
 import fastlayer as fl
-from fastlayer.convert.keras_files import load_keras
+from fastlayer.convert.keras import load_keras
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the jail is made of Linux's limits"
@@ -40,7 +40,7 @@ def sound(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def jail(sound):
-    jail = Jail("fastlayer.convert.keras_files:load_keras", list(sound.values()))
+    jail = Jail("fastlayer.convert.keras:load_keras", list(sound.values()))
     yield jail
     jail.close()
 

@@ -60,6 +60,11 @@ def _damaged(at: int, why: str) -> Damaged:
     return Damaged(f"byte {at} of the HDF5 data", why)
 
 
+def _require(met: bool, at: int, why: str) -> None:
+    if not met:
+        raise _damaged(at, why)
+
+
 class Hdf5:
     """HDF5 data of `size` bytes; objects are known by the address of their header.
 
@@ -71,18 +76,14 @@ class Hdf5:
         self._reads = self._array_bytes = 0
         self._groups: dict[int, dict[str, int]] = {}
         magic, version, widths, base, end, self.root = self._unpack("<8sB4x2s9xQ8xQ16xQ", 0)
-        if magic != MAGIC:
-            raise _damaged(0, "is not HDF5")
-        if version != 0 or widths != b"\x08\x08" or base != 0:
-            raise _damaged(
-                8,
-                f"version {version} of the format; fastlayer reads what h5py writes by default, 0",
-            )
-        if end > size:
-            raise _damaged(40, f"the data are cut short: {size} bytes of {end}")
+        _require(magic == MAGIC, 0, "is not HDF5")
+        why = f"version {version} of the format; fastlayer reads what h5py writes by default, 0"
+        _require((version, widths, base) == (0, b"\x08\x08", 0), 8, why)
+        _require(end <= size, 40, f"the data are cut short: {size} bytes of {end}")
 
     def _take(self, at: int, size: int) -> Any:
-        if at < 0 or size < 0 or at + size > self._size:
+        """Return bytes as the source has them."""
+        if at + size > self._size:
             raise _damaged(at, f"needs {size} bytes, and the data end at {self._size}")
         self._reads += 1
         if self._reads > _MOST_READS:
@@ -98,13 +99,11 @@ class Hdf5:
     def _messages(self, address: int) -> list[_Message]:
         """Return the messages of an object."""
         version, count, size = self._unpack("<BxH4xI", address)
-        if version != 1:
-            raise _damaged(address, f"an object header of version {version}, expected 1")
+        _require(version == 1, address, f"an object header of version {version}, expected 1")
         blocks, seen = [(address + 16, size)], {address + 16}
         messages: list[_Message] = []
         for start, length in blocks:
-            if length > LONGEST_TEXT:
-                raise _damaged(start, f"an object header of {length} bytes")
+            _require(length <= LONGEST_TEXT, start, f"an object header of {length} bytes")
             data, at = self._read(start, length), 0
             while at + 8 <= length and len(messages) < count:
                 kind, held, flags = struct.unpack_from("<HHB", data, at)
@@ -114,10 +113,11 @@ class Hdf5:
                 if flags & _SHARED and kind in (_SPACE, _DATATYPE, _LAYOUT, _ATTRIBUTE):
                     raise _damaged(start + at, "a message that is shared with others")
                 if kind == _CONTINUATION and held >= 16:
-                    blocks.append(struct.unpack_from("<QQ", body))
-                    if blocks[-1][0] in seen:
-                        raise _damaged(start + at, "an object header that goes round in a circle")
-                    seen.add(blocks[-1][0])
+                    block = struct.unpack_from("<QQ", body)
+                    fresh = block[0] not in seen
+                    _require(fresh, start + at, "an object header that goes round in a circle")
+                    seen.add(block[0])
+                    blocks.append(block)
                 messages.append(_Message(kind, start + at + 8, body))
                 at += 8 + held
         return messages
@@ -126,21 +126,17 @@ class Hdf5:
         """Return what a group holds: names, and the addresses of their objects."""
         if address in self._groups:
             return self._groups[address]
-        messages = self._messages(address)
-        self._refuse(messages)
-        found = [m.data for m in messages if m.kind == _SYMBOLS and len(m.data) >= 16]
-        if not found:
+        found = self._plain(address).get(_SYMBOLS)
+        if found is None or len(found.data) < 16:
             raise _damaged(address, "is not a group")
-        tree, heap = struct.unpack_from("<QQ", found[0])
+        tree, heap = struct.unpack_from("<QQ", found.data)
         magic, size, start = self._unpack("<4s4xQ8xQ", heap)
-        if magic != b"HEAP":
-            raise _damaged(heap, "is not a heap of names")
+        _require(magic == b"HEAP", heap, "is not a heap of names")
         names = self._read(start, size)
         entries: dict[str, int] = {}
         for node in self._leaves(tree):
             magic, count = self._unpack("<4s2xH", node)
-            if magic != b"SNOD":
-                raise _damaged(node, "is not a symbol node")
+            _require(magic == b"SNOD", node, "is not a symbol node")
             symbols = self._read(node + 8, 40 * count)
             for offset, header, cache in struct.iter_unpack("<QQI20x", symbols):
                 end = names.find(b"\0", offset, offset + _LONGEST_NAME)
@@ -160,24 +156,25 @@ class Hdf5:
         while waiting:
             at = waiting.pop()
             magic, level, used = self._unpack("<5sBH16x", at)
-            if magic != b"TREE\0" or len(seen) > _MOST_ENTRIES:
-                raise _damaged(at, "is not a tree of names")
+            known = magic == b"TREE\0" and len(seen) <= _MOST_ENTRIES
+            _require(known, at, "is not a tree of names")
             children = struct.iter_unpack("<8xQ", self._read(at + 24, 16 * used))
             below = [child for (child,) in children]
-            if seen.intersection(below) or len(set(below)) != used:
-                raise _damaged(at, "a tree that goes round in a circle")
+            fresh = seen.isdisjoint(below) and len(set(below)) == used
+            _require(fresh, at, "a tree that goes round in a circle")
             seen.update(below)
             (waiting if level else leaves).extend(reversed(below) if level else below)
         return leaves
 
-    def _refuse(self, messages: list[_Message]) -> None:
-        for message in messages:
-            if message.kind in _REFUSED:
-                raise _damaged(message.at, f"holds {_REFUSED[message.kind]}; fastlayer reads none")
+    def _plain(self, address: int) -> dict[int, _Message]:
+        """Return the first message of each kind of an object that holds nothing refused."""
+        messages = self._messages(address)
+        _refuse(messages)
+        return {m.kind: m for m in reversed(messages)}
 
-    def find(self, start: int, path: str) -> int | None:
-        """Return the address of an object below a group, None where there is none."""
-        at: int | None = start
+    def find(self, start: int | None, path: str) -> int | None:
+        """Return the address of an object below a group, None where there is none, or no group."""
+        at = start
         for name in path.split("/"):
             at = None if at is None else self.entries(at).get(name)
         return at
@@ -186,7 +183,7 @@ class Hdf5:
         """Return an attribute of text as a list, None where there is none of this name."""
         for message in self._messages(address):
             if message.kind in (_ATTRIBUTE, _ATTRIBUTES):
-                self._refuse([message])
+                _refuse([message])
                 found = self._attribute(message, name)
                 if found is not None:
                     return found
@@ -194,52 +191,48 @@ class Hdf5:
 
     def _attribute(self, message: _Message, name: str) -> list[str] | None:
         data, at = message.data, message.at
-        if len(data) < 9:
-            raise _damaged(at, "an attribute cut short")
+        _require(len(data) >= 9, at, "an attribute cut short")
         version, flags, *sizes = struct.unpack_from("<BBHHH", data)
-        if version not in (1, 2, 3) or (version > 1 and flags):
-            raise _damaged(at, f"an attribute of version {version}")
+        known = version == 1 or (version in (2, 3) and not flags)
+        _require(known, at, f"an attribute of version {version}")
         start, parts = (9 if version == 3 else 8), []
         for size in sizes:
             parts.append(data[start : start + size])
             start += size + (-size % 8 if version == 1 else 0)
-        if parts[0].rstrip(b"\0") != name.encode():
+        called, kind, space = parts
+        if called.rstrip(b"\0") != name.encode():
             return None
-        shape, kind, rest = _shape_of(parts[2], at), parts[1], data[start:]
-        count = prod(shape)
+        count, rest = prod(_shape_of(space, at)), data[start:]
         if count == 0:
             return []
         size = int.from_bytes(kind[4:8], "little")
-        if len(kind) < 8 or count > _MOST_ENTRIES or size * count > len(rest):
-            raise _damaged(at, f"the attribute {name!r} is longer than its message")
+        fits = len(kind) >= 8 and count <= _MOST_ENTRIES and size * count <= len(rest)
+        _require(fits, at, f"the attribute {name!r} is longer than its message")
         cells = [rest[i * size : (i + 1) * size] for i in range(count)]
         if kind[0] & 15 == 3:
             return [c.rstrip(b"\0 ").decode("utf-8", "replace") for c in cells]
-        if kind[0] & 15 == 9 and kind[1] & 15 == 1 and size == 16:
-            if sum(int.from_bytes(c[:4], "little") for c in cells) > LONGEST_TEXT:
-                raise _damaged(at, f"the attribute {name!r} is longer than any model's")
-            return [self._long_text(c, at) for c in cells]
-        raise _damaged(at, f"the attribute {name!r} is not text")
+        text = kind[0] & 15 == 9 and kind[1] & 15 == 1 and size == 16
+        _require(text, at, f"the attribute {name!r} is not text")
+        places = [struct.unpack("<IQI", c) for c in cells]
+        short = sum(length for length, _, _ in places) <= LONGEST_TEXT
+        _require(short, at, f"the attribute {name!r} is longer than any model's")
+        return [self._long_text(at, *place) for place in places]
 
-    def _long_text(self, cell: bytes, at: int) -> str:
+    def _long_text(self, at: int, length: int, address: int, wanted: int) -> str:
         """Return a text of variable length, from a global heap."""
-        length, address, wanted = struct.unpack("<IQI", cell)
         if length == 0:
             return ""
         magic, size = self._unpack("<4s4xQ", address)
-        end = address + size
-        if magic != b"GCOL" or end > self._size:
-            raise _damaged(at, "a text that is not where it should be")
-        place = address + 16
-        while place + 16 <= end:
-            index, size = self._unpack("<H6xQ", place)
-            if index == wanted:
-                if length > size:
-                    raise _damaged(place, "a text cut short")
-                return self._read(place + 16, length).rstrip(b"\0").decode("utf-8", "replace")
-            if index == 0:
-                break
-            place += 16 + size + -size % 8
+        place, end = address + 16, address + size
+        index = -1
+        if magic == b"GCOL" and end <= self._size:
+            while place + 16 <= end and index != 0:
+                index, size = self._unpack("<H6xQ", place)
+                if index == wanted:
+                    _require(length <= size, place, "a text cut short")
+                    text = self._read(place + 16, length).rstrip(b"\0")
+                    return text.decode("utf-8", "replace")
+                place += 16 + size + -size % 8
         raise _damaged(at, "a text that is not where it should be")
 
     def array(self, address: int) -> Array:
@@ -252,47 +245,46 @@ class Hdf5:
         Damaged
             Whatever else is wrong.
         """
-        messages = self._messages(address)
-        self._refuse(messages)
-        held: dict[int, _Message] = {m.kind: m for m in reversed(messages)}
-        if not {_SPACE, _DATATYPE, _LAYOUT} <= held.keys():
-            raise _damaged(address, "is not an array")
+        held = self._plain(address)
+        complete = {_SPACE, _DATATYPE, _LAYOUT} <= held.keys()
+        _require(complete, address, "is not an array")
         shape = _shape_of(held[_SPACE].data, held[_SPACE].at)
         dtype = _dtype_of(held[_DATATYPE].data)
         size = prod(shape) * dtype.itemsize
         layout = held[_LAYOUT]
-        if size > self._size:
-            raise _damaged(layout.at, f"an array of shape {shape} is larger than the file")
+        why = f"an array of shape {shape} is larger than the file"
+        _require(size <= self._size, layout.at, why)
         self._array_bytes += size  # layers may share weights, which takes room for each of them
-        if self._array_bytes > self._size + _SHARED_BYTES:
-            raise _damaged(layout.at, "layers take more weights than the file has")
+        fits = self._array_bytes <= self._size + _SHARED_BYTES
+        _require(fits, layout.at, "layers take more weights than the file has")
         values = np.frombuffer(self._stored(layout, size), dtype)
         return values.astype(dtype.newbyteorder("="), copy=False).reshape(shape)
 
     def _stored(self, layout: _Message, size: int) -> Any:
         data = layout.data
-        if len(data) >= 18 and data[0] == 3 and data[1] == 1:  # contiguous
+        kind, compact = data[:2], int.from_bytes(data[2:4], "little")
+        if kind == b"\3\1" and len(data) >= 18:  # contiguous
             at, held = struct.unpack_from("<QQ", data, 2)
             if held == size:
-                return b"" if size == 0 else self._take(at, size)
-        elif (
-            len(data) >= 4 + size
-            and data[:2] == b"\3\0"  # compact
-            and int.from_bytes(data[2:4], "little") == size
-        ):
+                return self._take(at, size) if size else b""
+        elif kind == b"\3\0" and compact == size and len(data) >= 4 + size:
             return data[4 : 4 + size]
         raise _damaged(layout.at, "an array in pieces, or of another size than its shape says")
 
 
+def _refuse(messages: list[_Message]) -> None:
+    for kind, at, _ in messages:
+        if kind in _REFUSED:
+            raise _damaged(at, f"holds {_REFUSED[kind]}; fastlayer reads none")
+
+
 def _shape_of(data: bytes, at: int) -> tuple[int, ...]:
     """Return the shape that a message about space tells."""
-    if len(data) < 4 or data[0] not in (1, 2) or data[1] > 32:
-        raise _damaged(at, "a shape of another version")
+    known = len(data) >= 4 and data[0] in (1, 2) and data[1] <= 32
+    _require(known, at, "a shape of another version")
+    _require(data[0] == 1 or data[3] != 2, at, "an array without a shape")
     start = 8 if data[0] == 1 else 4
-    if data[0] == 2 and data[3] == 2:
-        raise _damaged(at, "an array without a shape")
-    if len(data) < start + 8 * data[1]:
-        raise _damaged(at, "a shape cut short")
+    _require(len(data) >= start + 8 * data[1], at, "a shape cut short")
     return struct.unpack_from(f"<{data[1]}Q", data, start)
 
 

@@ -14,13 +14,8 @@ if TYPE_CHECKING:
     from fastlayer.network.network import Network
 
 
-# Suffix -> the module and its function that makes a network of a path.
-_CONVERTERS = {
-    ".onnx": ("fastlayer.convert.onnx", "load_onnx"),
-    ".keras": ("fastlayer.convert.keras_files", "load_keras"),
-    ".h5": ("fastlayer.convert.keras_files", "load_keras"),
-    ".hdf5": ("fastlayer.convert.keras_files", "load_keras"),
-}
+# Suffix -> the source in `convert` that has a function to load it.
+_CONVERTERS = {".onnx": "onnx", ".keras": "keras", ".h5": "keras", ".hdf5": "keras"}
 _WEIGHTS = (".pt", ".pth", ".bin")
 
 
@@ -89,8 +84,9 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
             ".safetensors"
         )
     if suffix in _CONVERTERS:
-        module, function = _CONVERTERS[suffix]
-        net: Network = getattr(import_module(module), function)(name)
+        source = _CONVERTERS[suffix]
+        module = import_module(f"fastlayer.convert.{source}")
+        net: Network = getattr(module, f"load_{source}")(name)
         return net
     from fastlayer.files.document import from_document
 

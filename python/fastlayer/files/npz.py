@@ -11,20 +11,20 @@ import zipfile
 from contextlib import contextmanager
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files.reading import DOCUMENT, Stored, parse_json, reading
-from fastlayer.files.zip import Archive
+from fastlayer.files.reading import DOCUMENT, Stored, parse_json, reading, require
+from fastlayer.files.zip import members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
 
     from fastlayer.arrays import Array
     from fastlayer.files.reading import Find
+    from fastlayer.files.zip import Member
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same network gives the same bytes
 _HEADER = re.compile(
@@ -41,16 +41,15 @@ def write(file: BinaryIO, text: bytes, arrays: dict[str, Array]) -> None:
     ValueError
         More arrays than `opened` accepts.
     """
-    members = {DOCUMENT: np.frombuffer(text, np.uint8), **arrays}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in members.items():
+        for name, array in {DOCUMENT: np.frombuffer(text, np.uint8), **arrays}.items():
             info = zipfile.ZipInfo(f"{name}.npy", _DATE)
             info.external_attr = 0o644 << 16
             with archive.open(info, "w", force_zip64=True) as member:
                 np.lib.format.write_array(
                     member, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False
                 )
-    Archive(file)
+    members(file)
 
 
 @contextmanager
@@ -63,23 +62,23 @@ def opened(path: str) -> Iterator[tuple[Any, Find]]:
         Whatever is wrong with the file.
     """
     with reading(path) as file:
-        archive = Archive(file)
-        if f"{DOCUMENT}.npy" not in archive:
-            raise Damaged(DOCUMENT, "is missing; this is not a network that fastlayer saved")
+        archive = members(file)
+        known = f"{DOCUMENT}.npy" in archive
+        require(known, DOCUMENT, "is missing; this is not a network that fastlayer saved")
         found = _find(archive, DOCUMENT)
-        if found.dtype != "uint8" or len(found.shape) != 1:
-            raise Damaged(DOCUMENT, f"has dtype {found.dtype} and shape {found.shape}, not bytes")
+        plain = found.dtype == "uint8" and len(found.shape) == 1
+        require(plain, DOCUMENT, f"has dtype {found.dtype} and shape {found.shape}, not bytes")
         yield parse_json(found.read().tobytes(), DOCUMENT), partial(_find, archive)
 
 
-def _find(archive: Archive, name: str) -> Stored:
+def _find(archive: dict[str, Member], name: str) -> Stored:
     """Read the header of a member; what it claims must be there, and nothing else behind it."""
-    member = f"{name}.npy"
-    if member not in archive:
+    member = archive.get(f"{name}.npy")
+    if member is None:
         raise Damaged(name, "is missing")
     # Magic, version and the header's length; headers too long for version 1 describe records.
-    start = 10 + int.from_bytes(archive.head(member, 10)[8:], "little")
-    head = archive.head(member, start)
+    start = 10 + int.from_bytes(member.head(10)[8:], "little")
+    head = member.head(start)
     match = _HEADER.fullmatch(head, 10) if head.startswith(b"\x93NUMPY\x01\x00") else None
     if match is None or len(head) != start:
         raise Damaged(name, "has a damaged or unknown .npy header")
@@ -89,10 +88,10 @@ def _find(archive: Archive, name: str) -> Stored:
         shape = tuple(int(d) for d in dims.split(",") if d.strip())
     except ValueError:  # two numbers in a row, or one of thousands of digits
         raise Damaged(name, "has an impossible shape") from None
-    size = archive.size(member) - start
+    size = member.size - start
 
     def read() -> Array:
-        data = np.frombuffer(archive.read(member), np.dtype(code), prod(shape), start)
+        data = np.frombuffer(member.read(), np.dtype(code), prod(shape), start)
         return data.reshape(shape, order="F" if fortran == "True" else "C")
 
     if dtype in _DTYPES.values() and size != prod(shape) * np.dtype(dtype).itemsize:

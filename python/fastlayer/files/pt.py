@@ -1,28 +1,35 @@
 """State dicts as PyTorch saves them, .pt or .pth: read with NumPy alone, without running anything.
 
 The file is a zip archive: ``data.pkl`` describes the tensors as views of storages, and each storage
-is a member. `pickle` reads the description.
+is a member.
+
+The language of pickles can import and call anything. So the operations are walked first: only those
+that `torch.save` uses for a state dict may be there, just so many of them, and no names but the few
+that are known. What has passed is built by `pickle.Unpickler`, which finds stand-ins of ours under
+those names.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
 from contextlib import contextmanager
-from functools import partial
+from functools import cache
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pickletools import genops, markobject
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files.pickle import Function, interpret
-from fastlayer.files.reading import Stored, ordered_dtype, reading
-from fastlayer.files.zip import MAGIC, Archive
+from fastlayer.files.reading import MOST_AXES, Stored, ordered_dtype, reading, require
+from fastlayer.files.zip import MAGIC, members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
+    from collections.abc import Callable, Iterator
 
     from fastlayer.arrays import Array
+    from fastlayer.files.zip import Member
 
 
 class _Kind(NamedTuple):
@@ -45,21 +52,26 @@ _KINDS = {
     "torch.BoolStorage": _Kind("bool", 1),
 }
 _KNOWN = ", ".join(kind.dtype for kind in _KINDS.values())
-# Bytes, far above those of any state dict: a tensor takes about 150.
-_LARGEST_PICKLE = 4 << 20
-_MOST_AXES = 8
 _ORDERS = {b"little": "<", b"big": ">"}
 _LEGACY = (
     "was written by a PyTorch before 1.6, or with _use_new_zipfile_serialization=False; load it in "
     "PyTorch and save it again with torch.save(state_dict, path)"
 )
-
-
-class _Storage(NamedTuple):
-    dtype: str
-    itemsize: int
-    member: str
-    size: int  # elements
+_KEY = "data.pkl"
+_ORDERED_DICT = "collections.OrderedDict"
+# Bytes, far above those of any state dict: a tensor takes about 150.
+_LARGEST_PICKLE = 4 << 20
+# A tensor takes about 20 operations, and one operation up to about 130 bytes of memory.
+_MOST_OPERATIONS = 200_000
+_LONGEST_INTEGER = 8  # bytes
+# Constants, numbers, text, containers, the memo, objects; named as in the module pickle.
+_MARK, _DICT, _TEXT, _INTEGER, _PUT, _GLOBAL = b"(", b"}", b"X", b"\x8a", b"r", b"c"
+_PROTOCOL, _STOP = b"\x80", b"."
+_OPERATIONS = frozenset(
+    bytes([code]) for code in b"N\x88\x89KMJ\x8aGX()]}t\x85\x86\x87aesuqrhjcRbQ\x80."
+)
+# The language's own dictionaries take whatever is put into them, so every one becomes one of ours.
+_EMPTY_DICT = b"c" + _ORDERED_DICT.replace(".", "\n").encode() + b"\n)R"
 
 
 @contextmanager
@@ -76,94 +88,169 @@ def stored(path: str) -> Iterator[Any]:
     """
     with reading(path) as file:
         _check_format(file)
-        yield _File(Archive(file)).content()
+        yield _content(members(file))
 
 
 def _check_format(file: BinaryIO) -> None:
     head = file.read(262)
     if head[:4] == MAGIC:
         return
-    if head[257:262] == b"ustar":
-        raise Damaged("format", f"is a tar archive, which {_LEGACY}")
-    if head[:1] == b"\x80":
-        raise Damaged("format", f"is a bare pickle, which {_LEGACY}")
+    require(head[257:262] != b"ustar", "format", f"is a tar archive, which {_LEGACY}")
+    require(head[:1] != b"\x80", "format", f"is a bare pickle, which {_LEGACY}")
     raise Damaged("format", "is not a zip archive, as torch.save writes")
 
 
-class _File:
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-        self._read: dict[str, bytes] = {}
-        names = archive.names()
-        found = [n for n in names if n.count("/") == 1 and n.endswith("/data.pkl")]
-        if len(found) != 1:
-            raise Damaged("data.pkl", "is missing; this is not a file of torch.save")
-        self._root = found[0].removesuffix("data.pkl")
-        if f"{self._root}constants.pkl" in archive:
+def _content(archive: dict[str, Member]) -> Any:
+    found = [n for n in archive if n.count("/") == 1 and n.endswith("/data.pkl")]
+    require(len(found) == 1, _KEY, "is missing; this is not a file of torch.save")
+    root = found[0].removesuffix("data.pkl")
+    require(
+        f"{root}constants.pkl" not in archive,
+        "constants.pkl",
+        "shows a TorchScript program; load it with torch.jit.load, and save "
+        "module.state_dict() with torch.save",
+    )
+    # A PyTorch before 2.1 wrote no byte order, and was little-endian.
+    written = archive.get(f"{root}byteorder")
+    order = b"little" if written is None else written.head(7)
+    require(order in _ORDERS, "byteorder", f"is {order!r}, expected little or big")
+    described = archive[found[0]]
+    small = described.size <= _LARGEST_PICKLE
+    require(small, _KEY, f"has more than {_LARGEST_PICKLE} bytes")
+    checked = _checked(described.read())
+    try:
+        return _Unpickler(checked, archive, f"{root}data/", _ORDERS[order]).load()
+    except Damaged:
+        raise
+    # Too few operands, operands of a wrong type, an index that was never set.
+    except (pickle.UnpicklingError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(_KEY, f"is damaged ({error})") from error
+
+
+def _checked(data: bytes) -> bytes:
+    """Return a pickle of the same meaning whose operations and names have been checked."""
+    stream, checked = io.BytesIO(data), bytearray()
+    operations: Iterator[tuple[Any, Any, Any]] = genops(stream)
+    depth, marks = 0, list[int]()
+    for _ in range(_MOST_OPERATIONS):
+        at = stream.tell()
+        code = data[at : at + 1]
+        # Before genops reads the argument, in ways that depend on the operation.
+        if code and code not in _OPERATIONS:
             raise Damaged(
-                "constants.pkl",
-                "shows a TorchScript program; load it with torch.jit.load, and save "
-                "module.state_dict() with torch.save",
+                _KEY,
+                f"has the operation {code!r} at byte {at}, which torch.save doesn't write for a "
+                "state dict",
             )
-        # A PyTorch before 2.1 wrote no byte order, and was little-endian.
-        name = f"{self._root}byteorder"
-        order = archive.head(name, 7) if name in archive else b"little"
-        if order not in _ORDERS:
-            raise Damaged("byteorder", f"is {order!r}, expected little or big")
-        self._order = _ORDERS[order]
+        if code == _GLOBAL:
+            _check_name(data, at + 1)
+        try:
+            operation, argument, _ = next(operations)
+            if code == _TEXT:
+                argument.encode()  # genops lets surrogates through
+            needs = operation.stack_before
+            if markobject in needs:
+                depth, needs = marks.pop(), needs[: needs.index(markobject)]
+        except (ValueError, IndexError) as error:
+            if stream.tell() == len(data):
+                raise Damaged(_KEY, "is cut short") from error
+            raise Damaged(_KEY, f"is damaged at byte {at} ({error})") from error
+        if code == _PROTOCOL and argument != 2:
+            why = f"has pickle protocol {argument}; save with torch.save's default, 2"
+            raise Damaged(_KEY, why)
+        if code == _INTEGER and data[at + 1] > _LONGEST_INTEGER:
+            raise Damaged(_KEY, f"has an integer of {data[at + 1]} bytes")
+        if code == _PUT and argument >= _MOST_OPERATIONS:
+            why = f"has place {argument} of its memo before those in front of it"
+            raise Damaged(_KEY, why)
+        if code == _STOP:
+            require(not marks and depth <= 1, _KEY, f"ends too early, at byte {at}")
+            return bytes(checked + _STOP)
+        if code == _MARK:
+            marks.append(depth)
+        else:
+            depth += len(operation.stack_after) - len(needs)
+        checked += _EMPTY_DICT if code == _DICT else data[at : stream.tell()]
+    raise Damaged(_KEY, f"has more than {_MOST_OPERATIONS} operations")
 
-    def content(self) -> Any:
-        name = f"{self._root}data.pkl"
-        if self._archive.size(name) > _LARGEST_PICKLE:
-            raise Damaged("data.pkl", f"has more than {_LARGEST_PICKLE} bytes")
-        allowed = {**_KINDS, "torch._utils._rebuild_tensor_v2": Function(self._tensor)}
-        return interpret(self._archive.read(name), allowed, self._storage, "data.pkl")
 
-    def _storage(self, identity: Any) -> _Storage:
-        """Find what ("storage", type, name, device, number of elements) stands for."""
-        # Objects of a pickle are never printed here: a few bytes can describe an endless text.
-        word, kind, name, _, size = identity
-        if type(kind) is not _Kind or type(name) is not str:
-            raise Damaged("data.pkl", f"refers to something that is no storage of {_KNOWN}")
-        member = f"{self._root}data/{name}"
-        if word != "storage" or member not in self._archive:
-            raise Damaged(f"data/{name:.40}", "is missing")
-        if type(size) is not int or self._archive.size(member) != size * kind.itemsize:
-            raise Damaged(f"data/{name}", f"has another size than data.pkl says, for {kind.dtype}")
-        return _Storage(*kind, member, size)
+def _check_name(data: bytes, start: int) -> None:
+    end = data.find(b"\n", data.find(b"\n", start) + 1)
+    name = data[start:end].decode("utf-8", "replace").replace("\n", ".")
+    require(
+        end < start or name in _NAMES,
+        _KEY,
+        f"names {name[:200]!r}, which is not among the few names that a state dict of "
+        "dense layers needs. Nothing was executed. To read the weights of a module "
+        "here, save them alone: torch.save(module.state_dict(), path)",
+    )
 
-    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Stored:
-        """Stand in for ``torch._utils._rebuild_tensor_v2``."""
-        if type(storage) is not _Storage or not _sizes((offset,), shape, strides):
-            raise Damaged("data.pkl", "describes a tensor with impossible sizes")
-        if len(shape) != len(strides) or len(shape) > _MOST_AXES:
-            raise Damaged("data.pkl", f"has shape {shape} beside strides {strides}")
-        last = offset + sum((d - 1) * s for d, s in zip(shape, strides, strict=True))
-        if prod(shape) and last >= storage.size:
-            raise Damaged(
-                "data.pkl",
-                f"a tensor of shape {shape} and strides {strides} from element {offset} on reaches "
-                f"beyond its storage of {storage.size}",
-            )
-        if prod(shape) > storage.size:
-            raise Damaged(
-                "data.pkl",
-                f"a tensor of shape {shape} repeats the {storage.size} elements of its storage; "
-                "save it with .contiguous()",
-            )
-        return Stored(storage.dtype, shape, partial(self._view, storage, offset, shape, strides))
 
-    def _view(
-        self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
-    ) -> Array:
-        dtype = ordered_dtype(storage.dtype, self._order)
+class _Function(NamedTuple):
+    """What a pickle may call. A tuple, because a pickle can set the attributes of a function."""
+
+    call: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
+
+
+class _Dictionary(dict[Any, Any]):
+    __slots__ = ()
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        # Before anything is hashed, which can take for ever.
+        if type(name) not in (str, int):
+            raise TypeError("a dictionary with names that are neither text nor integers")
+        if name in self:
+            raise Damaged(_KEY, f"the name {name!r:.80} is there twice")
+        super().__setitem__(name, value)
+
+    def __setstate__(self, state: Any) -> None:
+        # Attributes of an OrderedDict: the versions of the modules, which nothing here needs.
+        if not isinstance(state, dict):
+            raise TypeError("attributes for something that has none")
+
+
+_Dictionary.__name__ = "dict"  # in messages about what a file holds
+
+
+class _Storage(NamedTuple):
+    kind: _Kind
+    size: int  # elements
+    order: str
+    read: Callable[[], bytes]
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Stored:
+    """Stand in for ``torch._utils._rebuild_tensor_v2``."""
+    if type(storage) is not _Storage or not _sizes((offset,), shape, strides):
+        raise Damaged(_KEY, "describes a tensor with impossible sizes")
+    alike = len(shape) == len(strides) and len(shape) <= MOST_AXES
+    require(alike, _KEY, f"has shape {shape} beside strides {strides}")
+    last = offset + sum((d - 1) * s for d, s in zip(shape, strides, strict=True))
+    require(
+        not prod(shape) or last < storage.size,
+        _KEY,
+        f"a tensor of shape {shape} and strides {strides} from element {offset} on reaches "
+        f"beyond its storage of {storage.size}",
+    )
+    require(
+        prod(shape) <= storage.size,
+        _KEY,
+        f"a tensor of shape {shape} repeats the {storage.size} elements of its storage; "
+        "save it with .contiguous()",
+    )
+
+    def view() -> Array:
+        dtype = ordered_dtype(storage.kind.dtype, storage.order)
         if not prod(shape):
             return np.empty(shape, dtype)
-        if storage.member not in self._read:
-            self._read[storage.member] = self._archive.read(storage.member)
-        flat = np.frombuffer(self._read[storage.member], dtype)[offset:]
-        steps = [s * storage.itemsize for s in strides]
+        flat = np.frombuffer(storage.read(), dtype)[offset:]
+        steps = [s * dtype.itemsize for s in strides]
         return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
+
+    return Stored(storage.kind.dtype, shape, view)
 
 
 def _sizes(*several: Any) -> bool:
@@ -172,3 +259,37 @@ def _sizes(*several: Any) -> bool:
         type(sizes) is tuple and all(type(v) is int and 0 <= v < 1 << 62 for v in sizes)
         for sizes in several
     )
+
+
+# What a pickle may name. Without arguments: pairs in a call would pass by __setitem__.
+_NAMES = {
+    **_KINDS,
+    "torch._utils._rebuild_tensor_v2": _Function(_tensor),
+    _ORDERED_DICT: _Function(lambda: _Dictionary()),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds what a checked pickle describes; the storages are members below a folder."""
+
+    def __init__(self, checked: bytes, archive: dict[str, Member], folder: str, order: str) -> None:
+        super().__init__(io.BytesIO(checked))
+        self._archive, self._folder, self._order = archive, folder, order
+        self._reads: dict[str, Callable[[], bytes]] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _NAMES[f"{module}.{name}"]
+
+    def persistent_load(self, identity: Any) -> _Storage:
+        """Find what ("storage", type, name, device, number of elements) stands for."""
+        # Objects of a pickle are never printed here: a few bytes can describe an endless text.
+        word, kind, name, _, size = identity
+        if type(kind) is not _Kind or type(name) is not str:
+            raise Damaged(_KEY, f"refers to something that is no storage of {_KNOWN}")
+        member = self._archive.get(f"{self._folder}{name}")
+        if word != "storage" or member is None:
+            raise Damaged(f"data/{name:.40}", "is missing")
+        if type(size) is not int or member.size != size * kind.itemsize:
+            raise Damaged(f"data/{name}", f"has another size than data.pkl says, for {kind.dtype}")
+        read = self._reads.setdefault(name, cache(member.read))  # tensors may share a storage
+        return _Storage(kind, size, self._order, read)

@@ -10,7 +10,7 @@ import json
 import os
 import stat
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from fastlayer.errors import Damaged, ModelFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import BinaryIO
 
     from fastlayer.arrays import Array, DType
 
@@ -29,6 +28,7 @@ DOCUMENT = "fastlayer"  # the name of a network's document in every format
 # up to about 100 bytes in memory; a layer and its arrays take about 30.
 LARGEST_JSON = 4 << 20
 _MOST_VALUES = 200_000
+MOST_AXES = 8  # of an array in somebody else's file
 
 
 class Stored(NamedTuple):
@@ -37,6 +37,15 @@ class Stored(NamedTuple):
     dtype: str  # NumPy's name, or the format's own where that is not one of NumPy's
     shape: tuple[int, ...]
     read: Callable[[], Array]
+
+
+def require(met: bool, key: str, why: str) -> None:
+    """Raise `Damaged` where a file is not as it has to be.
+
+    For what is checked a few times a file: `why` is made in any case.
+    """
+    if not met:
+        raise Damaged(key, why)
 
 
 @contextmanager
@@ -79,12 +88,12 @@ def ordered_dtype(name: str, order: str) -> DType:
 def check_json(text: bytes, key: str) -> None:
     """Refuse a text that would take long to parse, or much memory."""
     values = sum(map(text.count, (b"{", b"[", b",")))
-    if len(text) > LARGEST_JSON or values > _MOST_VALUES:
-        raise Damaged(
-            key,
-            f"{len(text)} bytes of JSON with {values} brackets and commas are more than a model "
-            f"has; the limits are {LARGEST_JSON} and {_MOST_VALUES}",
-        )
+    require(
+        len(text) <= LARGEST_JSON and values <= _MOST_VALUES,
+        key,
+        f"{len(text)} bytes of JSON with {values} brackets and commas are more than a model "
+        f"has; the limits are {LARGEST_JSON} and {_MOST_VALUES}",
+    )
 
 
 def parse_json(text: bytes, key: str) -> Any:

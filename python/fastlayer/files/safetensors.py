@@ -11,7 +11,7 @@ import mmap as memory
 from contextlib import contextmanager
 from importlib import import_module
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -19,17 +19,18 @@ from fastlayer.errors import Damaged
 from fastlayer.files.reading import (
     DOCUMENT,
     LARGEST_JSON,
+    MOST_AXES,
     Stored,
     check_json,
     ordered_dtype,
     parse_json,
     read_bytes,
     reading,
+    require,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
 
     from fastlayer.arrays import Array
     from fastlayer.files.reading import Find
@@ -42,10 +43,13 @@ _DTYPES = {
     for bits in (8, 16, 32, 64)
 }
 _DTYPES["BOOL"] = "bool"
-_MOST_AXES = 8
 
 
-class _Found(dict[str, Stored]):
+class _Tensors(dict[str, Stored]):
+    """The tensors of a file by name."""
+
+    metadata: dict[str, str]
+
     def __missing__(self, name: str) -> Stored:
         raise Damaged(name, "is missing")
 
@@ -88,26 +92,20 @@ def opened(path: str, mmap: bool = False) -> Iterator[tuple[Any, Find]]:
     ImportError
         There is no safetensors package.
     """
-    with _opened(path, mmap) as (metadata, found):
-        if DOCUMENT not in metadata:
-            raise Damaged(
-                DOCUMENT,
-                "is missing from the metadata: these are weights without an architecture. If they "
-                "are the state dict of dense layers, "
-                "fl.from_state_dict(path, activation=...) makes a network of them",
-            )
-        yield parse_json(metadata[DOCUMENT].encode(), DOCUMENT), found.__getitem__
+    with stored(path, mmap) as found:
+        require(
+            DOCUMENT in found.metadata,
+            DOCUMENT,
+            "is missing from the metadata: these are weights without an architecture. If they "
+            "are the state dict of dense layers, "
+            "fl.from_state_dict(path, activation=...) makes a network of them",
+        )
+        yield parse_json(found.metadata[DOCUMENT].encode(), DOCUMENT), found.__getitem__
 
 
 @contextmanager
-def stored(path: str) -> Iterator[dict[str, Stored]]:
-    """Return what the file holds, to be read while the file is open."""
-    with _opened(path, False) as (_, found):
-        yield found
-
-
-@contextmanager
-def _opened(path: str, mmap: bool) -> Iterator[tuple[dict[str, str], dict[str, Stored]]]:
+def stored(path: str, mmap: bool = False) -> Iterator[_Tensors]:
+    """Return what the file holds, to be read while the file is open; raises as `opened` does."""
     package = _package()
     with reading(path) as file:
         text = _header(file)
@@ -120,40 +118,38 @@ def _opened(path: str, mmap: bool) -> Iterator[tuple[dict[str, str], dict[str, S
             metadata = content.pop("__metadata__", None) or {}
             whole = memory.mmap(file.fileno(), 0, access=memory.ACCESS_READ) if mmap else None
             data = 8 + len(text)
-            yield (
-                metadata,
-                _Found((n, _stored(n, e, held, whole, data)) for n, e in content.items()),
-            )
+            found = _Tensors((n, _stored(n, e, held, whole, data)) for n, e in content.items())
+            found.metadata = metadata
+            yield found
 
 
 def _header(file: BinaryIO) -> bytes:
     """Return the text of the header, which the package would read in any size."""
     length = int.from_bytes(read_bytes(file, 0, 8, _HEADER), "little")
-    if length > LARGEST_JSON:
-        raise Damaged(_HEADER, f"has {length} bytes, and more than {LARGEST_JSON} are not read")
+    why = f"has {length} bytes, and more than {LARGEST_JSON} are not read"
+    require(length <= LARGEST_JSON, _HEADER, why)
     text = read_bytes(file, 8, length, _HEADER)
-    if text[:1] != b"{":
-        raise Damaged(_HEADER, "is not a JSON object padded with spaces")
+    require(text[:1] == b"{", _HEADER, "is not a JSON object padded with spaces")
     check_json(text, _HEADER)
     return text
 
 
 def _stored(name: str, entry: Any, held: Any, whole: memory.mmap | None, data: int) -> Stored:
     """Return the tensor of an entry that the package has accepted."""
-    if not isinstance(entry, dict) or len(entry) != 3:
-        raise Damaged(name, "must have dtype, shape and data_offsets, and nothing else")
+    exact = isinstance(entry, dict) and len(entry) == 3
+    require(exact, name, "must have dtype, shape and data_offsets, and nothing else")
     code, shape = entry["dtype"], tuple(entry["shape"])
     if str(code) not in _DTYPES:
         raise Damaged(name, f"has the dtype {code!r:.40}, which is not read")
-    if len(shape) > _MOST_AXES:
+    if len(shape) > MOST_AXES:
         raise Damaged(name, f"has the impossible shape {entry['shape']!r:.80}")
     dtype = _DTYPES[code]
 
     def copy() -> Array:
         # The package has opened the file by name once more.
         array: Array = held.get_tensor(name)
-        if (array.dtype.name, array.shape) != (dtype, shape):
-            raise Damaged(name, "changed while it was read")
+        same = (array.dtype.name, array.shape) == (dtype, shape)
+        require(same, name, "changed while it was read")
         return array
 
     def view() -> Array:

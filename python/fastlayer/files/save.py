@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
-    from typing import BinaryIO
 
     from fastlayer.files.document import Table
 
@@ -44,21 +43,14 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
     # Not tempfile: its files are private, and a model gets the permissions of any other file.
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    number = os.open(temporary, flags, 0o666)
-    try:
-        with os.fdopen(number, "w+b") as file:
+    with ExitStack() as undo:
+        with open(temporary, "x+b") as file:
+            undo.callback(os.unlink, temporary)
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
+        undo.pop_all()
     # Some systems can't open folders, some file systems can't synchronise them; the file itself was.
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)

@@ -12,13 +12,10 @@ import stat
 import struct
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO, NamedTuple
 
 from fastlayer.errors import Damaged
-from fastlayer.files.reading import read_bytes, size_of
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
+from fastlayer.files.reading import read_bytes, require, size_of
 
 MAGIC = b"PK\x03\x04"
 _KEY = "archive"
@@ -30,6 +27,26 @@ _DAMAGE = (zipfile.BadZipFile, ValueError, OSError, OverflowError, RuntimeError,
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 
 
+class Member(NamedTuple):
+    """A member of an open archive, which lies there as it is."""
+
+    file: BinaryIO
+    name: str
+    start: int
+    size: int
+    checksum: int
+
+    def head(self, size: int) -> bytes:
+        """Read the first bytes, without the checksum."""
+        return read_bytes(self.file, self.start, min(size, self.size), self.name)
+
+    def read(self) -> bytes:
+        """Read it all and check its checksum."""
+        data = self.head(self.size)
+        require(zlib.crc32(data) == self.checksum, self.name, "is damaged: its checksum is wrong")
+        return data
+
+
 class _Bounded:
     """A file of which `zipfile` reads no more at a time than a directory may have."""
 
@@ -39,87 +56,56 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(_LARGEST_DIRECTORY + 1 if size < 0 else min(size, 1 << 21))
-        if len(data) > _LARGEST_DIRECTORY:
-            raise Damaged(_KEY, f"its directory has more than {_LARGEST_DIRECTORY} bytes")
+        too_long = f"its directory has more than {_LARGEST_DIRECTORY} bytes"
+        require(len(data) <= _LARGEST_DIRECTORY, _KEY, too_long)
         return data
 
 
-class Archive:
-    """The members of an open archive by name."""
+def members(file: BinaryIO) -> dict[str, Member]:
+    """Return the members of an archive by name, in the order in which they lie in the file."""
+    file.seek(0)
+    require(file.read(4) == MAGIC, _KEY, "is not a zip archive")
+    bounded: Any = _Bounded(file)
+    try:
+        directory = zipfile.ZipFile(bounded)
+    except Damaged:
+        raise
+    except _DAMAGE as error:
+        raise Damaged(_KEY, str(error) or type(error).__name__) from error
+    end, size = 0, size_of(file)
+    found: dict[str, Member] = {}
+    for info in sorted(directory.infolist(), key=lambda i: i.header_offset):
+        name, at = info.filename, info.header_offset
+        _check(info)
+        require(name not in found, name, "is there twice")
+        inside = end <= at <= size - _LOCAL.size
+        require(inside, name, "overlaps another member, or lies outside of the file")
+        start = _start(file, info)
+        end = start + info.file_size
+        inside = end <= min(size, directory.start_dir)
+        require(inside, name, "claims more bytes than the file has")
+        found[name] = Member(file, name, start, info.file_size, info.CRC)
+    return found
 
-    def __init__(self, file: BinaryIO) -> None:
-        file.seek(0)
-        if file.read(4) != MAGIC:
-            raise Damaged(_KEY, "is not a zip archive")
-        self._file = file
-        bounded: Any = _Bounded(file)
-        try:
-            directory = zipfile.ZipFile(bounded)
-        except Damaged:
-            raise
-        except _DAMAGE as error:
-            raise Damaged(_KEY, str(error) or type(error).__name__) from error
-        end, size = 0, size_of(file)
-        self._members: dict[str, tuple[int, int, int]] = {}  # start of the bytes, size, checksum
-        for info in sorted(directory.infolist(), key=lambda i: i.header_offset):
-            name = info.filename
-            _check(info)
-            if name in self._members:
-                raise Damaged(name, "is there twice")
-            if not end <= info.header_offset <= size - _LOCAL.size:
-                raise Damaged(name, "overlaps another member, or lies outside of the file")
-            start = self._start(info)
-            end = start + info.file_size
-            if end > min(size, directory.start_dir):
-                raise Damaged(name, "claims more bytes than the file has")
-            self._members[name] = start, info.file_size, info.CRC
 
-    def _start(self, info: zipfile.ZipInfo) -> int:
-        """Return where the bytes of a member begin: behind its own header."""
-        file = self._file
-        file.seek(info.header_offset)
-        magic, _, flags, *_, name_size, extra_size = _LOCAL.unpack(file.read(_LOCAL.size))
-        name = file.read(name_size)
-        codec = "utf-8" if flags & _UTF8 else "cp437"
-        if magic != MAGIC or name != info.orig_filename.encode(codec, "replace"):
-            raise Damaged(info.filename, "its header differs from the directory")
-        return info.header_offset + _LOCAL.size + int(name_size + extra_size)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._members
-
-    def names(self) -> list[str]:
-        """Return the names of the members, in the order in which they lie in the file."""
-        return list(self._members)
-
-    def size(self, name: str) -> int:
-        """Return the number of bytes of a member."""
-        return self._members[name][1]
-
-    def head(self, name: str, size: int) -> bytes:
-        """Read the first bytes of a member, without its checksum."""
-        start, whole, _ = self._members[name]
-        return read_bytes(self._file, start, min(size, whole), name)
-
-    def read(self, name: str) -> bytes:
-        """Read a member and check its checksum."""
-        start, size, checksum = self._members[name]
-        data = read_bytes(self._file, start, size, name)
-        if zlib.crc32(data) != checksum:
-            raise Damaged(name, "is damaged: its checksum is wrong")
-        return data
+def _start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
+    """Return where the bytes of a member begin: behind its own header."""
+    file.seek(info.header_offset)
+    magic, _, flags, *_, name_size, extra_size = _LOCAL.unpack(file.read(_LOCAL.size))
+    name = info.orig_filename.encode("utf-8" if flags & _UTF8 else "cp437", "replace")
+    same = magic == MAGIC and file.read(name_size) == name
+    require(same, info.filename, "its header differs from the directory")
+    return info.header_offset + _LOCAL.size + int(name_size + extra_size)
 
 
 def _check(info: zipfile.ZipInfo) -> None:
     name = info.filename
     parts = name.replace("\\", "/").split("/")
-    if not parts[0] or not parts[-1] or ".." in parts or re.match("[A-Za-z]:", name):
-        raise Damaged(name, "is no name for a member: a path that leads elsewhere, or a folder")
-    if stat.S_ISLNK(info.external_attr >> 16):
-        raise Damaged(name, "is a symbolic link")
-    if info.flag_bits & _ENCRYPTED:
-        raise Damaged(name, "is encrypted")
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise Damaged(name, "is compressed; only stored members are read")
-    if info.compress_size != info.file_size:
-        raise Damaged(name, "is stored, but its two sizes differ")
+    leads = not parts[0] or not parts[-1] or ".." in parts or re.match("[A-Za-z]:", name)
+    require(not leads, name, "is no name for a member: a path that leads elsewhere, or a folder")
+    require(not stat.S_ISLNK(info.external_attr >> 16), name, "is a symbolic link")
+    require(not info.flag_bits & _ENCRYPTED, name, "is encrypted")
+    stored = info.compress_type == zipfile.ZIP_STORED
+    require(stored, name, "is compressed; only stored members are read")
+    same = info.compress_size == info.file_size
+    require(same, name, "is stored, but its two sizes differ")

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastlayer.arrays import float_dtype
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense, Draft, Flat, Point, add
-from fastlayer.convert._keras.given import Given, Names, as_dict, is_custom, snake_case
-from fastlayer.convert._keras.layers import steps
+from fastlayer.convert._keras.layers import Given, Names, as_dict, is_custom, snake_case, steps
 from fastlayer.errors import ConversionError, Damaged
+from fastlayer.files.reading import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fastlayer.convert._keras.given import Path, Shape, Source
+    from fastlayer.convert._keras.layers import Path, Shape, Source
 
     Key = tuple[str, int]  # a layer's name, and the number of a call of it
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _MOST_LAYERS = 2000
 _DEEPEST = 16
 _MODELS = ("Sequential", "Functional", "Model")
+_OPERATIONS = ("keras.src.ops", "keras.src.activations")
 _SUMS = {"Add": 1.0, "Subtract": -1.0}
 _PRODUCTS = ("Multiply", "Divide", "TrueDivide")
 
@@ -89,15 +90,14 @@ class _Walk:
         if isinstance(config, list):  # Sequential before Keras 2.2.3
             config = {"layers": config}
         config = as_dict(config, key)
-        specs = config.get("layers")
-        if not isinstance(specs, list) or len(specs) > _MOST_LAYERS or len(path) > _DEEPEST:
-            raise Damaged(key, "has no layers, too many, or models too deep inside each other")
+        specs: Any = config.get("layers")
+        fits = isinstance(specs, list) and len(specs) <= _MOST_LAYERS and len(path) <= _DEEPEST
+        require(fits, key, "has no layers, too many, or models too deep inside each other")
         self.count += len(specs)
-        if self.count > _MOST_LAYERS:
-            raise Damaged("config", f"has more than {_MOST_LAYERS} layers")
+        require(self.count <= _MOST_LAYERS, "config", f"has more than {_MOST_LAYERS} layers")
         layers = list(self._layers([as_dict(s, key) for s in specs], kind, path))
         if kind != "Sequential":
-            return self._graph(key, config, {g.path[-1].name: g for g in layers}, start)
+            return self._graph(key, config, layers, start)
         flow = start
         for given in layers:
             flow = self._layer(given, [flow])
@@ -118,16 +118,18 @@ class _Walk:
             if not isinstance(name, str):
                 raise Damaged(f"layer {at}{inside}", f"has the name {name!r:.40}")
             slot = f"{own}_{used[own]}" if used[own] else own
-            used[own] += not _is_operation(spec)
+            module = spec.get("module")
+            # A function of Keras that was called between layers has no weights.
+            operation = isinstance(module, str) and module.startswith(_OPERATIONS)
+            used[own] += not operation
             place = f"layer {at}{inside}, {name!r:.60} (keras {kind.split('>')[-1]:.60})"
-            yield Given(place, (*path, Names(name, slot)), spec, self.source)
+            yield Given(place, (*path, Names(name, slot)), kind, plain, spec, self.source)
             at += not (kind == "InputLayer" and model == "Sequential")
 
-    def _graph(
-        self, key: str, config: dict[str, Any], layers: dict[str, Given], start: Flow
-    ) -> Flow:
+    def _graph(self, key: str, config: dict[str, Any], layers: list[Given], start: Flow) -> Flow:
         """Return the output of a functional model: from it back to the input, without recursion."""
         source, target = (_end(config.get(f"{end}_layers"), key) for end in ("input", "output"))
+        named = {given.path[-1].name: given for given in layers}
         done: dict[Key, Flow] = {}
         waiting: list[Key] = [target]
         while waiting:
@@ -135,17 +137,17 @@ class _Walk:
             if at in done:
                 waiting.pop()
                 continue
-            if name not in layers:
+            if name not in named:
                 raise Damaged(key, f"layer {name!r:.40} is called, and not there")
-            given = layers[name]
+            given = named[name]
             if name == source[0]:
                 done[at] = self._layer(given, [start])
                 continue
             inputs = _inputs(given, node)
             missing = [i for i in inputs if isinstance(i, tuple) and i not in done]
             waiting += missing
-            if len(waiting) > 8 * _MOST_LAYERS:
-                raise Damaged(key, "its layers call each other in a circle")
+            forward = len(waiting) <= 8 * _MOST_LAYERS
+            require(forward, key, "its layers call each other in a circle")
             if not missing:
                 flows = [done[i] if isinstance(i, tuple) else i for i in inputs]
                 done[at] = self._layer(given, flows)
@@ -172,7 +174,7 @@ class _Walk:
         except (ConversionError, Damaged):
             raise
         except (TypeError, ValueError) as error:  # a negative epsilon, a slope of infinity
-            raise given.damage(str(error)) from error
+            raise Damaged(given.place, str(error)) from error
         dtype = None if given.kind == "InputLayer" else given.dtype()
         for step in made:
             if isinstance(step, Dense):
@@ -185,17 +187,11 @@ class _Walk:
         return Flow(flow.point.then(made), shape)
 
 
-def _is_operation(spec: dict[str, Any]) -> bool:
-    """Whether this is a function of Keras that was called between layers; those have no weights."""
-    module = spec.get("module")
-    return isinstance(module, str) and module.startswith(("keras.src.ops", "keras.src.activations"))
-
-
 def _shape(value: Any, given: Given) -> Shape:
-    if not isinstance(value, list | tuple) or not all(
+    known = isinstance(value, list | tuple) and all(
         d is None or (type(d) is int and 0 <= d < 1 << 40) for d in value
-    ):
-        raise given.damage(f"has the input shape {value!r:.40}")
+    )
+    given.require(known, f"has the input shape {value!r:.40}")
     return tuple(value)
 
 
@@ -217,9 +213,9 @@ def _key(value: Any, place: str) -> Key:
 
 def _inputs(given: Given, node: int) -> Sequence[Key | float]:
     """Return what a layer is called with, in order: outputs of other calls, and numbers."""
-    calls = given.spec.get("inbound_nodes")
-    if not isinstance(calls, list) or not 0 <= node < len(calls):
-        raise given.damage(f"has no call number {node}")
+    calls: Any = given.spec.get("inbound_nodes")
+    known = isinstance(calls, list) and 0 <= node < len(calls)
+    given.require(known, f"has no call number {node}")
     call = calls[node]
     if isinstance(call, dict):  # Keras 3
         options = call.get("kwargs")
@@ -229,9 +225,9 @@ def _inputs(given: Given, node: int) -> Sequence[Key | float]:
         inputs = [_key(entry, given.place) for entry in entries]
         options = entries[-1][3] if entries and len(entries[-1]) > 3 else {}
     else:
-        raise given.damage(f"is called with {call!r:.40}")
+        inputs, options = [], call
     if not isinstance(options, dict):
-        raise given.damage(f"is called with {options!r:.40}")
+        raise Damaged(given.place, f"is called with {options!r:.40}")
     if options.get("training"):
         raise given.refusal(
             "is called with training=True, which makes its result random; leave that out"
