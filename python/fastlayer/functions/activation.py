@@ -10,7 +10,7 @@ import numpy as np
 from fastlayer.arrays import as_real, cast, float_dtype, frozen
 from fastlayer.errors import Damaged
 from fastlayer.functions import elementwise
-from fastlayer.run.ops import RowsOp
+from fastlayer.run.ops import CallOp, RowsOp
 from fastlayer.run.part import Outline, Part, Sizes
 
 if TYPE_CHECKING:
@@ -216,7 +216,8 @@ class Activation(Part):
 
     def _lower(self, dtype: DType) -> list[Op]:
         if self._fused is not None:
-            return [RowsOp("activation", self._fused, None, self._fused, self)]
+            call = CallOp(self, dtype, passes=True)
+            return [RowsOp("activation", self._fused, None, self._fused, call)]
         if self._name != "prelu":
             raise TypeError(f"{self!r} can't be part of a layer")
         slopes = np.ascontiguousarray(cast(self._parameters["weight"], dtype))

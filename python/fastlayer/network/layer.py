@@ -23,9 +23,8 @@ from fastlayer.functions.activation import Activation
 from fastlayer.network.initializers import initialize
 from fastlayer.network.module import Module
 from fastlayer.network.part import Function, as_part
-from fastlayer.run.ops import IDENTITY, DenseOp, RowsOp
+from fastlayer.run.ops import IDENTITY, CallOp, DenseOp, RowsOp
 from fastlayer.run.part import Outline, Sizes
-from fastlayer.run.steps import CallStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -414,7 +413,7 @@ class Layer(Module):
         rows, target = np.moveaxis(z, at, -1), np.moveaxis(a, at, -1)
         if isinstance(state.activation, Function):
             # A copy: the function may write into what it is given.
-            call = CallStep(state.activation.function, z.dtype, keeps_shape=True)
+            call = CallOp(state.activation.function, z.dtype, passes=True)
             target[...] = call(rows.copy())
         else:
             state.activation._given(rows, out=target)

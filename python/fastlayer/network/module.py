@@ -13,8 +13,8 @@ from fastlayer import _core
 from fastlayer.arrays import as_real, normalize_axis
 from fastlayer.errors import ShapeMismatch
 from fastlayer.run.compile import compile_steps
+from fastlayer.run.ops import decline
 from fastlayer.run.part import Part, Sizes
-from fastlayer.run.steps import decline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.run.compile import Folds
-    from fastlayer.run.steps import Step
+    from fastlayer.run.ops import Step
 
 _PLAIN = (type(None), np.ndarray)
 

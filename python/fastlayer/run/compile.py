@@ -12,16 +12,23 @@ import numpy as np
 
 from fastlayer import _core
 from fastlayer.arrays import cast, declined
-from fastlayer.run.ops import IDENTITY, AffineOp, DenseOp, ResidualOp, RowsOp, width_in
-from fastlayer.run.steps import ProgramStep
+from fastlayer.run.ops import (
+    IDENTITY,
+    AffineOp,
+    DenseOp,
+    ProgramStep,
+    ResidualOp,
+    ResidualStep,
+    RowsOp,
+    width_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
     from fastlayer.arrays import DType
-    from fastlayer.run.ops import Op
-    from fastlayer.run.steps import Step
+    from fastlayer.run.ops import Op, Step
 
     Folds: TypeAlias = dict[tuple[object, object, str], _core.PackedWeights]
 
@@ -92,12 +99,15 @@ def _steps(ops: Sequence[Op], dtype: DType, width: int | None) -> list[Step]:
         if end > at:
             program = _core.Program(dtype.name, width or 0)
             for op in ops[at:end]:
-                op.emit(program, dtype)
+                op.emit(program)
             program.finish()
             steps.append(ProgramStep(program))
             width, at = program.out_features, end
         else:
             op = ops[at]
-            steps.append(op.step(dtype, width, lambda inner, k: _steps(inner, dtype, k)))
+            if isinstance(op, ResidualOp):
+                steps.append(ResidualStep(_steps(op.ops, dtype, width), dtype))
+            else:
+                steps.append(op.step())
             width, at = op.gives(width), at + 1
     return steps
