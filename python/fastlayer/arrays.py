@@ -26,13 +26,9 @@ FLOAT64: DType = np.dtype(np.float64)
 _HINTS = {
     "c": "take .real, or split real and imaginary parts into features",
     "O": "convert it to numbers first, e.g. with .astype(np.float64), or .toarray() if it is sparse",
-    "U": "convert it to numbers first",
-    "S": "convert it to numbers first",
-    "M": "convert it to numbers first",
-    "m": "convert it to numbers first",
     "V": "convert it first, e.g. with .astype(np.float32)",
-    "T": "convert it to numbers first",
     "f": "convert it with .astype(np.float64)",
+    **dict.fromkeys("USTMm", "convert it to numbers first"),
 }
 
 
@@ -145,6 +141,12 @@ def cast(a: Array, dtype: DType) -> Array:
         return a.astype(dtype)
 
 
+def put(target: Array, y: Array) -> None:
+    """Write `y` into `target`, cast as `cast` does."""
+    with np.errstate(all="ignore"):
+        target[...] = y
+
+
 def frozen(a: Array) -> Array:
     """Return a copy of `a` that can't be written to, not even by turning its flag on."""
     base = a.copy()
@@ -210,18 +212,14 @@ def evaluate(
     """
     compute, result = dtypes
     a = cast(a, compute)
-    if out is None:
+    target = None if out is None else check_out(out, shape, result)
+    if target is None or compute != result or run(a, target) is None:
         y = run(a, None)
         if y is None:
             raise declined()
-        return as_result(cast(y, result))
-    target = check_out(out, shape, result)
-    if compute != result or run(a, target) is None:
-        y = run(a, None)
-        if y is None:
-            raise declined()
-        with np.errstate(all="ignore"):
-            target[...] = y
+        if target is None:
+            return as_result(cast(y, result))
+        put(target, y)
     return out  # type: ignore[return-value]  # check_out made sure
 
 
@@ -234,6 +232,16 @@ def normalize_axis(axis: object, ndim: int) -> int:
     if not -ndim <= index < ndim:
         raise np.exceptions.AxisError(index, ndim)
     return int(index % ndim)
+
+
+def count(name: str, value: object) -> int:
+    """Return how many of something there are to be as an int, at least 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    number = int(value.__index__())
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
 
 
 def digest(arrays: Iterable[Array | None]) -> str:

@@ -97,13 +97,7 @@ class Reader:
 
     def network(self, document: Any) -> Outline:
         """Check a whole document; its arrays are not read yet."""
-        try:
-            found: Outline = self._table["Network"]._outline(document, "layers", self)
-        except ValueError as error:
-            if isinstance(error, Damaged):
-                raise
-            raise Damaged("layers", str(error)) from None
-        return found
+        return self._checked("Network", document, "layers")
 
     def chain(self, spec: Any, key: str) -> list[Outline]:
         """Check the parts of a network or residual."""
@@ -121,11 +115,14 @@ class Reader:
         kind = self.field(spec, "type", str, key)
         if kind not in self._table:
             raise Damaged(key, f"unknown layer type {kind!r:.40}")
+        return self._checked(kind, spec, key)
+
+    def _checked(self, kind: str, spec: Any, key: str) -> Outline:
         try:
             found: Outline = self._table[kind]._outline(spec, key, self)
+        except Damaged:
+            raise
         except (TypeError, ValueError, OverflowError) as error:
-            if isinstance(error, Damaged):
-                raise
             raise Damaged(key, str(error)) from None
         return found
 

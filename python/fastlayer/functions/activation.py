@@ -59,6 +59,10 @@ def _one_slope(weight: Array) -> Fused | None:
     return ("leaky_relu", float(weight), 0.0) if weight.size == 1 else None
 
 
+def _gelu(form: object) -> Fused:
+    return (elementwise.gelu_kernel(form), 0.0, 0.0)
+
+
 def _rowwise(name: str) -> Callable[[int], Fused | None]:
     return lambda axis: (name, 0.0, 0.0) if axis == -1 else None
 
@@ -77,19 +81,10 @@ _KINDS = {
         _kind(elementwise.elu, alpha=1.0),
         _kind(elementwise.celu, check=elementwise.check_nonzero, alpha=1.0),
         _kind(elementwise.selu),
-        _kind(
-            elementwise.gelu,
-            kernel=lambda form: (elementwise.gelu_kernel(form), 0.0, 0.0),
-            approximate="none",
-        ),
+        _kind(elementwise.gelu, kernel=_gelu, approximate="none"),
         _kind(elementwise.silu),
         _kind(elementwise.mish),
-        _kind(
-            elementwise.softplus,
-            check=lambda beta, _: elementwise.check_positive(beta),
-            beta=1.0,
-            threshold=20.0,
-        ),
+        _kind(elementwise.softplus, check=elementwise.check_positive, beta=1.0, threshold=20.0),
         _kind(elementwise.sigmoid),
         _kind(elementwise.log_sigmoid),
         _kind(elementwise.tanh),

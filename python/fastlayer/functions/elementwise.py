@@ -650,13 +650,13 @@ def softplus(
     array([  0.6931, 100.    ])
     """
     p0, p1 = number("beta", beta), number("threshold", threshold)
-    check_positive(p0)
+    check_positive(p0, p1)
     y = _core.activation("softplus", x, p0, p1, out)
     return y if y is not None and y.ndim else finish(y, "softplus", p0, p1, x, out)
 
 
-def check_positive(beta: float) -> None:
-    """Refuse a softplus that is not one."""
+def check_positive(beta: float, threshold: float) -> None:
+    """Refuse a softplus that is not one; any threshold will do."""
     if not beta > 0:
         raise ValueError(f"softplus: beta must be positive, got {beta}")
 

@@ -64,7 +64,6 @@ class Chain(Module):
     """Base of what is made of parts in a row."""
 
     _parts: tuple[Part, ...]
-    _layers: tuple[GivenPart, ...]  # the parts as the user gave them
     _known: Sizes
 
     def _hold(self, parts: Sequence[Part], dtype: DType | None = None) -> None:
@@ -74,11 +73,17 @@ class Chain(Module):
         """
         self._known = check_chain(parts, type(self).__name__)
         self._parts = tuple(parts)
-        self._layers = tuple(part._given for part in parts)
         self._dtype = self._known.dtype or dtype or FLOAT64
 
+    @classmethod
+    def _held(cls, parts: Sequence[Part], dtype: DType) -> Self:
+        """Make a chain without its `__init__`."""
+        chain = cls.__new__(cls)
+        chain._hold(parts, dtype)
+        return chain
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"layers": self._layers, "dtype": self._dtype}
+        return {"layers": self.layers, "dtype": self._dtype}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._hold(as_parts(state["layers"], type(self).__name__), state["dtype"])
@@ -86,7 +91,7 @@ class Chain(Module):
     @property
     def layers(self) -> tuple[GivenPart, ...]:
         """The parts in order."""
-        return self._layers
+        return tuple(part._given for part in self._parts)
 
     @property
     def in_features(self) -> int | None:
@@ -139,7 +144,6 @@ class Chain(Module):
     def _snapshot(self) -> Self:
         same = self._copied(self._uncompiled())
         same._parts = tuple(part._snapshot() for part in self._parts)
-        same._layers = tuple(part._given for part in same._parts)
         return same
 
     def _token(self) -> Any:
@@ -149,6 +153,16 @@ class Chain(Module):
     def _describe(self, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
         inner = [part._describe(f"{key}.{i}", arrays) for i, part in enumerate(self._parts)]
         return {"type": type(self).__name__, "layers": inner}
+
+    @classmethod
+    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
+        inner: Any = reader.chain(spec, key)
+        known = cls._held(inner, reader.dtype)  # outlines fit each other as parts do
+        return Outline(
+            known._title(),
+            known._sizes,
+            lambda: cls._held([outline.make() for outline in inner], reader.dtype),
+        )
 
 
 class Residual(Chain):
@@ -178,7 +192,7 @@ class Residual(Chain):
 
     def _hold(self, parts: Sequence[Part], dtype: DType | None = None) -> None:
         _check_sum(parts, check_chain(parts, "Residual"))
-        super()._hold(parts, dtype)
+        super()._hold(parts)  # in a file or pickle, too, of parts without a dtype
 
     @property
     def out_features(self) -> int | None:
@@ -191,16 +205,6 @@ class Residual(Chain):
 
     def _astype(self, dtype: DType) -> Residual:
         return Residual(*(part._astype(dtype)._given for part in self._parts))
-
-    @classmethod
-    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
-        inner = reader.chain(spec, key)
-        known = check_chain(inner, "Residual")
-        _check_sum(inner, known)
-        if known.out_features is None:
-            known = known._replace(out_features=known.in_features)
-        title = f"Residual({', '.join(part._title() for part in inner)})"
-        return Outline(title, known, lambda: cls(*(part.make()._given for part in inner)))
 
     def _title(self) -> str:
         return f"Residual({', '.join(part._title() for part in self._parts)})"

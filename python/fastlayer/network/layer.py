@@ -14,6 +14,7 @@ from fastlayer.arrays import (
     as_real,
     cast,
     check_out,
+    count,
     digest,
     float_dtype,
     normalize_axis,
@@ -407,7 +408,7 @@ class Layer(Module):
         if not return_preactivation:
             return self(x, axis=axis, out=out)
         state = self._state
-        z = _Sums(self, state)(x, axis=axis)
+        z = _Sums(self._dtype, state)(x, axis=axis)
         a = np.empty(z.shape, z.dtype) if out is None else check_out(out, z.shape, z.dtype)
         at = normalize_axis(axis, z.ndim)
         rows, target = np.moveaxis(z, at, -1), np.moveaxis(a, at, -1)
@@ -501,37 +502,25 @@ class Layer(Module):
         return f"Layer({self.in_features}, {self.out_features})"
 
     def __repr__(self) -> str:
-        activation, bias = (
-            self._state.activation,
-            "" if self._state.packed.has_bias else ", bias=False",
-        )
+        activation = self._state.activation
+        bias = "" if self._state.packed.has_bias else ", bias=False"
         name = activation._title()
         chosen = name if activation._argument() != repr(name) else repr(name)
         chosen = "" if name == "identity" and chosen == repr(name) else f", activation={chosen}"
         return f"Layer({self.in_features}, {self.out_features}{chosen}{bias}, dtype={self._dtype})"
 
 
-class _Sums(Module):
+class _Sums(Layer):
     """A layer without its activation, as it is at one moment; only for a single call."""
 
-    def __init__(self, layer: Layer, state: _State) -> None:
-        self._name = repr(layer)
-        self._dtype = layer.dtype
-        self._state = state
-
-    @property
-    def in_features(self) -> int:
-        return self._state.packed.in_features
-
-    @property
-    def out_features(self) -> int:
-        return self._state.packed.out_features
+    def __init__(self, dtype: DType, state: _State) -> None:
+        self._dtype, self._state = dtype, state
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [DenseOp(self._state.packed, IDENTITY, ())]
 
     def _title(self) -> str:
-        return self._name
+        return repr(self)
 
 
 def _as_activation(activation: ActivationLike, n: int) -> Part:
@@ -555,13 +544,3 @@ def _as_bias(bias: object, n: int) -> Array:
             f"{'row' if n == 1 else 'rows'}, got {b.shape}"
         )
     return b.reshape(n)
-
-
-def count(name: str, value: object) -> int:
-    """Return a number of features as an int, at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    number = int(value.__index__())
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
-    return number
