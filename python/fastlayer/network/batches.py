@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -134,5 +134,5 @@ def reporting(progress: bool | Progress, total: int | None) -> Iterator[Callable
         yield tell
         return
     # None: no bar where nobody would see it move. Notebooks count as terminals.
-    with tqdm(total=total, unit=" rows", unit_scale=True, disable=None) as bar:
+    with closing(tqdm(total=total, unit=" rows", unit_scale=True, disable=None)) as bar:
         yield bar.update
