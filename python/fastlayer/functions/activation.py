@@ -171,6 +171,8 @@ class Activation(Part):
         """Number of trained parameters: the slopes of a prelu."""
         return self._parameters["weight"].size if self._name == "prelu" else 0
 
+    _parameter_count = num_parameters
+
     def __call__(self, x: ArrayLike, *, out: Array | None = None) -> Array:
         """Apply to an array; the parameters, slopes of a prelu too, take its dtype.
 
@@ -217,10 +219,6 @@ class Activation(Part):
             raise TypeError(f"{self!r} can't be part of a layer")
         slopes = np.ascontiguousarray(cast(self._parameters["weight"], dtype))
         return [RowsOp("prelu", (slopes,), slopes.size)]
-
-    @property
-    def _parameter_count(self) -> int:
-        return self.num_parameters
 
     def _token(self) -> Any:
         return ("fastlayer.Activation", self._key)

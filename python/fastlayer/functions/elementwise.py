@@ -84,13 +84,11 @@ def apply_prelu(x: Any, weight: Any, out: Array | None, *, weak: bool = False) -
     if slope.size == 1:
         # One slope for every element is leaky_relu, whatever the shape of x.
         p0 = float(slope.reshape(())[()])
-        return evaluate(
-            lambda a, target: _core.activation("leaky_relu", a, p0, 0.0, target),
-            a,
-            dtypes,
-            a.shape,
-            out,
-        )
+
+        def run(a: Array, target: Array | None) -> Array | None:
+            return _core.activation("leaky_relu", a, p0, 0.0, target)
+
+        return evaluate(run, a, dtypes, a.shape, out)
     if a.ndim == 0 or a.shape[-1] != slope.size:
         raise ValueError(
             f"prelu: weight of shape {slope.shape} holds {slope.size} slopes, "

@@ -5,21 +5,12 @@ from __future__ import annotations
 import os
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, overload
-from weakref import ref
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import (
-    as_real,
-    cast,
-    check_out,
-    count,
-    digest,
-    float_dtype,
-    normalize_axis,
-    promote,
-)
+from fastlayer.arrays import as_real, cast, check_out, count, digest, float_dtype, promote
 from fastlayer.functions.activation import Activation
 from fastlayer.network.initializers import initialize
 from fastlayer.network.module import Module
@@ -71,22 +62,20 @@ class _State:
         self.packed = packed
         self.activation = activation
         self.digest: str | None = None  # of weight and bias, once someone asks
-        # Weak references to the arrays last handed out: no copy of the weights stays behind.
-        self._arrays: dict[str, ref[Array]] = {}
+        # The arrays last handed out, held weakly: no copy of the weights stays behind.
+        self._arrays: WeakValueDictionary[str, Array] = WeakValueDictionary()
 
     def array(self, name: str) -> Array | None:
         """Return the weight or bias: the same read-only array while someone holds it."""
-        known = self._arrays.get(name)
-        found = None if known is None else known()
-        if found is not None:
-            return found
-        base = self.packed.weight() if name == "weight" else self.packed.bias()
-        if base is None:
-            return None
-        base.flags.writeable = False
-        view: Array = base.view()  # of a read-only base: its flag can't be turned back on
-        self._arrays[name] = ref(view)
-        return view
+        found = self._arrays.get(name)
+        if found is None:
+            base = self.packed.weight() if name == "weight" else self.packed.bias()
+            if base is None:
+                return None
+            base.flags.writeable = False
+            found = base.view()  # of a read-only base: its flag can't be turned back on
+            self._arrays[name] = found
+        return found
 
 
 class Layer(Module):
@@ -410,8 +399,7 @@ class Layer(Module):
         state = self._state
         z = _Sums(self._dtype, state)(x, axis=axis)
         a = np.empty(z.shape, z.dtype) if out is None else check_out(out, z.shape, z.dtype)
-        at = normalize_axis(axis, z.ndim)
-        rows, target = np.moveaxis(z, at, -1), np.moveaxis(a, at, -1)
+        rows, target = np.moveaxis(z, axis, -1), np.moveaxis(a, axis, -1)
         if isinstance(state.activation, Function):
             # A copy: the function may write into what it is given.
             call = CallOp(state.activation.function, z.dtype, passes=True)

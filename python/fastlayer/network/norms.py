@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import (
-    FLOAT32,
-    FLOAT64,
-    as_real,
-    cast,
-    count,
-    digest,
-    float_dtype,
-    frozen,
-    promote,
-)
+from fastlayer.arrays import FLOAT32, as_real, cast, count, digest, float_dtype, frozen, promote
 from fastlayer.network.module import Module
 from fastlayer.run.ops import AffineOp, RowsOp
 from fastlayer.run.part import Outline, Sizes
@@ -81,14 +71,12 @@ class _Norm(Module):
         """Number of elements of weight and bias."""
         return sum(a.size for name, a in self._arrays.items() if name in ("weight", "bias"))
 
-    def _again(self, dtype: DType) -> Any:
+    def _again(self, dtype: DType) -> partial[Self]:
         """Return a call without arguments that makes this norm once more."""
-        kind: Any = type(self)
-        return partial(kind, self._features, eps=self._eps, dtype=dtype, **self._arrays)
+        return partial(type(self), self._features, eps=self._eps, dtype=dtype, **self._arrays)
 
     def _astype(self, dtype: DType) -> Self:
-        same: Self = self._again(dtype)()
-        return same
+        return self._again(dtype)()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._again(self._dtype), ()
@@ -120,9 +108,8 @@ class _Norm(Module):
             reader.charge(key, n)
 
         def make() -> Any:
-            make_norm: Any = cls
             arrays = {name: take() for name, take in taken.items()}
-            return make_norm(n, eps=eps, dtype=reader.dtype, **arrays)
+            return cls(n, eps=eps, dtype=reader.dtype, **arrays)
 
         return Outline(f"{cls.__name__}({n})", Sizes(n, n, n, reader.dtype, True), make)
 
@@ -286,7 +273,7 @@ class BatchNorm(_Norm):
 
     def _wide(self, name: str, default: int) -> Array:
         a = self._arrays.get(name)
-        return np.full(self._features, default, FLOAT64) if a is None else a.astype(FLOAT64)
+        return np.full(self._features, float(default)) if a is None else a.astype(np.float64)
 
     @property
     def bias(self) -> Array | None:

@@ -1,8 +1,8 @@
-"""What parts of a network lower to: a closed list of operations on rows, and the steps they become.
+"""What parts of a network lower to: a closed list of operations on rows.
 
-`compile` folds and fuses operations and cuts them into steps. An operation knows how many features
-it takes and gives, and how it is carried out: a program of the core runs most of them, and those
-that only Python can run are steps themselves.
+`compile` folds and fuses them and makes steps of them; each knows how many features it takes and
+gives, and how it is carried out. A program of the core runs most, and those that only Python can
+run are steps themselves.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fastlayer.arrays import as_real, as_result, cast, check_out, declined
-from fastlayer.errors import ShapeMismatch
+from fastlayer.arrays import as_real, as_result, cast, check_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,62 +59,6 @@ class Step:
     def describe(self, samples: int) -> str:
         """Return how the core cuts a call up, nothing where Python takes the step."""
         return ""
-
-
-class ProgramStep(Step):
-    """A stretch of operations that the core runs."""
-
-    def __init__(self, program: _core.Program) -> None:
-        self.program, self.run = program, program.run
-        self.in_features = program.in_features
-        self.out_features = program.out_features
-
-    def __call__(self, x: Array) -> Array:
-        self._check(x)
-        y = self.run(x)
-        if y is None:
-            raise declined()
-        return y
-
-    def last(self, y: Array, x: Array, axis: int, out: Array | None, dtype: DType) -> Array:
-        self._check(y)
-        lead = y.shape[:-1]
-        place = len(lead) + 1 + axis
-        shape = (*lead[:place], self.out_features, *lead[place:])
-        target = np.empty(shape, dtype) if out is None else check_out(out, shape, dtype)
-        rows = np.moveaxis(target, axis, -1) if axis != -1 else target
-        if self.run(y, rows) is None:  # the core doesn't write there, e.g. where it is misaligned
-            rows[...] = self(y)
-        return target if out is None else out
-
-    def _check(self, x: Array) -> None:
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ShapeMismatch(self.in_features, x.shape)
-
-    def describe(self, samples: int) -> str:
-        return self.program.describe(samples)
-
-
-class ResidualStep(Step):
-    """The input of some steps, added to their output."""
-
-    def __init__(self, steps: list[Step], dtype: DType) -> None:
-        self.steps, self.dtype = steps, dtype
-
-    def __call__(self, x: Array) -> Array:
-        x = cast(x, self.dtype)
-        # A function of the user's might write into what it is given.
-        y = x.copy() if isinstance(self.steps[0], CallOp) else x
-        for step in self.steps:
-            y = step(y)
-        if y.shape != x.shape:
-            raise ValueError(
-                f"Residual: the layers give shape {y.shape} for an input of shape {x.shape}, "
-                "and a sum needs both alike"
-            )
-        with np.errstate(all="ignore"):
-            total: Array = y + x
-        return total
 
 
 class Op:
