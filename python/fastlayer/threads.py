@@ -102,10 +102,8 @@ class num_threads:
         self._before = local()  # a thread restores what it found itself
 
     def __enter__(self) -> Self:
-        self._before.stack = [
-            *getattr(self._before, "stack", ()),
-            _core.set_own_num_threads(self._n),
-        ]
+        before = _core.set_own_num_threads(self._n)
+        self._before.stack = [*getattr(self._before, "stack", ()), before]
         return self
 
     def __exit__(
@@ -148,19 +146,17 @@ def default_threads() -> tuple[int, str]:
     ValueError
         FASTLAYER_NUM_THREADS is set to something that is not a positive integer.
     """
-    limits = [(_cores(), "cores in the affinity mask")]
-    quota = cgroup_quota()
-    if quota is not None:
-        limits.append((quota, "CPU quota of the control group"))
-    omp = openmp_threads()
-    if omp is not None:
-        limits.append((omp, "OMP_NUM_THREADS"))
     own = os.environ.get("FASTLAYER_NUM_THREADS", "").strip()
-    if own:
-        if not _is_count(own):
-            raise ValueError(f"FASTLAYER_NUM_THREADS must be a positive integer, got {own!r}")
-        limits.append((int(own), "FASTLAYER_NUM_THREADS"))
-    n, source = min(reversed(limits), key=lambda limit: limit[0])
+    if own and not _is_count(own):
+        raise ValueError(f"FASTLAYER_NUM_THREADS must be a positive integer, got {own!r}")
+    found = (  # of equal ones the first is named
+        (int(own) if own else None, "FASTLAYER_NUM_THREADS"),
+        (openmp_threads(), "OMP_NUM_THREADS"),
+        (cgroup_quota(), "CPU quota of the control group"),
+        (_cores(), "cores in the affinity mask"),
+    )
+    limits = [(limit, source) for limit, source in found if limit is not None]
+    n, source = min(limits, key=lambda limit: limit[0])
     return min(max(n, 1), MOST), source
 
 

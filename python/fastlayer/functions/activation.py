@@ -139,10 +139,8 @@ class Activation(Part):
         kind = _KINDS[name]
         for key in parameters:
             if key not in kind.defaults:
-                takes = "takes no parameters"
-                if kind.defaults:
-                    takes = f"takes {', '.join(kind.defaults)}"
-                raise TypeError(f"activation {name!r} has no parameter {key!r}; it {takes}")
+                known = ", ".join(kind.defaults) or "no parameters"
+                raise TypeError(f"activation {name!r} has no parameter {key!r}; it takes {known}")
         given = {**kind.defaults, **parameters}
         if any(value is _REQUIRED for value in given.values()):
             raise TypeError(

@@ -11,17 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import (
-    FLOAT64,
-    as_real,
-    as_result,
-    cast,
-    check_out,
-    evaluate,
-    is_weak,
-    promote,
-    put,
-)
+from fastlayer.arrays import as_real, as_result, cast, check_out, evaluate, promote_given, put
 from fastlayer.functions.activation import Activation, resolve
 from fastlayer.run.ops import IDENTITY
 
@@ -108,7 +98,7 @@ def _linear(
         raise ValueError(
             f"linear: bias of shape {b.shape} does not broadcast to the result of shape {shape}"
         )
-    compute, result = _dtypes((x, x_), (w, weight_), (b, bias_))
+    compute, result = promote_given((x, x_), (w, weight_), (b, bias_))
     fused = act._fused if isinstance(act, Activation) else None
     # The softmax of a single neuron runs over the samples: over the result as the caller sees it.
     if fused is not None and not (w.ndim == 1 and fused[0] in _ROWWISE):
@@ -238,7 +228,7 @@ def _matmul(a_: Any, b_: Any, out: Array | None, who: str) -> Array:
         raise ValueError(
             f"{who}: a of shape {a.shape} and b of shape {b.shape} do not fit: {why}"
         ) from None
-    dtypes = promote(a.dtype, b.dtype)
+    dtypes = promote_given((a, a_), (b, b_))
     full = cast(b, dtypes[0])
     full = full[:, None] if b.ndim == 1 else full
     shape = stack + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ())
@@ -359,7 +349,7 @@ def bias_add(z: ArrayLike, bias: ArrayLike, *, out: Array | None = None) -> Arra
             f"bias_add: bias of shape {b.shape} does not broadcast against z of shape "
             f"{summand.shape}"
         ) from None
-    dtypes = _dtypes((summand, z), (b, bias))
+    dtypes = promote_given((summand, z), (b, bias))
     b = cast(b, dtypes[0])
 
     def run(z: Array, target: Array | None) -> Array:
@@ -433,7 +423,7 @@ def dense_forward(
     if not _fits(b.shape, shape):  # larger than the product, as in NumPy's sum; or an error
         z = bias_add(_matmul(w, x, None, "dense_forward"), biases)
         return act(z), z
-    dtypes = _dtypes((x, inputs), (w, weights), (b, biases))
+    dtypes = promote_given((x, inputs), (w, weights), (b, biases))
     # Rows of samples are the views that the core computes on: z.T = x.T @ w.T + b.T.
     if len(shape) == 2:
         b = b.reshape((1,) * (2 - b.ndim) + b.shape).T
@@ -441,12 +431,6 @@ def dense_forward(
     _affine(x.T, w, b, IDENTITY, dtypes, z.T)
     z = as_result(z)
     return act(z), z
-
-
-def _dtypes(*pairs: tuple[Array | None, object]) -> tuple[DType, DType]:
-    """Promotion of converted arrays, Python numbers among the originals left out."""
-    strong = [a.dtype for a, given in pairs if a is not None and not is_weak(given)]
-    return promote(*strong) if strong else (FLOAT64, FLOAT64)
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

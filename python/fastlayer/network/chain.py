@@ -142,9 +142,7 @@ class Chain(Module):
         return sum(part._flops(batch) for part in self._parts)
 
     def _snapshot(self) -> Self:
-        same = self._copied(self._uncompiled())
-        same._parts = tuple(part._snapshot() for part in self._parts)
-        return same
+        return self._copied(_parts=tuple(part._snapshot() for part in self._parts))
 
     def _token(self) -> Any:
         kind = f"fastlayer.{type(self).__name__}"
@@ -197,8 +195,7 @@ class Residual(Chain):
     @property
     def out_features(self) -> int | None:
         """Number of features that it gives: as many as it takes."""
-        known = self._known.out_features
-        return self.in_features if known is None else known
+        return self._known.out_features or self.in_features
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [ResidualOp([op for part in self._parts for op in part._lower(dtype)])]

@@ -422,7 +422,7 @@ class Layer(Module):
         return Layer.from_arrays(self.weight, self.bias, self.activation, dtype=dtype)
 
     def _snapshot(self) -> Self:
-        return self._copied({**self._uncompiled(), "_version": _core.Version()})
+        return self._copied(_version=_core.Version())
 
     def _pair(self, x: Array, alone: Any) -> tuple[Array, Array]:
         return self.forward(x, return_preactivation=True)

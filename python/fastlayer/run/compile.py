@@ -13,16 +13,7 @@ import numpy as np
 from fastlayer import _core
 from fastlayer.arrays import cast, check_out, declined
 from fastlayer.errors import ShapeMismatch
-from fastlayer.run.ops import (
-    IDENTITY,
-    AffineOp,
-    CallOp,
-    DenseOp,
-    ResidualOp,
-    RowsOp,
-    Step,
-    width_in,
-)
+from fastlayer.run.ops import AffineOp, CallOp, DenseOp, ResidualOp, RowsOp, Step, width_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +103,7 @@ def _simplified(ops: Sequence[Op], dtype: DType, old: Folds, new: Folds) -> list
     result: list[Op] = []
     for op in ops:
         last = result[-1] if result else None
-        plain = isinstance(last, DenseOp) and last.fused == IDENTITY
+        plain = isinstance(last, DenseOp) and last.plain
         if isinstance(op, ResidualOp):
             result.append(ResidualOp(_simplified(op.ops, dtype, old, new)))
         elif isinstance(op, AffineOp) and isinstance(last, DenseOp) and plain:
@@ -138,7 +129,7 @@ def _fold(
             w, b = w * affine.scale[:, None], b * affine.scale + affine.shift
         else:
             # The core's product: NumPy's has other bits on another machine.
-            total = _core.linear(affine.shift, w, b, *IDENTITY, None, False)
+            total = _core.linear(affine.shift, w, b, "identity", 0.0, 0.0, None, False)
             if total is None:
                 raise declined()
             w, b = w * affine.scale, total

@@ -93,6 +93,7 @@ class DenseOp(Op):
     ) -> None:
         self.weights, self.fused, self.watch = weights, fused, watch
         self.takes = weights.in_features
+        self.plain = fused == IDENTITY  # nothing is fused into it yet
 
     def gives(self, width: int | None) -> int:
         return self.weights.out_features
