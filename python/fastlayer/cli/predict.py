@@ -105,6 +105,7 @@ class _Rows:
             raise Damaged("header", f"is not that of a .npy file of numbers ({error})") from error
         self.dtype: DType = dtype
         self.single = len(self.shape) == 1
+        self.row = self.shape if self.single else self.shape[1:]  # shape of one row
         if dtype.hasobject:
             raise Damaged(
                 "header", "announces pickled Python objects, which are not read; save numbers"
@@ -121,11 +122,6 @@ class _Rows:
 
     def __len__(self) -> int:
         return 1 if self.single else self.shape[0]
-
-    @property
-    def row(self) -> tuple[int, ...]:
-        """Shape of one row."""
-        return self.shape if self.single else self.shape[1:]
 
     def batches(self, size: int) -> Iterator[Array]:
         """Yield the rows, `size` at a time, in memory that the next batch uses again.

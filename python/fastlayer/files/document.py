@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.files.reading import Find
-    from fastlayer.run.part import Outline
+    from fastlayer.run.part import Outline, Part
 
-    Table: TypeAlias = Mapping[str, Any]  # from the type of a part to its class
+    Table: TypeAlias = Mapping[str, type[Part]]  # from the type of a part to its class
 
 VERSION = 1
 # JSON has no infinities, but `hardtanh` may be open on one side.
@@ -97,7 +97,7 @@ class Reader:
 
     def network(self, document: Any) -> Outline:
         """Check a whole document; its arrays are not read yet."""
-        return self._checked("Network", document, "layers")
+        return self.part({**document, "type": "Network"}, "layers")
 
     def chain(self, spec: Any, key: str) -> list[Outline]:
         """Check the parts of a network or residual."""
@@ -115,16 +115,12 @@ class Reader:
         kind = self.field(spec, "type", str, key)
         if kind not in self._table:
             raise Damaged(key, f"unknown layer type {kind!r:.40}")
-        return self._checked(kind, spec, key)
-
-    def _checked(self, kind: str, spec: Any, key: str) -> Outline:
         try:
-            found: Outline = self._table[kind]._outline(spec, key, self)
+            return self._table[kind]._outline(spec, key, self)
         except Damaged:
             raise
         except (TypeError, ValueError, OverflowError) as error:
             raise Damaged(key, str(error)) from None
-        return found
 
     def fetch(self) -> None:
         """Read all arrays, and check what could be wrong with their values."""

@@ -189,8 +189,14 @@ class Residual(Chain):
         self._hold(as_parts(one if isinstance(one, list | tuple) else layers, "Residual"))
 
     def _hold(self, parts: Sequence[Part], dtype: DType | None = None) -> None:
-        _check_sum(parts, check_chain(parts, "Residual"))
         super()._hold(parts)  # in a file or pickle, too, of parts without a dtype
+        k, n = self._known.in_features, self._known.out_features
+        if k is not None and n is not None and k != n:
+            first, last = parts[0]._title(), parts[-1]._title()
+            raise ValueError(
+                f"Residual: the layers take {k} features ({first}) and give {n} ({last}); a sum "
+                "needs both alike"
+            )
 
     @property
     def out_features(self) -> int | None:
@@ -208,13 +214,3 @@ class Residual(Chain):
 
     def __repr__(self) -> str:
         return f"Residual({', '.join(part._argument() for part in self._parts)})"
-
-
-def _check_sum(parts: Sequence[Part | Outline], known: Sizes) -> None:
-    k, n = known.in_features, known.out_features
-    if k is not None and n is not None and k != n:
-        first, last = parts[0]._title(), parts[-1]._title()
-        raise ValueError(
-            f"Residual: the layers take {k} features ({first}) and give {n} ({last}); a sum "
-            "needs both alike"
-        )

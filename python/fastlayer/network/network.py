@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.files.document import Table
     from fastlayer.network.part import GivenPart as Part
     from fastlayer.report.profile import Profile
     from fastlayer.report.summary import Summary
@@ -366,7 +367,7 @@ class Network(Chain):
 
 
 # What a file may hold: a document names no class but these.
-PARTS: dict[str, Any] = {
+PARTS: Table = {
     kind.__name__: kind
     for kind in (Activation, BatchNorm, Flatten, Layer, LayerNorm, Network, RMSNorm, Residual)
 }
