@@ -119,7 +119,7 @@ def promote(*dtypes: DType) -> tuple[DType, DType]:
     return (FLOAT32, FLOAT32) if common == FLOAT32 else (FLOAT64, FLOAT64)
 
 
-def promote_given(*pairs: tuple[Array | None, object]) -> tuple[DType, DType]:
+def promoted(*pairs: tuple[Array | None, object]) -> tuple[DType, DType]:
     """`promote` for arrays beside what was given for them, of which Python numbers are weak."""
     strong = [a.dtype for a, given in pairs if a is not None and not is_weak(given)]
     return promote(*strong) if strong else (FLOAT64, FLOAT64)

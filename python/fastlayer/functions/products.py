@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import as_real, as_result, cast, check_out, evaluate, promote_given, put
+from fastlayer.arrays import as_real, as_result, cast, check_out, evaluate, promote, promoted, put
 from fastlayer.functions.activation import Activation, resolve
 from fastlayer.run.ops import IDENTITY
 
@@ -98,7 +98,7 @@ def _linear(
         raise ValueError(
             f"linear: bias of shape {b.shape} does not broadcast to the result of shape {shape}"
         )
-    compute, result = promote_given((x, x_), (w, weight_), (b, bias_))
+    compute, result = promoted((x, x_), (w, weight_), (b, bias_))
     fused = act._fused if isinstance(act, Activation) else None
     # The softmax of a single neuron runs over the samples: over the result as the caller sees it.
     if fused is not None and not (w.ndim == 1 and fused[0] in _ROWWISE):
@@ -228,7 +228,7 @@ def _matmul(a_: Any, b_: Any, out: Array | None, who: str) -> Array:
         raise ValueError(
             f"{who}: a of shape {a.shape} and b of shape {b.shape} do not fit: {why}"
         ) from None
-    dtypes = promote_given((a, a_), (b, b_))
+    dtypes = promote(a.dtype, b.dtype)
     full = cast(b, dtypes[0])
     full = full[:, None] if b.ndim == 1 else full
     shape = stack + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ())
@@ -349,7 +349,7 @@ def bias_add(z: ArrayLike, bias: ArrayLike, *, out: Array | None = None) -> Arra
             f"bias_add: bias of shape {b.shape} does not broadcast against z of shape "
             f"{summand.shape}"
         ) from None
-    dtypes = promote_given((summand, z), (b, bias))
+    dtypes = promoted((summand, z), (b, bias))
     b = cast(b, dtypes[0])
 
     def run(z: Array, target: Array | None) -> Array:
@@ -423,7 +423,7 @@ def dense_forward(
     if not _fits(b.shape, shape):  # larger than the product, as in NumPy's sum; or an error
         z = bias_add(_matmul(w, x, None, "dense_forward"), biases)
         return act(z), z
-    dtypes = promote_given((x, inputs), (w, weights), (b, biases))
+    dtypes = promoted((x, inputs), (w, weights), (b, biases))
     # Rows of samples are the views that the core computes on: z.T = x.T @ w.T + b.T.
     if len(shape) == 2:
         b = b.reshape((1,) * (2 - b.ndim) + b.shape).T

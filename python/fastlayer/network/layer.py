@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, overload
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import numpy as np
 
@@ -62,19 +62,20 @@ class _State:
         self.packed = packed
         self.activation = activation
         self.digest: str | None = None  # of weight and bias, once someone asks
-        # The arrays last handed out, held weakly: no copy of the weights stays behind.
-        self._arrays: WeakValueDictionary[str, Array] = WeakValueDictionary()
+        # Weak references to the arrays last handed out: no copy of the weights stays behind.
+        self._arrays: dict[str, ref[Array]] = {}
 
     def array(self, name: str) -> Array | None:
         """Return the weight or bias: the same read-only array while someone holds it."""
-        found = self._arrays.get(name)
+        known = self._arrays.get(name)
+        found = None if known is None else known()
         if found is None:
             base = self.packed.weight() if name == "weight" else self.packed.bias()
             if base is None:
                 return None
             base.flags.writeable = False
             found = base.view()  # of a read-only base: its flag can't be turned back on
-            self._arrays[name] = found
+            self._arrays[name] = ref(found)
         return found
 
 

@@ -84,7 +84,8 @@ class Network(Chain):
     def __getitem__(self, index: int | slice) -> Part | Network:
         if isinstance(index, slice):
             return Network._of(self.layers[index], self._dtype)
-        return self.layers[index]
+        given: Part = self._parts[index]._given
+        return given
 
     @property
     def verification(self) -> Proof | None:
