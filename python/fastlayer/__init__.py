@@ -20,7 +20,9 @@ from fastlayer import _neighbour  # noqa: F401  # first: it warns of files that 
 
 try:
     from fastlayer import _core, threads
-except ImportError as error:  # FASTLAYER_ISA
+
+    threads.start()
+except (ImportError, ValueError) as error:  # FASTLAYER_ISA, FASTLAYER_NUM_THREADS
     from fastlayer.cli.environment import end_command
 
     end_command(error)
@@ -165,11 +167,3 @@ for _name in __all__:
     if _name not in _LAZY and not _name.startswith("__"):
         globals()[_name].__module__ = "fastlayer"
 del _name
-
-try:
-    threads.start()
-except ValueError as error:  # FASTLAYER_NUM_THREADS
-    from fastlayer.cli.environment import end_command
-
-    end_command(error)
-    raise

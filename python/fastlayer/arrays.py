@@ -26,13 +26,9 @@ FLOAT64: DType = np.dtype(np.float64)
 _HINTS = {
     "c": "take .real, or split real and imaginary parts into features",
     "O": "convert it to numbers first, e.g. with .astype(np.float64), or .toarray() if it is sparse",
-    "U": "convert it to numbers first",
-    "S": "convert it to numbers first",
-    "M": "convert it to numbers first",
-    "m": "convert it to numbers first",
     "V": "convert it first, e.g. with .astype(np.float32)",
-    "T": "convert it to numbers first",
     "f": "convert it with .astype(np.float64)",
+    **dict.fromkeys("USTMm", "convert it to numbers first"),
 }
 
 
@@ -124,6 +120,12 @@ def promote(*dtypes: DType) -> tuple[DType, DType]:
     return (FLOAT32, FLOAT32) if common == FLOAT32 else (FLOAT64, FLOAT64)
 
 
+def promoted(*pairs: tuple[Array | None, object]) -> tuple[DType, DType]:
+    """`promote` for arrays beside what was given for them, of which Python numbers are weak."""
+    strong = [a.dtype for a, given in pairs if a is not None and not is_weak(given)]
+    return promote(*strong) if strong else (FLOAT64, FLOAT64)
+
+
 def float_dtype(dtype: object, what: str = "dtype") -> DType:
     """Return `dtype` as float32 or float64, the two that layers compute in."""
     try:
@@ -144,6 +146,12 @@ def cast(a: Array, dtype: DType) -> Array:
         return a
     with np.errstate(all="ignore"):
         return a.astype(dtype)
+
+
+def put(target: Array, y: Array) -> None:
+    """Write `y` into `target`, cast as `cast` does."""
+    with np.errstate(all="ignore"):
+        target[...] = y
 
 
 def frozen(a: Array) -> Array:
@@ -211,18 +219,14 @@ def evaluate(
     """
     compute, result = dtypes
     a = cast(a, compute)
-    if out is None:
+    target = None if out is None else check_out(out, shape, result)
+    if target is None or compute != result or run(a, target) is None:
         y = run(a, None)
         if y is None:
             raise declined()
-        return as_result(cast(y, result))
-    target = check_out(out, shape, result)
-    if compute != result or run(a, target) is None:
-        y = run(a, None)
-        if y is None:
-            raise declined()
-        with np.errstate(all="ignore"):
-            target[...] = y
+        if target is None:
+            return as_result(cast(y, result))
+        put(target, y)
     return out  # type: ignore[return-value]  # check_out made sure
 
 
@@ -235,6 +239,16 @@ def normalize_axis(axis: object, ndim: int) -> int:
     if not -ndim <= index < ndim:
         raise np.exceptions.AxisError(index, ndim)
     return int(index % ndim)
+
+
+def count(name: str, value: object) -> int:
+    """Return how many of something there are to be as an int, at least 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    number = int(value.__index__())
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
 
 
 def digest(arrays: Iterable[Array | None]) -> str:

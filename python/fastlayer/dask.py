@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.arrays import as_real
+from fastlayer.network.batches import check_features
 from fastlayer.network.module import Module
-from fastlayer.run.batches import check_features
 from fastlayer.threads import num_threads
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from threading import local
 from typing import TYPE_CHECKING
 
 from fastlayer import _core
+from fastlayer.arrays import count
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -101,10 +102,8 @@ class num_threads:
         self._before = local()  # a thread restores what it found itself
 
     def __enter__(self) -> Self:
-        self._before.stack = [
-            *getattr(self._before, "stack", ()),
-            _core.set_own_num_threads(self._n),
-        ]
+        before = _core.set_own_num_threads(self._n)
+        self._before.stack = [*getattr(self._before, "stack", ()), before]
         return self
 
     def __exit__(
@@ -117,12 +116,7 @@ class num_threads:
 
 
 def _checked(n: object) -> int:
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"the number of threads must be an integer, got {n!r}")
-    number = int(n.__index__())
-    if number < 1:
-        raise ValueError(f"the number of threads must be at least 1, got {number}")
-    return min(number, MOST)
+    return min(count("the number of threads", n), MOST)
 
 
 def start() -> None:
@@ -152,19 +146,17 @@ def default_threads() -> tuple[int, str]:
     ValueError
         FASTLAYER_NUM_THREADS is set to something that is not a positive integer.
     """
-    limits = [(_cores(), "cores in the affinity mask")]
-    quota = cgroup_quota()
-    if quota is not None:
-        limits.append((quota, "CPU quota of the control group"))
-    omp = openmp_threads()
-    if omp is not None:
-        limits.append((omp, "OMP_NUM_THREADS"))
     own = os.environ.get("FASTLAYER_NUM_THREADS", "").strip()
-    if own:
-        if not _is_count(own):
-            raise ValueError(f"FASTLAYER_NUM_THREADS must be a positive integer, got {own!r}")
-        limits.append((int(own), "FASTLAYER_NUM_THREADS"))
-    n, source = min(reversed(limits), key=lambda limit: limit[0])
+    if own and not _is_count(own):
+        raise ValueError(f"FASTLAYER_NUM_THREADS must be a positive integer, got {own!r}")
+    found = (  # of equal ones the first is named
+        (int(own) if own else None, "FASTLAYER_NUM_THREADS"),
+        (openmp_threads(), "OMP_NUM_THREADS"),
+        (cgroup_quota(), "CPU quota of the control group"),
+        (_cores(), "cores in the affinity mask"),
+    )
+    limits = [(limit, source) for limit, source in found if limit is not None]
+    n, source = min(limits, key=lambda limit: limit[0])
     return min(max(n, 1), MOST), source
 
 
@@ -201,40 +193,32 @@ def cgroup_quota(root: str = "/") -> int | None:
         return None
     found: list[float] = []
     for fields in lines:
-        if len(fields) != 3:
-            continue
-        _, controllers, path = fields
-        if not controllers:
-            found += _walk(os.path.join(root, "sys/fs/cgroup"), path, _quota_v2)
-        elif "cpu" in controllers.split(","):
-            found += _walk(os.path.join(root, "sys/fs/cgroup/cpu"), path, _quota_v1)
-            found += _walk(os.path.join(root, "sys/fs/cgroup", controllers), path, _quota_v1)
+        if len(fields) == 3:
+            for mount in _mounts(fields[1]):
+                found += _quotas(os.path.join(root, "sys/fs/cgroup", mount), fields[2])
     return max(1, -int(-min(found) // 1)) if found else None
 
 
-def _walk(mount: str, path: str, quota_of: object) -> list[float]:
+def _mounts(controllers: str) -> list[str]:
+    """Where the hierarchy of these controllers may be: that of version 2 has none of its own."""
+    if not controllers:
+        return [""]
+    return ["cpu", controllers] if "cpu" in controllers.split(",") else []
+
+
+def _quotas(mount: str, path: str) -> list[float]:
+    """Return the quotas of a group and of all above it."""
     parts = [p for p in path.split("/") if p and p != ".."]
     found = []
     for depth in range(len(parts), -1, -1):
-        quota = quota_of(os.path.join(mount, *parts[:depth]))  # type: ignore[operator]
-        if quota is not None:
-            found.append(quota)
+        folder = os.path.join(mount, *parts[:depth])
+        quota, _, period = _read(os.path.join(folder, "cpu.max")).partition(" ")
+        if not quota:  # version 1
+            quota = _read(os.path.join(folder, "cpu.cfs_quota_us"))
+            period = _read(os.path.join(folder, "cpu.cfs_period_us"))
+        if _is_count(quota) and _is_count(period):  # "max" and -1 stand for no limit
+            found.append(int(quota) / int(period))
     return found
-
-
-def _quota_v2(folder: str) -> float | None:
-    quota, _, period = _read(os.path.join(folder, "cpu.max")).partition(" ")
-    return _ratio(quota, period)
-
-
-def _quota_v1(folder: str) -> float | None:
-    quota = _read(os.path.join(folder, "cpu.cfs_quota_us"))
-    return _ratio(quota, _read(os.path.join(folder, "cpu.cfs_period_us")))
-
-
-def _ratio(quota: str, period: str) -> float | None:
-    # "max" and -1 stand for no limit.
-    return int(quota) / int(period) if _is_count(quota) and _is_count(period) else None
 
 
 def _read(path: str) -> str:

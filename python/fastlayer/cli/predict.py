@@ -20,7 +20,7 @@ from fastlayer.errors import Damaged
 from fastlayer.files.load import load
 from fastlayer.files.reading import reading, size_of
 from fastlayer.files.save import write_atomically
-from fastlayer.run.batches import Report, check_features
+from fastlayer.network.batches import check_features, reporting
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -68,7 +68,7 @@ def _stream(
     row_bytes = prod(rows.row) * rows.dtype.itemsize
     row_bytes = max(1, row_bytes, (net.out_features or 0) * net.dtype.itemsize)
     room: Array | None = None
-    with Report(not rows.single, len(rows)) as report:
+    with reporting(not rows.single, len(rows)) as report:
         for x in rows.batches(args.batch_size or max(1, _BATCH // row_bytes)):
             y = net(x, out=None if room is None else room[: len(x)])
             result = np.argmax(y, axis=-1).astype(np.int64) if args.argmax else y
@@ -105,6 +105,7 @@ class _Rows:
             raise Damaged("header", f"is not that of a .npy file of numbers ({error})") from error
         self.dtype: DType = dtype
         self.single = len(self.shape) == 1
+        self.row = self.shape if self.single else self.shape[1:]  # shape of one row
         if dtype.hasobject:
             raise Damaged(
                 "header", "announces pickled Python objects, which are not read; save numbers"
@@ -121,11 +122,6 @@ class _Rows:
 
     def __len__(self) -> int:
         return 1 if self.single else self.shape[0]
-
-    @property
-    def row(self) -> tuple[int, ...]:
-        """Shape of one row."""
-        return self.shape if self.single else self.shape[1:]
 
     def batches(self, size: int) -> Iterator[Array]:
         """Yield the rows, `size` at a time, in memory that the next batch uses again.

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.files.reading import Find
-    from fastlayer.run.part import Outline
+    from fastlayer.run.part import Outline, Part
 
-    Table: TypeAlias = Mapping[str, Any]  # from the type of a part to its class
+    Table: TypeAlias = Mapping[str, type[Part]]  # from the type of a part to its class
 
 VERSION = 1
 # JSON has no infinities, but `hardtanh` may be open on one side.
@@ -97,13 +97,7 @@ class Reader:
 
     def network(self, document: Any) -> Outline:
         """Check a whole document; its arrays are not read yet."""
-        try:
-            found: Outline = self._table["Network"]._outline(document, "layers", self)
-        except ValueError as error:
-            if isinstance(error, Damaged):
-                raise
-            raise Damaged("layers", str(error)) from None
-        return found
+        return self.part({**document, "type": "Network"}, "layers")
 
     def chain(self, spec: Any, key: str) -> list[Outline]:
         """Check the parts of a network or residual."""
@@ -122,12 +116,11 @@ class Reader:
         if kind not in self._table:
             raise Damaged(key, f"unknown layer type {kind!r:.40}")
         try:
-            found: Outline = self._table[kind]._outline(spec, key, self)
+            return self._table[kind]._outline(spec, key, self)
+        except Damaged:
+            raise
         except (TypeError, ValueError, OverflowError) as error:
-            if isinstance(error, Damaged):
-                raise
             raise Damaged(key, str(error)) from None
-        return found
 
     def fetch(self) -> None:
         """Read all arrays, and check what could be wrong with their values."""

@@ -10,7 +10,7 @@ import numpy as np
 from fastlayer.arrays import as_real, cast, float_dtype, frozen
 from fastlayer.errors import Damaged
 from fastlayer.functions import elementwise
-from fastlayer.run.ops import RowsOp
+from fastlayer.run.ops import CallOp, RowsOp
 from fastlayer.run.part import Outline, Part, Sizes
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ def _one_slope(weight: Array) -> Fused | None:
     return ("leaky_relu", float(weight), 0.0) if weight.size == 1 else None
 
 
+def _gelu(form: object) -> Fused:
+    return (elementwise.gelu_kernel(form), 0.0, 0.0)
+
+
 def _rowwise(name: str) -> Callable[[int], Fused | None]:
     return lambda axis: (name, 0.0, 0.0) if axis == -1 else None
 
@@ -77,19 +81,10 @@ _KINDS = {
         _kind(elementwise.elu, alpha=1.0),
         _kind(elementwise.celu, check=elementwise.check_nonzero, alpha=1.0),
         _kind(elementwise.selu),
-        _kind(
-            elementwise.gelu,
-            kernel=lambda form: (elementwise.gelu_kernel(form), 0.0, 0.0),
-            approximate="none",
-        ),
+        _kind(elementwise.gelu, kernel=_gelu, approximate="none"),
         _kind(elementwise.silu),
         _kind(elementwise.mish),
-        _kind(
-            elementwise.softplus,
-            check=lambda beta, _: elementwise.check_positive(beta),
-            beta=1.0,
-            threshold=20.0,
-        ),
+        _kind(elementwise.softplus, check=elementwise.check_positive, beta=1.0, threshold=20.0),
         _kind(elementwise.sigmoid),
         _kind(elementwise.log_sigmoid),
         _kind(elementwise.tanh),
@@ -144,10 +139,8 @@ class Activation(Part):
         kind = _KINDS[name]
         for key in parameters:
             if key not in kind.defaults:
-                takes = "takes no parameters"
-                if kind.defaults:
-                    takes = f"takes {', '.join(kind.defaults)}"
-                raise TypeError(f"activation {name!r} has no parameter {key!r}; it {takes}")
+                known = ", ".join(kind.defaults) or "no parameters"
+                raise TypeError(f"activation {name!r} has no parameter {key!r}; it takes {known}")
         given = {**kind.defaults, **parameters}
         if any(value is _REQUIRED for value in given.values()):
             raise TypeError(
@@ -175,6 +168,8 @@ class Activation(Part):
     def num_parameters(self) -> int:
         """Number of trained parameters: the slopes of a prelu."""
         return self._parameters["weight"].size if self._name == "prelu" else 0
+
+    _parameter_count = num_parameters
 
     def __call__(self, x: ArrayLike, *, out: Array | None = None) -> Array:
         """Apply to an array; the parameters, slopes of a prelu too, take its dtype.
@@ -216,15 +211,12 @@ class Activation(Part):
 
     def _lower(self, dtype: DType) -> list[Op]:
         if self._fused is not None:
-            return [RowsOp("activation", self._fused, None, self._fused, self)]
+            call = CallOp(self, dtype, passes=True)
+            return [RowsOp("activation", self._fused, None, self._fused, call)]
         if self._name != "prelu":
             raise TypeError(f"{self!r} can't be part of a layer")
         slopes = np.ascontiguousarray(cast(self._parameters["weight"], dtype))
         return [RowsOp("prelu", (slopes,), slopes.size)]
-
-    @property
-    def _parameter_count(self) -> int:
-        return self.num_parameters
 
     def _token(self) -> Any:
         return ("fastlayer.Activation", self._key)

@@ -84,13 +84,11 @@ def apply_prelu(x: Any, weight: Any, out: Array | None, *, weak: bool = False) -
     if slope.size == 1:
         # One slope for every element is leaky_relu, whatever the shape of x.
         p0 = float(slope.reshape(())[()])
-        return evaluate(
-            lambda a, target: _core.activation("leaky_relu", a, p0, 0.0, target),
-            a,
-            dtypes,
-            a.shape,
-            out,
-        )
+
+        def run(a: Array, target: Array | None) -> Array | None:
+            return _core.activation("leaky_relu", a, p0, 0.0, target)
+
+        return evaluate(run, a, dtypes, a.shape, out)
     if a.ndim == 0 or a.shape[-1] != slope.size:
         raise ValueError(
             f"prelu: weight of shape {slope.shape} holds {slope.size} slopes, "
@@ -650,13 +648,13 @@ def softplus(
     array([  0.6931, 100.    ])
     """
     p0, p1 = number("beta", beta), number("threshold", threshold)
-    check_positive(p0)
+    check_positive(p0, p1)
     y = _core.activation("softplus", x, p0, p1, out)
     return y if y is not None and y.ndim else finish(y, "softplus", p0, p1, x, out)
 
 
-def check_positive(beta: float) -> None:
-    """Refuse a softplus that is not one."""
+def check_positive(beta: float, threshold: float) -> None:
+    """Refuse a softplus that is not one; any threshold will do."""
     if not beta > 0:
         raise ValueError(f"softplus: beta must be positive, got {beta}")
 

@@ -11,17 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import (
-    FLOAT64,
-    as_real,
-    as_result,
-    cast,
-    check_out,
-    declined,
-    evaluate,
-    is_weak,
-    promote,
-)
+from fastlayer.arrays import as_real, as_result, cast, check_out, evaluate, promote, promoted, put
 from fastlayer.functions.activation import Activation, resolve
 from fastlayer.run.ops import IDENTITY
 
@@ -102,34 +92,29 @@ def _linear(
     act = resolve(activation)
     x, w = as_real(x_), as_real(weight_, "weight")
     _check_linear(x, w)
-    pairs = [(x, x_), (w, weight_)]
-    b = None
-    if bias_ is not None:
-        b = as_real(bias_, "bias")
-        pairs.append((b, bias_))
+    b = None if bias_ is None else as_real(bias_, "bias")
     shape = x.shape[:-1] + w.shape[:-1]
     if b is not None and not _fits(b.shape, shape):
         raise ValueError(
             f"linear: bias of shape {b.shape} does not broadcast to the result of shape {shape}"
         )
-    compute, result = _dtypes(*pairs)
-    x, w = cast(x, compute), cast(w, compute)
-    b = None if b is None else cast(b, compute)
+    compute, result = promoted((x, x_), (w, weight_), (b, bias_))
     fused = act._fused if isinstance(act, Activation) else None
     # The softmax of a single neuron runs over the samples: over the result as the caller sees it.
     if fused is not None and not (w.ndim == 1 and fused[0] in _ROWWISE):
-        target = None if out is None else check_out(out, shape, result)
-        y = _affine(x, w, b, fused, target if compute == result else None)
-        return _deliver(y, result, out, target)
-    z = _affine(x, w, b, IDENTITY, None)
+        return _affine(x, w, b, fused, (compute, result), out)
+    z = _affine(x, w, b, IDENTITY, (compute, compute), None)
     if isinstance(act, Activation):
-        target = None if out is None else check_out(out, shape, result)
-        return _deliver(np.asarray(act(z)), result, out, target)
-    a = act(as_result(cast(z, result)))
+        y = cast(act(z), result)
+    else:
+        y = act(cast(z, result))
+        if out is None:
+            return y  # type: ignore[no-any-return]  # the caller's own function
+        y = as_real(y, "the result of activation")
     if out is None:
-        return a  # type: ignore[no-any-return]  # the caller's own function
-    y = as_real(a, "the result of activation")
-    return _deliver(y, result, out, check_out(out, y.shape, result))
+        return y
+    put(check_out(out, y.shape, result), y)
+    return out
 
 
 def _check_linear(x: Array, w: Array) -> None:
@@ -150,34 +135,38 @@ def _check_linear(x: Array, w: Array) -> None:
         )
 
 
-def _affine(x: Array, w: Array, b: Array | None, fused: Fused, target: Array | None) -> Array:
-    """``fused(x @ w.T + b)`` for arrays of one dtype whose shapes have been checked.
-
-    Returns `target` where that could be written to, else a new array.
-    """
+def _affine(
+    x: Array, w: Array, b: Array | None, fused: Fused, dtypes: tuple[DType, DType], out: object
+) -> Array:
+    """``fused(x @ w.T + b)`` for arrays whose shapes have been checked."""
     shape = x.shape[:-1] + w.shape[:-1]
-    y = target
-    if w.ndim == 1:  # a single neuron is a layer with one output, seen without its last axis
+    w = cast(w, dtypes[0])
+    b = None if b is None else cast(b, dtypes[0])
+    single = w.ndim == 1  # a single neuron is a layer with one output, seen without its last axis
+    if single:
         w = w[None, :]
         b = None if b is None else b[..., None]
-        y = None if y is None else y[..., None]
-    done = _sum(x, w, b, fused, y)
-    if done is None and y is not None:
-        done = _sum(x, w, b, fused, None)
-    if done is None:
-        raise declined()
-    return target if target is not None and done is y else done.reshape(shape)
+
+    def run(x: Array, target: Array | None) -> Array | None:
+        y = target[..., None] if target is not None and single else target
+        done = _sum(x, w, b, fused, y)
+        return None if done is None else done.reshape(shape)
+
+    return evaluate(run, x, dtypes, shape, out)
 
 
 def _sum(x: Array, w: Array, b: Array | None, fused: Fused, y: Array | None) -> Array | None:
+    """Write the sums into `y` and return it, or a new array; None where `y` can't be written to."""
     if b is None or all(d == 1 for d in b.shape[:-1]):
         vector = None if b is None else b.reshape(-1)
         if vector is not None and vector.size != w.shape[0]:
             vector = vector.repeat(w.shape[0])
         return _core.linear(x, w, vector, *fused, y, False)
     # A bias that differs between rows: the sums start from it.
-    if y is None or np.may_share_memory(y, x) or np.may_share_memory(y, w):
+    if y is None:
         y = np.empty(x.shape[:-1] + w.shape[:1], x.dtype)
+    elif np.may_share_memory(y, x) or np.may_share_memory(y, w):
+        return None
     y[...] = b
     if fused[0] not in _ROWWISE:
         return _core.linear(x, w, None, *fused, y, True)
@@ -307,17 +296,15 @@ def dot(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     y = _with_vector(a, b) if out is None else None
     if y is None and type(b) is np.ndarray and b.ndim == 2:
         y = _core.matmul(a, b, out)
-    return y if y is not None else _dot(a, b, out)
-
-
-def _dot(a_: Any, b_: Any, out: Array | None) -> Array:
-    a, b = as_real(a_, "a"), as_real(b_, "b")
-    if a.ndim > 1 and b.ndim > 2:
+    if y is not None:
+        return y
+    left, right = as_real(a, "a"), as_real(b, "b")
+    if left.ndim > 1 and right.ndim > 2:
         raise ValueError(
-            f"dot: a of shape {a.shape} with b of shape {b.shape} is a product for which np.dot "
-            "and np.matmul differ; use matmul"
+            f"dot: a of shape {left.shape} with b of shape {right.shape} is a product for which "
+            "np.dot and np.matmul differ; use matmul"
         )
-    return _matmul(a, b, out, "dot")
+    return _matmul(left, right, out, "dot")
 
 
 def bias_add(z: ArrayLike, bias: ArrayLike, *, out: Array | None = None) -> Array:
@@ -352,22 +339,24 @@ def bias_add(z: ArrayLike, bias: ArrayLike, *, out: Array | None = None) -> Arra
            [13., 24.]])
     """
     y = _core.bias_add(z, bias, out)
-    return y if y is not None else _bias_add(z, bias, out)
-
-
-def _bias_add(z_: Any, bias_: Any, out: Array | None) -> Array:
-    z, b = as_real(z_, "z"), as_real(bias_, "bias")
+    if y is not None:
+        return y
+    summand, b = as_real(z, "z"), as_real(bias, "bias")
     try:
-        shape = np.broadcast_shapes(z.shape, b.shape)
+        shape = np.broadcast_shapes(summand.shape, b.shape)
     except ValueError:
         raise ValueError(
-            f"bias_add: bias of shape {b.shape} does not broadcast against z of shape {z.shape}"
+            f"bias_add: bias of shape {b.shape} does not broadcast against z of shape "
+            f"{summand.shape}"
         ) from None
-    compute, result = _dtypes((z, z_), (b, bias_))
-    target = None if out is None else check_out(out, shape, result)
-    with np.errstate(all="ignore"):
-        total = np.asarray(np.add(cast(z, compute), cast(b, compute)))
-    return _deliver(total, result, out, target)
+    dtypes = promoted((summand, z), (b, bias))
+    b = cast(b, dtypes[0])
+
+    def run(z: Array, target: Array | None) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(np.add(z, b, out=target))
+
+    return evaluate(run, summand, dtypes, shape, out)
 
 
 def dense_forward(
@@ -423,13 +412,6 @@ def dense_forward(
     if pair is not None:
         a, z = pair
         return (act(z) if a is None else a), z
-    return _dense_forward(inputs, weights, biases, activation)
-
-
-def _dense_forward(
-    inputs: Any, weights: Any, biases: Any, activation: ActivationLike
-) -> tuple[Any, Array]:
-    act = resolve(activation)
     x, w, b = as_real(inputs, "inputs"), as_real(weights, "weights"), as_real(biases, "biases")
     if x.ndim not in (1, 2) or w.ndim not in (1, 2) or x.shape[0] != w.shape[-1]:
         raise ValueError(
@@ -439,26 +421,16 @@ def _dense_forward(
         )
     shape = w.shape[:-1] + x.shape[1:]
     if not _fits(b.shape, shape):  # larger than the product, as in NumPy's sum; or an error
-        z = _bias_add(_matmul(w, x, None, "dense_forward"), biases, None)
+        z = bias_add(_matmul(w, x, None, "dense_forward"), biases)
         return act(z), z
-    compute, result = _dtypes((x, inputs), (w, weights), (b, biases))
+    dtypes = promoted((x, inputs), (w, weights), (b, biases))
     # Rows of samples are the views that the core computes on: z.T = x.T @ w.T + b.T.
-    b = cast(b, compute)
     if len(shape) == 2:
         b = b.reshape((1,) * (2 - b.ndim) + b.shape).T
-    z = np.empty(shape, compute)
-    columns = z.T
-    y = _affine(cast(x, compute).T, cast(w, compute), b, IDENTITY, columns)
-    if y is not columns:
-        columns[...] = y
-    z = as_result(cast(z, result))
+    z = np.empty(shape, dtypes[1])
+    _affine(x.T, w, b, IDENTITY, dtypes, z.T)
+    z = as_result(z)
     return act(z), z
-
-
-def _dtypes(*pairs: tuple[Array, object]) -> tuple[DType, DType]:
-    """Promotion of converted arrays, Python numbers among the originals left out."""
-    strong = [a.dtype for a, given in pairs if not is_weak(given)]
-    return promote(*strong) if strong else (FLOAT64, FLOAT64)
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
@@ -467,12 +439,3 @@ def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
         return np.broadcast_shapes(shape, target) == target
     except ValueError:
         return False
-
-
-def _deliver(y: Array, result: DType, out: Array | None, target: Array | None) -> Array:
-    if out is None or target is None:
-        return as_result(cast(y, result))
-    if y is not target:
-        with np.errstate(all="ignore"):
-            target[...] = y
-    return out

@@ -64,7 +64,6 @@ class Chain(Module):
     """Base of what is made of parts in a row."""
 
     _parts: tuple[Part, ...]
-    _layers: tuple[GivenPart, ...]  # the parts as the user gave them
     _known: Sizes
 
     def _hold(self, parts: Sequence[Part], dtype: DType | None = None) -> None:
@@ -74,11 +73,17 @@ class Chain(Module):
         """
         self._known = check_chain(parts, type(self).__name__)
         self._parts = tuple(parts)
-        self._layers = tuple(part._given for part in parts)
         self._dtype = self._known.dtype or dtype or FLOAT64
 
+    @classmethod
+    def _held(cls, parts: Sequence[Part], dtype: DType) -> Self:
+        """Make a chain without its `__init__`."""
+        chain = cls.__new__(cls)
+        chain._hold(parts, dtype)
+        return chain
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"layers": self._layers, "dtype": self._dtype}
+        return {"layers": self.layers, "dtype": self._dtype}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._hold(as_parts(state["layers"], type(self).__name__), state["dtype"])
@@ -86,7 +91,7 @@ class Chain(Module):
     @property
     def layers(self) -> tuple[GivenPart, ...]:
         """The parts in order."""
-        return self._layers
+        return tuple(part._given for part in self._parts)
 
     @property
     def in_features(self) -> int | None:
@@ -137,10 +142,7 @@ class Chain(Module):
         return sum(part._flops(batch) for part in self._parts)
 
     def _snapshot(self) -> Self:
-        same = self._copied(self._uncompiled())
-        same._parts = tuple(part._snapshot() for part in self._parts)
-        same._layers = tuple(part._given for part in same._parts)
-        return same
+        return self._copied(_parts=tuple(part._snapshot() for part in self._parts))
 
     def _token(self) -> Any:
         kind = f"fastlayer.{type(self).__name__}"
@@ -149,6 +151,16 @@ class Chain(Module):
     def _describe(self, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
         inner = [part._describe(f"{key}.{i}", arrays) for i, part in enumerate(self._parts)]
         return {"type": type(self).__name__, "layers": inner}
+
+    @classmethod
+    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
+        inner: Any = reader.chain(spec, key)
+        known = cls._held(inner, reader.dtype)  # outlines fit each other as parts do
+        return Outline(
+            known._title(),
+            known._sizes,
+            lambda: cls._held([outline.make() for outline in inner], reader.dtype),
+        )
 
 
 class Residual(Chain):
@@ -177,14 +189,19 @@ class Residual(Chain):
         self._hold(as_parts(one if isinstance(one, list | tuple) else layers, "Residual"))
 
     def _hold(self, parts: Sequence[Part], dtype: DType | None = None) -> None:
-        _check_sum(parts, check_chain(parts, "Residual"))
-        super()._hold(parts, dtype)
+        super()._hold(parts)  # in a file or pickle, too, of parts without a dtype
+        k, n = self._known.in_features, self._known.out_features
+        if k is not None and n is not None and k != n:
+            first, last = parts[0]._title(), parts[-1]._title()
+            raise ValueError(
+                f"Residual: the layers take {k} features ({first}) and give {n} ({last}); a sum "
+                "needs both alike"
+            )
 
     @property
     def out_features(self) -> int | None:
         """Number of features that it gives: as many as it takes."""
-        known = self._known.out_features
-        return self.in_features if known is None else known
+        return self._known.out_features or self.in_features
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [ResidualOp([op for part in self._parts for op in part._lower(dtype)])]
@@ -192,28 +209,8 @@ class Residual(Chain):
     def _astype(self, dtype: DType) -> Residual:
         return Residual(*(part._astype(dtype)._given for part in self._parts))
 
-    @classmethod
-    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
-        inner = reader.chain(spec, key)
-        known = check_chain(inner, "Residual")
-        _check_sum(inner, known)
-        if known.out_features is None:
-            known = known._replace(out_features=known.in_features)
-        title = f"Residual({', '.join(part._title() for part in inner)})"
-        return Outline(title, known, lambda: cls(*(part.make()._given for part in inner)))
-
     def _title(self) -> str:
         return f"Residual({', '.join(part._title() for part in self._parts)})"
 
     def __repr__(self) -> str:
         return f"Residual({', '.join(part._argument() for part in self._parts)})"
-
-
-def _check_sum(parts: Sequence[Part | Outline], known: Sizes) -> None:
-    k, n = known.in_features, known.out_features
-    if k is not None and n is not None and k != n:
-        first, last = parts[0]._title(), parts[-1]._title()
-        raise ValueError(
-            f"Residual: the layers take {k} features ({first}) and give {n} ({last}); a sum "
-            "needs both alike"
-        )

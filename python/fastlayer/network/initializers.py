@@ -18,35 +18,21 @@ if TYPE_CHECKING:
     Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], Any]
 
 
-def he_normal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """Normal with standard deviation ``sqrt(2 / k)``, for relu (He et al., 2015)."""
-    return rng.standard_normal(shape) * sqrt(2 / shape[1])
-
-
-def xavier_uniform(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """Uniform within ``+- sqrt(6 / (n + k))``, for tanh and sigmoid (Glorot & Bengio, 2010)."""
-    limit = sqrt(6 / (shape[0] + shape[1]))
-    return rng.uniform(-limit, limit, shape)
-
-
-def lecun_normal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """Normal with standard deviation ``sqrt(1 / k)``, for selu (LeCun et al., 1998)."""
-    return rng.standard_normal(shape) * sqrt(1 / shape[1])
-
-
-def normal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """Normal with standard deviation ``1 / (n * k)``, the columns tutorial's."""
-    return rng.normal(0, 1 / (shape[0] * shape[1]), shape)
-
-
-def zeros(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """All zeros; `rng` is left alone."""
-    return np.zeros(shape)
-
-
 INITIALIZERS: dict[str, Initializer] = {
-    f.__name__: f for f in (he_normal, xavier_uniform, lecun_normal, normal, zeros)
+    # for relu (He et al., 2015)
+    "he_normal": lambda rng, shape: rng.standard_normal(shape) * sqrt(2 / shape[1]),
+    # for tanh and sigmoid (Glorot & Bengio, 2010)
+    "xavier_uniform": lambda rng, shape: _uniform(rng, sqrt(6 / sum(shape)), shape),
+    # for selu (LeCun et al., 1998)
+    "lecun_normal": lambda rng, shape: rng.standard_normal(shape) * sqrt(1 / shape[1]),
+    # the columns tutorial's
+    "normal": lambda rng, shape: rng.normal(0, 1 / (shape[0] * shape[1]), shape),
+    "zeros": lambda rng, shape: np.zeros(shape),
 }
+
+
+def _uniform(rng: np.random.Generator, limit: float, shape: tuple[int, int]) -> Array:
+    return rng.uniform(-limit, limit, shape)
 
 
 def initialize(

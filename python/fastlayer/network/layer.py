@@ -10,22 +10,13 @@ from weakref import ref
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import (
-    as_real,
-    cast,
-    check_out,
-    digest,
-    float_dtype,
-    normalize_axis,
-    promote,
-)
+from fastlayer.arrays import as_real, cast, check_out, count, digest, float_dtype, promote
 from fastlayer.functions.activation import Activation
 from fastlayer.network.initializers import initialize
 from fastlayer.network.module import Module
 from fastlayer.network.part import Function, as_part
-from fastlayer.run.ops import IDENTITY, DenseOp, RowsOp
+from fastlayer.run.ops import IDENTITY, CallOp, DenseOp, RowsOp
 from fastlayer.run.part import Outline, Sizes
-from fastlayer.run.steps import CallStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,15 +69,14 @@ class _State:
         """Return the weight or bias: the same read-only array while someone holds it."""
         known = self._arrays.get(name)
         found = None if known is None else known()
-        if found is not None:
-            return found
-        base = self.packed.weight() if name == "weight" else self.packed.bias()
-        if base is None:
-            return None
-        base.flags.writeable = False
-        view: Array = base.view()  # of a read-only base: its flag can't be turned back on
-        self._arrays[name] = ref(view)
-        return view
+        if found is None:
+            base = self.packed.weight() if name == "weight" else self.packed.bias()
+            if base is None:
+                return None
+            base.flags.writeable = False
+            found = base.view()  # of a read-only base: its flag can't be turned back on
+            self._arrays[name] = ref(found)
+        return found
 
 
 class Layer(Module):
@@ -408,13 +398,12 @@ class Layer(Module):
         if not return_preactivation:
             return self(x, axis=axis, out=out)
         state = self._state
-        z = _Sums(self, state)(x, axis=axis)
+        z = _Sums(self._dtype, state)(x, axis=axis)
         a = np.empty(z.shape, z.dtype) if out is None else check_out(out, z.shape, z.dtype)
-        at = normalize_axis(axis, z.ndim)
-        rows, target = np.moveaxis(z, at, -1), np.moveaxis(a, at, -1)
+        rows, target = np.moveaxis(z, axis, -1), np.moveaxis(a, axis, -1)
         if isinstance(state.activation, Function):
             # A copy: the function may write into what it is given.
-            call = CallStep(state.activation.function, z.dtype, keeps_shape=True)
+            call = CallOp(state.activation.function, z.dtype, passes=True)
             target[...] = call(rows.copy())
         else:
             state.activation._given(rows, out=target)
@@ -434,7 +423,7 @@ class Layer(Module):
         return Layer.from_arrays(self.weight, self.bias, self.activation, dtype=dtype)
 
     def _snapshot(self) -> Self:
-        return self._copied({**self._uncompiled(), "_version": _core.Version()})
+        return self._copied(_version=_core.Version())
 
     def _pair(self, x: Array, alone: Any) -> tuple[Array, Array]:
         return self.forward(x, return_preactivation=True)
@@ -502,37 +491,25 @@ class Layer(Module):
         return f"Layer({self.in_features}, {self.out_features})"
 
     def __repr__(self) -> str:
-        activation, bias = (
-            self._state.activation,
-            "" if self._state.packed.has_bias else ", bias=False",
-        )
+        activation = self._state.activation
+        bias = "" if self._state.packed.has_bias else ", bias=False"
         name = activation._title()
         chosen = name if activation._argument() != repr(name) else repr(name)
         chosen = "" if name == "identity" and chosen == repr(name) else f", activation={chosen}"
         return f"Layer({self.in_features}, {self.out_features}{chosen}{bias}, dtype={self._dtype})"
 
 
-class _Sums(Module):
+class _Sums(Layer):
     """A layer without its activation, as it is at one moment; only for a single call."""
 
-    def __init__(self, layer: Layer, state: _State) -> None:
-        self._name = repr(layer)
-        self._dtype = layer.dtype
-        self._state = state
-
-    @property
-    def in_features(self) -> int:
-        return self._state.packed.in_features
-
-    @property
-    def out_features(self) -> int:
-        return self._state.packed.out_features
+    def __init__(self, dtype: DType, state: _State) -> None:
+        self._dtype, self._state = dtype, state
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [DenseOp(self._state.packed, IDENTITY, ())]
 
     def _title(self) -> str:
-        return self._name
+        return repr(self)
 
 
 def _as_activation(activation: ActivationLike, n: int) -> Part:
@@ -556,13 +533,3 @@ def _as_bias(bias: object, n: int) -> Array:
             f"{'row' if n == 1 else 'rows'}, got {b.shape}"
         )
     return b.reshape(n)
-
-
-def count(name: str, value: object) -> int:
-    """Return a number of features as an int, at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    number = int(value.__index__())
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
-    return number

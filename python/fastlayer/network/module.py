@@ -13,8 +13,8 @@ from fastlayer import _core
 from fastlayer.arrays import as_real, normalize_axis
 from fastlayer.errors import ShapeMismatch
 from fastlayer.run.compile import compile_steps
+from fastlayer.run.ops import decline
 from fastlayer.run.part import Part, Sizes
-from fastlayer.run.steps import decline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.run.compile import Folds
-    from fastlayer.run.steps import Step
+    from fastlayer.run.ops import Step
 
 _PLAIN = (type(None), np.ndarray)
 
@@ -89,8 +89,7 @@ class Module(Part):
 
     @property
     def _sizes(self) -> Sizes:
-        n, k = self.out_features, self.in_features
-        return Sizes(k, k, n, self._dtype, True)
+        return Sizes(self.in_features, self.in_features, self.out_features, self._dtype, True)
 
     @property
     def _parameter_count(self) -> int:
@@ -191,13 +190,10 @@ class Module(Part):
         """Return the attributes without what compilation left, for pickle and copy."""
         return {k: v for k, v in self.__dict__.items() if k not in ("_run", "_compilation")}
 
-    def _snapshot(self) -> Self:
-        return self
-
-    def _copied(self, attributes: dict[str, Any]) -> Self:
-        """Return another object of the same class with these attributes."""
+    def _copied(self, **changes: Any) -> Self:
+        """Return another object of the same class that differs in these attributes."""
         same = type(self).__new__(type(self))
-        same.__dict__.update(attributes)
+        same.__dict__.update(self._uncompiled(), **changes)
         return same
 
     def __getstate__(self) -> dict[str, Any]:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 from fastlayer.arrays import as_real, float_dtype
 from fastlayer.functions.activation import Activation
-from fastlayer.network.chain import Chain, Residual, check_chain
+from fastlayer.network.chain import Chain, Residual
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten, as_parts
-from fastlayer.run.part import Outline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.document import Reader
+    from fastlayer.files.document import Table
     from fastlayer.network.part import GivenPart as Part
     from fastlayer.report.profile import Profile
     from fastlayer.report.summary import Summary
@@ -67,9 +66,7 @@ class Network(Chain):
         """Make a network of some parts of another, in its dtype."""
         if not parts:
             raise ValueError("Network needs at least one layer, and the slice is empty")
-        network = cls.__new__(cls)
-        network._hold(as_parts(parts, "Network"), dtype)
-        return network
+        return cls._held(as_parts(parts, "Network"), dtype)
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [op for part in self._parts for op in part._lower(dtype)]
@@ -78,7 +75,7 @@ class Network(Chain):
         return len(self._parts)
 
     def __iter__(self) -> Iterator[Part]:
-        return iter(self._layers)
+        return iter(self.layers)
 
     @overload
     def __getitem__(self, index: int) -> Part: ...
@@ -86,8 +83,9 @@ class Network(Chain):
     def __getitem__(self, index: slice) -> Network: ...
     def __getitem__(self, index: int | slice) -> Part | Network:
         if isinstance(index, slice):
-            return Network._of(self._layers[index], self._dtype)
-        return self._layers[index]
+            return Network._of(self.layers[index], self._dtype)
+        given: Part = self._parts[index]._given
+        return given
 
     @property
     def verification(self) -> Proof | None:
@@ -274,7 +272,7 @@ class Network(Chain):
         >>> net.predict(np.ones((1000, 4)), batch_size=256).shape
         (1000, 2)
         """
-        from fastlayer.run.batches import predict
+        from fastlayer.network.batches import predict
 
         return predict(self, x, batch_size, out, progress)
 
@@ -368,34 +366,9 @@ class Network(Chain):
         inner = "".join(f"\n    {line}," for line in lines)
         return f"Network([{inner}\n])"
 
-    @classmethod
-    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
-        inner = reader.chain(spec, key)
-        if not inner:
-            raise ValueError("Network needs at least one layer, and the slice is empty")
-        known = check_chain(inner, "Network")
-        n = known.out_features
-        if n is None and known.keeps:
-            n = known.in_features
-        title = f"Network({known.in_features} -> {n}, {len(inner)} layers)"
-        return Outline(
-            title,
-            known._replace(out_features=n),
-            lambda: cls._of([outline.make() for outline in inner], reader.dtype),
-        )
-
 
 # What a file may hold: a document names no class but these.
-PARTS: dict[str, Any] = {
+PARTS: Table = {
     kind.__name__: kind
-    for kind in (
-        Activation,
-        BatchNorm,
-        Flatten,
-        Layer,
-        LayerNorm,
-        Network,
-        RMSNorm,
-        Residual,
-    )
+    for kind in (Activation, BatchNorm, Flatten, Layer, LayerNorm, Network, RMSNorm, Residual)
 }

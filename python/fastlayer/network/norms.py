@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import (
-    FLOAT32,
-    FLOAT64,
-    as_real,
-    cast,
-    digest,
-    float_dtype,
-    frozen,
-    promote,
-)
-from fastlayer.network.layer import count
+from fastlayer.arrays import FLOAT32, as_real, cast, count, digest, float_dtype, frozen, promote
 from fastlayer.network.module import Module
 from fastlayer.run.ops import AffineOp, RowsOp
 from fastlayer.run.part import Outline, Sizes
@@ -36,7 +26,7 @@ class _Norm(Module):
 
     _names: tuple[str, ...]  # of the arrays
     _features: int
-    _arrays: dict[str, Array | None]
+    _arrays: dict[str, Array]  # those that were given
     _eps: float
     _digest: str | None = None
 
@@ -45,26 +35,21 @@ class _Norm(Module):
         features: int,
         eps: float | None,
         dtype: DTypeLike | None,
-        given: dict[str, ArrayLike | None],
+        **given: ArrayLike | None,
     ) -> None:
         self._features = n = count("the number of features", features)
-        arrays: dict[str, Array | None] = {}
-        for name, value in given.items():
-            a = None if value is None else as_real(value, name)
-            if a is not None and a.shape != (n,):
+        arrays = {k: as_real(value, k) for k, value in given.items() if value is not None}
+        for name, a in arrays.items():
+            if a.shape != (n,):
                 raise ValueError(f"{name} must have shape ({n},), got {a.shape}")
-            arrays[name] = a
-        dtypes = [a.dtype for a in arrays.values() if a is not None]
         if dtype is not None:
             self._dtype = float_dtype(dtype)
         else:
-            self._dtype = promote(*dtypes)[0] if dtypes else FLOAT32
+            self._dtype = promote(*(a.dtype for a in arrays.values()))[0] if arrays else FLOAT32
         self._eps = float(np.finfo(self._dtype).eps) if eps is None else float(eps)
         if not self._eps >= 0:
             raise ValueError(f"eps must not be negative, got {eps}")
-        self._arrays = {
-            name: None if a is None else frozen(cast(a, self._dtype)) for name, a in arrays.items()
-        }
+        self._arrays = {name: frozen(cast(a, self._dtype)) for name, a in arrays.items()}
 
     @property
     def in_features(self) -> int:
@@ -79,40 +64,36 @@ class _Norm(Module):
     @property
     def weight(self) -> Array | None:
         """Read-only factors, one for each feature, or None."""
-        return self._arrays["weight"]
+        return self._arrays.get("weight")
 
     @property
     def num_parameters(self) -> int:
         """Number of elements of weight and bias."""
-        given = (self._arrays.get("weight"), self._arrays.get("bias"))
-        return sum(a.size for a in given if a is not None)
+        return sum(a.size for name, a in self._arrays.items() if name in ("weight", "bias"))
 
-    def _again(self, dtype: DType) -> Any:
+    def _again(self, dtype: DType) -> partial[Self]:
         """Return a call without arguments that makes this norm once more."""
-        kind: Any = type(self)
-        return partial(kind, self._features, eps=self._eps, dtype=dtype, **self._arrays)
+        return partial(type(self), self._features, eps=self._eps, dtype=dtype, **self._arrays)
 
     def _astype(self, dtype: DType) -> Self:
-        same: Self = self._again(dtype)()
-        return same
+        return self._again(dtype)()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._again(self._dtype), ()
 
     def _token(self) -> Any:
         if self._digest is None:
-            self._digest = digest(self._arrays.values())
+            self._digest = digest(self._arrays.get(name) for name in self._names)
         kind = f"fastlayer.{type(self).__name__}"
         return (kind, self._features, self._eps, str(self._dtype), self._digest)
 
     def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
-        given = {name: a for name, a in self._arrays.items() if a is not None}
-        arrays.update({f"{key}.{name}": a for name, a in given.items()})
+        arrays.update({f"{key}.{name}": a for name, a in self._arrays.items()})
         return {
             "type": type(self).__name__,
             "features": self._features,
             "eps": self._eps,
-            "arrays": sorted(given),
+            "arrays": sorted(self._arrays),
         }
 
     @classmethod
@@ -127,9 +108,8 @@ class _Norm(Module):
             reader.charge(key, n)
 
         def make() -> Any:
-            make_norm: Any = cls
             arrays = {name: take() for name, take in taken.items()}
-            return make_norm(n, eps=eps, dtype=reader.dtype, **arrays)
+            return cls(n, eps=eps, dtype=reader.dtype, **arrays)
 
         return Outline(f"{cls.__name__}({n})", Sizes(n, n, n, reader.dtype, True), make)
 
@@ -181,12 +161,12 @@ class LayerNorm(_Norm):
         bias: ArrayLike | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        super().__init__(normalized_shape, eps, dtype, {"weight": weight, "bias": bias})
+        super().__init__(normalized_shape, eps, dtype, weight=weight, bias=bias)
 
     @property
     def bias(self) -> Array | None:
         """Read-only summands, one for each feature, or None."""
-        return self._arrays["bias"]
+        return self._arrays.get("bias")
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [RowsOp("layer_norm", (self.weight, self.bias, self._eps), self._features)]
@@ -229,7 +209,7 @@ class RMSNorm(_Norm):
         weight: ArrayLike | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        super().__init__(normalized_shape, eps, dtype, {"weight": weight})
+        super().__init__(normalized_shape, eps, dtype, weight=weight)
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [RowsOp("rms_norm", (self.weight, self._eps), self._features)]
@@ -281,41 +261,34 @@ class BatchNorm(_Norm):
         running_var: ArrayLike | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        given = {
-            "weight": weight,
-            "bias": bias,
-            "running_mean": running_mean,
-            "running_var": running_var,
-        }
-        super().__init__(num_features, eps, dtype, given)
+        stored = {"running_mean": running_mean, "running_var": running_var}
+        super().__init__(num_features, eps, dtype, weight=weight, bias=bias, **stored)
         var = self.running_var
         if var is not None and (var < 0).any():
             raise ValueError(f"running_var must not be negative, got {var.min()}")
-        n = self._features
         with np.errstate(all="ignore"):
-            root = np.sqrt(self._wide("running_var", 1, n) + self._eps)
-            scale = self._wide("weight", 1, n) / root
-            shift = self._wide("bias", 0, n) - self._wide("running_mean", 0, n) * scale
-        self._scale, self._shift = scale, shift
+            root = np.sqrt(self._wide("running_var", 1) + self._eps)
+            self._scale = self._wide("weight", 1) / root
+            self._shift = self._wide("bias", 0) - self._wide("running_mean", 0) * self._scale
 
-    def _wide(self, name: str, default: int, n: int) -> Array:
-        a = self._arrays[name]
-        return np.full(n, default, FLOAT64) if a is None else a.astype(FLOAT64)
+    def _wide(self, name: str, default: int) -> Array:
+        a = self._arrays.get(name)
+        return np.full(self._features, float(default)) if a is None else a.astype(np.float64)
 
     @property
     def bias(self) -> Array | None:
         """Read-only summands, one for each feature, or None."""
-        return self._arrays["bias"]
+        return self._arrays.get("bias")
 
     @property
     def running_mean(self) -> Array | None:
         """Read-only means of the training data, or None."""
-        return self._arrays["running_mean"]
+        return self._arrays.get("running_mean")
 
     @property
     def running_var(self) -> Array | None:
         """Read-only variances of the training data, or None."""
-        return self._arrays["running_var"]
+        return self._arrays.get("running_var")
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [AffineOp(self._scale, self._shift, self)]

@@ -8,7 +8,6 @@ from fastlayer.arrays import as_real
 from fastlayer.functions.activation import Activation, resolve_rowwise
 from fastlayer.run.ops import CallOp, FlattenOp
 from fastlayer.run.part import Outline, Part, Sizes
-from fastlayer.run.steps import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,7 +63,7 @@ class Flatten(Part):
         >>> fl.Flatten()([[[1, 2], [3, 4]]])
         array([[1, 2, 3, 4]])
         """
-        return flatten(as_real(x))
+        return FlattenOp()(as_real(x))
 
     @property
     def _sizes(self) -> Sizes:
@@ -105,7 +104,7 @@ class Function(Part):
         return Sizes(None, None, None, None, False)
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [CallOp(self.function, self.keeps_shape)]
+        return [CallOp(self.function, dtype, self.keeps_shape)]
 
     def _token(self) -> Any:
         return self.function  # as it is, for dask to look at

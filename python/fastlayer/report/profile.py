@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 from typing import TYPE_CHECKING, Any
 
 from fastlayer import _core
@@ -49,8 +49,9 @@ class Profile(Shown):
             single = net[i : i + 1]
             seconds = _fastest(single, a, repeat)
             flops = single.flops(self.samples)
-            row = {"layer": part._title(), "seconds": seconds, "gflops": flops / seconds / 1e9}
-            self.rows.append(row)
+            self.rows.append(
+                {"layer": part._title(), "seconds": seconds, "gflops": flops / seconds / 1e9}
+            )
             a = single(a)
         total = sum(row["seconds"] for row in self.rows)
         for row in self.rows:
@@ -78,11 +79,7 @@ class Profile(Shown):
 
 def _fastest(call: Callable[[Array], Any], x: Array, repeat: int) -> float:
     call(x)  # compiles, and allocates the workspace
-    best = float("inf")
-    for _ in range(repeat):
-        start = time.perf_counter()
-        call(x)
-        best = min(best, time.perf_counter() - start)
+    best = min(timeit.repeat(lambda: call(x), number=1, repeat=repeat))
     return max(best, 1e-9)  # a clock may stand still for the shortest calls
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlayer import _core
 from fastlayer.report.tables import Shown, Table
-from fastlayer.run.ops import IDENTITY, AffineOp, DenseOp, ResidualOp
+from fastlayer.run.ops import AffineOp, DenseOp, ResidualOp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +80,6 @@ def _folded(lowered: Sequence[Sequence[Op]], i: int) -> str:
         return ""
     before = lowered[i - 1][-1] if i else None
     after = lowered[i + 1][0] if i + 1 < len(lowered) else None
-    if isinstance(before, DenseOp) and before.fused == IDENTITY:
+    if isinstance(before, DenseOp) and before.plain:
         return f"folded into layer {i - 1}"
     return f"folded into layer {i + 1}" if isinstance(after, DenseOp) else ""

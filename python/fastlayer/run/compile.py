@@ -11,19 +11,74 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import cast, declined
-from fastlayer.run.ops import IDENTITY, AffineOp, DenseOp, ResidualOp, RowsOp, width_in
-from fastlayer.run.steps import ProgramStep
+from fastlayer.arrays import cast, check_out, declined
+from fastlayer.errors import ShapeMismatch
+from fastlayer.run.ops import AffineOp, CallOp, DenseOp, ResidualOp, RowsOp, Step, width_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    from fastlayer.arrays import DType
+    from fastlayer.arrays import Array, DType
     from fastlayer.run.ops import Op
-    from fastlayer.run.steps import Step
 
     Folds: TypeAlias = dict[tuple[object, object, str], _core.PackedWeights]
+
+
+class ProgramStep(Step):
+    """A stretch of operations that the core runs."""
+
+    def __init__(self, program: _core.Program) -> None:
+        self.program, self.run = program, program.run
+        self.in_features = program.in_features
+        self.out_features = program.out_features
+
+    def __call__(self, x: Array) -> Array:
+        self._check(x)
+        y = self.run(x)
+        if y is None:
+            raise declined()
+        return y
+
+    def last(self, y: Array, x: Array, axis: int, out: Array | None, dtype: DType) -> Array:
+        self._check(y)
+        lead = y.shape[:-1]
+        place = len(lead) + 1 + axis
+        shape = (*lead[:place], self.out_features, *lead[place:])
+        target = np.empty(shape, dtype) if out is None else check_out(out, shape, dtype)
+        rows = np.moveaxis(target, axis, -1) if axis != -1 else target
+        if self.run(y, rows) is None:  # the core doesn't write there, e.g. where it is misaligned
+            rows[...] = self(y)
+        return target if out is None else out
+
+    def _check(self, x: Array) -> None:
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ShapeMismatch(self.in_features, x.shape)
+
+    def describe(self, samples: int) -> str:
+        return self.program.describe(samples)
+
+
+class ResidualStep(Step):
+    """The input of some steps, added to their output."""
+
+    def __init__(self, steps: list[Step], dtype: DType) -> None:
+        self.steps, self.dtype = steps, dtype
+
+    def __call__(self, x: Array) -> Array:
+        x = cast(x, self.dtype)
+        # A function of the user's might write into what it is given.
+        y = x.copy() if isinstance(self.steps[0], CallOp) else x
+        for step in self.steps:
+            y = step(y)
+        if y.shape != x.shape:
+            raise ValueError(
+                f"Residual: the layers give shape {y.shape} for an input of shape {x.shape}, "
+                "and a sum needs both alike"
+            )
+        with np.errstate(all="ignore"):
+            total: Array = y + x
+        return total
 
 
 def compile_steps(ops: Sequence[Op], dtype: DType, folds: Folds) -> list[Step]:
@@ -48,7 +103,7 @@ def _simplified(ops: Sequence[Op], dtype: DType, old: Folds, new: Folds) -> list
     result: list[Op] = []
     for op in ops:
         last = result[-1] if result else None
-        plain = isinstance(last, DenseOp) and last.fused == IDENTITY
+        plain = isinstance(last, DenseOp) and last.plain
         if isinstance(op, ResidualOp):
             result.append(ResidualOp(_simplified(op.ops, dtype, old, new)))
         elif isinstance(op, AffineOp) and isinstance(last, DenseOp) and plain:
@@ -74,7 +129,7 @@ def _fold(
             w, b = w * affine.scale[:, None], b * affine.scale + affine.shift
         else:
             # The core's product: NumPy's has other bits on another machine.
-            total = _core.linear(affine.shift, w, b, *IDENTITY, None, False)
+            total = _core.linear(affine.shift, w, b, "identity", 0.0, 0.0, None, False)
             if total is None:
                 raise declined()
             w, b = w * affine.scale, total
@@ -92,12 +147,15 @@ def _steps(ops: Sequence[Op], dtype: DType, width: int | None) -> list[Step]:
         if end > at:
             program = _core.Program(dtype.name, width or 0)
             for op in ops[at:end]:
-                op.emit(program, dtype)
+                op.emit(program)
             program.finish()
             steps.append(ProgramStep(program))
             width, at = program.out_features, end
         else:
             op = ops[at]
-            steps.append(op.step(dtype, width, lambda inner, k: _steps(inner, dtype, k)))
+            if isinstance(op, ResidualOp):
+                steps.append(ResidualStep(_steps(op.ops, dtype, width), dtype))
+            else:
+                steps.append(op.step())
             width, at = op.gives(width), at + 1
     return steps

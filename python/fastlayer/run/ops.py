@@ -1,60 +1,83 @@
 """What parts of a network lower to: a closed list of operations on rows.
 
-`compile` folds and fuses them; each knows how many features it takes and gives, and how it is
-carried out, by the core or by Python.
+`compile` folds and fuses them and makes steps of them; each knows how many features it takes and
+gives, and how it is carried out. A program of the core runs most, and those that only Python can
+run are steps themselves.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fastlayer.arrays import cast
-from fastlayer.run.steps import CallStep, FlattenStep, ResidualStep
+import numpy as np
+
+from fastlayer.arrays import as_real, as_result, cast, check_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlayer import _core
     from fastlayer.arrays import Array, DType
-    from fastlayer.run.steps import Step
 
     Fused: TypeAlias = tuple[str, float, float]
     Watch: TypeAlias = tuple[_core.Version, int]
-    Compile: TypeAlias = Callable[["Sequence[Op]", int | None], list[Step]]
 
 IDENTITY: Fused = ("identity", 0.0, 0.0)
+
+
+def decline(x: Any, out: Any = None, /) -> Array | None:
+    """Stand in for a program where there is none yet, or not a single one."""
+    return None
+
+
+class Step:
+    """Base of the steps: an array in, an array out."""
+
+    run: Callable[..., Array | None] = staticmethod(decline)
+    flattens = False
+
+    def __call__(self, x: Array) -> Array:
+        """Return what the next step gets."""
+        raise NotImplementedError
+
+    def last(self, y: Array, x: Array, axis: int, out: Array | None, dtype: DType) -> Array:
+        """Take the last step, from `y`, and deliver the result with its features along `axis`.
+
+        `x` is what the first step got, `axis` is negative.
+        """
+        y = cast(self(y), dtype)
+        if axis != -1:
+            y = np.moveaxis(y, -1, axis)
+        if out is None:
+            # The caller owns the result: it must not be the input in another guise.
+            fresh = y.copy() if np.may_share_memory(x, y) else np.ascontiguousarray(y)
+            return as_result(fresh.reshape(y.shape))
+        check_out(out, y.shape, dtype)[...] = y
+        return out
+
+    def describe(self, samples: int) -> str:
+        """Return how the core cuts a call up, nothing where Python takes the step."""
+        return ""
 
 
 class Op:
     """Base of the operations."""
 
-    __slots__ = ()
     where = "core"  # what carries it out, for tables: "core", "view" or "Python"
-
-    @property
-    def takes(self) -> int | None:
-        """Features that it needs, None for any."""
-        return None
-
-    @property
-    def passes(self) -> bool:
-        """Whether as many features come out as go in, where `gives` says nothing else."""
-        return True
+    in_core = True  # whether the core can run it, once the number of features is known
+    takes: int | None = None  # features that it needs, None for any
+    passes = True  # whether as many features come out as go in, where `gives` says nothing else
 
     def gives(self, width: int | None) -> int | None:
         """Return the features that come out where `width` go in; None is unknown."""
         return width if self.passes else None
 
-    @property
-    def in_core(self) -> bool:
-        """Whether the core can run it, once the number of features is known."""
-        return True
-
-    def emit(self, program: _core.Program, dtype: DType) -> None:
+    def emit(self, program: _core.Program) -> None:
         """Add it to a program of the core."""
         raise NotImplementedError
 
-    def step(self, dtype: DType, width: int | None, compile_: Compile) -> Step:
+    def step(self) -> Step:
         """Return the step of Python that carries it out where the core can't."""
         raise NotImplementedError
 
@@ -65,21 +88,17 @@ class DenseOp(Op):
     `watch` holds the versions of the layers whose weights these are, as they were read.
     """
 
-    __slots__ = ("fused", "watch", "weights")
-
     def __init__(
         self, weights: _core.PackedWeights, fused: Fused, watch: tuple[Watch, ...]
     ) -> None:
         self.weights, self.fused, self.watch = weights, fused, watch
-
-    @property
-    def takes(self) -> int:
-        return self.weights.in_features
+        self.takes = weights.in_features
+        self.plain = fused == IDENTITY  # nothing is fused into it yet
 
     def gives(self, width: int | None) -> int:
         return self.weights.out_features
 
-    def emit(self, program: _core.Program, dtype: DType) -> None:
+    def emit(self, program: _core.Program) -> None:
         program.dense(self.weights, *self.fused)
         for version, value in self.watch:
             program.watch(version, value)
@@ -88,105 +107,97 @@ class DenseOp(Op):
 class RowsOp(Op):
     """An operation on rows: a method of `_core.Program`, and its arguments.
 
-    `width` is None where any number of features will do. `fused` is what a dense layer before it
+    `takes` is None where any number of features will do. `fused` is what a dense layer before it
     can take over, and `call` does the same on arrays whose number of features is not known yet.
     """
-
-    __slots__ = ("args", "call", "fused", "method", "width")
 
     def __init__(
         self,
         method: str,
         args: tuple[Any, ...],
-        width: int | None,
+        takes: int | None,
         fused: Fused | None = None,
-        call: Callable[[Array], Array] | None = None,
+        call: CallOp | None = None,
     ) -> None:
-        self.method, self.args, self.width = method, args, width
+        self.method, self.args, self.takes = method, args, takes
         self.fused, self.call = fused, call
 
-    @property
-    def takes(self) -> int | None:
-        return self.width
-
-    def emit(self, program: _core.Program, dtype: DType) -> None:
+    def emit(self, program: _core.Program) -> None:
         getattr(program, self.method)(*self.args)
 
-    def step(self, dtype: DType, width: int | None, compile_: Compile) -> Step:
+    def step(self) -> Step:
         assert self.call is not None  # else its width is known, and it runs in the core
-        return CallStep(self.call, dtype, keeps_shape=True)
+        return self.call
 
 
 class AffineOp(Op):
     """``x * scale + shift`` in float64; `owner` lives as long as both and names their folds."""
 
-    __slots__ = ("owner", "scale", "shift")
-
     def __init__(self, scale: Array, shift: Array, owner: object) -> None:
         self.scale, self.shift, self.owner = scale, shift, owner
+        self.takes = scale.size
 
-    @property
-    def takes(self) -> int:
-        return int(self.scale.size)
-
-    def emit(self, program: _core.Program, dtype: DType) -> None:
+    def emit(self, program: _core.Program) -> None:
+        dtype = np.dtype(program.dtype)
         program.affine(cast(self.scale, dtype), cast(self.shift, dtype))
 
 
 class ResidualOp(Op):
     """The operations whose input is added to their output."""
 
-    __slots__ = ("ops",)
-
     def __init__(self, ops: Sequence[Op]) -> None:
         self.ops = ops
+        self.takes = width_in(ops)
+        self.in_core = all(op.in_core for op in ops)
 
-    @property
-    def takes(self) -> int | None:
-        return width_in(self.ops)
-
-    @property
-    def in_core(self) -> bool:
-        return all(op.in_core for op in self.ops)
-
-    def emit(self, program: _core.Program, dtype: DType) -> None:
+    def emit(self, program: _core.Program) -> None:
         program.begin_residual()
         for op in self.ops:
-            op.emit(program, dtype)
+            op.emit(program)
         program.end_residual()
 
-    def step(self, dtype: DType, width: int | None, compile_: Compile) -> Step:
-        return ResidualStep(compile_(self.ops, width), dtype)
+
+class PythonOp(Op, Step):
+    """Base of the operations that are steps of Python's themselves."""
+
+    in_core = False
+
+    def step(self) -> Step:
+        return self
 
 
-class FlattenOp(Op):
-    """All axes but the first become features."""
+class FlattenOp(PythonOp):
+    """All axes but the first become features, in C order."""
 
-    __slots__ = ()
     where = "view"
     passes = False
-    in_core = False
+    flattens = True
 
-    def step(self, dtype: DType, width: int | None, compile_: Compile) -> Step:
-        return FlattenStep()
+    def __call__(self, x: Array) -> Array:
+        """Return `x` as (m, features); arrays of one or two dimensions are that already."""
+        return x.reshape(x.shape[0], prod(x.shape[1:])) if x.ndim > 2 else x
 
 
-class CallOp(Op):
-    """A function of the user; where `keeps_shape`, it stands for an activation."""
+class CallOp(PythonOp):
+    """A function of the user's, or an activation before the number of features is known.
 
-    __slots__ = ("function", "keeps_shape")
+    Where it `passes` the number of features on, it stands for an activation.
+    """
+
     where = "Python"
-    in_core = False
 
-    def __init__(self, function: Callable[..., Any], keeps_shape: bool) -> None:
-        self.function, self.keeps_shape = function, keeps_shape
+    def __init__(self, function: Callable[..., Any], dtype: DType, passes: bool) -> None:
+        self.function, self.dtype, self.passes = function, dtype, passes
 
-    @property
-    def passes(self) -> bool:
-        return self.keeps_shape
-
-    def step(self, dtype: DType, width: int | None, compile_: Compile) -> Step:
-        return CallStep(self.function, dtype, self.keeps_shape)
+    def __call__(self, x: Array) -> Array:
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        y = as_real(self.function(cast(x, self.dtype)), f"the result of {name}")
+        if self.passes and y.shape != x.shape:
+            raise ValueError(
+                f"activation {name} returned shape {y.shape} for an array of shape {x.shape}; "
+                "an activation keeps the shape"
+            )
+        return cast(y, self.dtype)
 
 
 def width_in(ops: Sequence[Op]) -> int | None:

@@ -9,6 +9,8 @@ from fastlayer.arrays import cast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Self
+
     from fastlayer.arrays import Array, DType
     from fastlayer.run.ops import Op
 
@@ -82,7 +84,7 @@ class Part:
         """Return the same thing computing in `dtype`."""
         return self
 
-    def _snapshot(self) -> Part:
+    def _snapshot(self) -> Self:
         """Return the same with the weights that it has now; no weight is copied."""
         return self
 

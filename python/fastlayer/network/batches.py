@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import closing, contextmanager, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,25 +13,10 @@ from fastlayer.arrays import as_real, check_out, is_array, may_share
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from numpy.typing import ArrayLike
-    from typing_extensions import Self
-
     from fastlayer.arrays import Array, DType
-    from fastlayer.run.part import Sizes
+    from fastlayer.network.module import Module
 
     Progress = Callable[[int, int | None], object]
-
-
-class Rows(Protocol):
-    """What is run: a `Network` or `Layer`."""
-
-    @property
-    def dtype(self) -> DType: ...
-    @property
-    def out_features(self) -> int | None: ...
-    @property
-    def _sizes(self) -> Sizes: ...
-    def __call__(self, x: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array: ...
 
 
 # Without a batch_size, progress is told this many times at most, and no batch is smaller than 256
@@ -39,42 +26,35 @@ _SMALLEST_BATCH = 256
 
 
 def predict(
-    net: Rows, x: Any, batch_size: int | None, out: Array | None, progress: bool | Progress
+    net: Module, x: Any, batch_size: int | None, out: Array | None, progress: bool | Progress
 ) -> Array:
     if batch_size is not None and (not hasattr(batch_size, "__index__") or batch_size < 1):
         raise ValueError(f"batch_size must be a positive integer or None, got {batch_size!r}")
     if is_stream(x):
         return _stream(net, x, batch_size, out, progress)
     a = as_real(x)
-    if a.ndim < 2 or (batch_size is None and not progress):
-        return net(a, out=out)
-    m = a.shape[0]
-    size = batch_size or max(_SMALLEST_BATCH, -(-m // _REPORTS))
-    if m <= size and not progress:
+    m = len(a) if a.ndim else 1
+    size = batch_size or (max(_SMALLEST_BATCH, -(-m // _REPORTS)) if progress else m)
+    if a.ndim < 2 or (m <= size and not progress):
         return net(a, out=out)
     check_features(net, a.shape, a.dtype)
     if isinstance(out, np.ndarray) and np.may_share_memory(a, out):
         a = a.copy()  # the first batches would overwrite what the last ones read
-    result = out
-    with Report(progress, m) as report:
-        for low in range(0, max(m, 1), size):
+    with reporting(progress, m) as report:
+        # The first batch tells the shape of a result that Flatten or a function may shape.
+        first = net(a[:size])
+        shape = (m, *first.shape[1:])
+        result = np.empty(shape, net.dtype) if out is None else check_out(out, shape, net.dtype)
+        result[:size] = first
+        report(min(m, size))
+        for low in range(size, m, size):
             batch = a[low : low + size]
-            if low == 0:
-                # The first batch tells the shape of a result that Flatten or a function may shape.
-                first = net(batch)
-                shape = (m, *first.shape[1:])
-                if result is None:
-                    result = np.empty(shape, net.dtype)
-                check_out(result, shape, net.dtype)[:size] = first
-            else:
-                assert result is not None
-                net(batch, out=result[low : low + size])
+            net(batch, out=result[low : low + size])
             report(len(batch))
-    assert result is not None
-    return result
+    return result if out is None else out
 
 
-def check_features(net: Rows, shape: tuple[int, ...], dtype: DType) -> None:
+def check_features(net: Module, shape: tuple[int, ...], dtype: DType) -> None:
     """Raise the error of ``net(x)`` for a whole `x` of this shape, before any of it is there."""
     if not shape or net._sizes.takes not in (None, shape[-1]):
         net(np.broadcast_to(np.zeros((), dtype), shape))
@@ -97,7 +77,7 @@ def _batches(x: Iterable[Any], size: int | None) -> Iterator[Array]:
 
 
 def _stream(
-    net: Rows, x: Iterable[Any], size: int | None, out: Array | None, progress: bool | Progress
+    net: Module, x: Iterable[Any], size: int | None, out: Array | None, progress: bool | Progress
 ) -> Array:
     parts: list[Array] = []
     done = 0
@@ -106,7 +86,7 @@ def _stream(
         check_out(out, np.shape(out), net.dtype)
         if isinstance(x, list | tuple):
             x = [np.array(item) if _shared(item, out) else item for item in x]
-    with Report(progress, total) as report:
+    with reporting(progress, total) as report:
         for batch in _batches(x, size):
             m = batch.shape[0]
             if out is None:
@@ -132,33 +112,27 @@ def _shared(x: Any, out: Array) -> bool:
     return may_share(as_real(x), out)
 
 
-class Report:
-    """Progress: through a callable, or as a bar where tqdm is installed and stderr is a terminal."""
+@contextmanager
+def reporting(progress: bool | Progress, total: int | None) -> Iterator[Callable[[int], object]]:
+    """Give what is told of rows that are done: it tells a callable, or moves a bar.
 
-    def __init__(self, progress: bool | Progress, total: int | None) -> None:
-        self._call = progress if callable(progress) else None
-        self._bar: Any = None
-        self._done, self._total = 0, total
-        if progress and self._call is None:
-            from importlib import import_module
+    There is a bar where tqdm is installed and stderr is a terminal.
+    """
+    done = 0
 
-            try:
-                tqdm = import_module("tqdm.auto").tqdm
-            except ImportError:
-                return
-            # None: no bar where nobody would see it move. Notebooks count as terminals.
-            self._bar = tqdm(total=total, unit=" rows", unit_scale=True, disable=None)
+    def tell(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if callable(progress):
+            progress(done, total)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __call__(self, rows: int) -> None:
-        self._done += rows
-        if self._call is not None:
-            self._call(self._done, self._total)
-        elif self._bar is not None:
-            self._bar.update(rows)
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    tqdm = None
+    if progress and not callable(progress):
+        with suppress(ImportError):
+            tqdm = import_module("tqdm.auto").tqdm
+    if tqdm is None:
+        yield tell
+        return
+    # None: no bar where nobody would see it move. Notebooks count as terminals.
+    with closing(tqdm(total=total, unit=" rows", unit_scale=True, disable=None)) as bar:
+        yield bar.update
