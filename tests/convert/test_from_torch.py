@@ -572,3 +572,17 @@ def test_without_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.splitlines() == ["from_torch takes a torch.nn.Module, got int", "False"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_batch_norm_whose_bias_undoes_its_mean(seed):
+    """PyTorch rounds the large numbers before they cancel, which the bound has to know of."""
+    rng = np.random.default_rng(seed)
+    norm = nn.BatchNorm1d(8).eval()
+    mean, var, weight = 1e3 * rng.normal(size=8), rng.uniform(0.5, 2, 8), rng.normal(size=8)
+    with torch.no_grad():
+        norm.running_mean[:] = torch.from_numpy(mean)
+        norm.running_var[:] = torch.from_numpy(var)
+        norm.weight[:] = torch.from_numpy(weight)
+        norm.bias[:] = torch.from_numpy(mean * weight / np.sqrt(var + norm.eps) + 1)
+    assert fl.from_torch(norm).verification.bound_share <= 1

@@ -127,9 +127,9 @@ def _sum(w: Array, b: Array, s: State, r: Rounding) -> tuple[Array, Array]:
 
 
 def _affine(op: AffineOp, s: State, r: Rounding) -> State:
-    # The size is that before the sum: folded into a layer, both summands get into its sums.
-    scaled = np.abs(s.value * op.scale)
-    size = scaled + np.abs(op.shift)
+    # The size is that before the sums: a source may add what the shift is made of to the values
+    # one after the other, and folded into a layer all of it gets into the layer's sums.
+    size = np.abs(s.value * op.scale) + op.summands
     error = np.abs(op.scale) * s.error + r.unit * np.sqrt(s.terms + 4) * size
     return State(s.value * op.scale + op.shift, error + r.tiny, size, 0)
 

@@ -269,7 +269,8 @@ class BatchNorm(_Norm):
         with np.errstate(all="ignore"):
             root = np.sqrt(self._wide("running_var", 1) + self._eps)
             self._scale = self._wide("weight", 1) / root
-            self._shift = self._wide("bias", 0) - self._wide("running_mean", 0) * self._scale
+            bias, moved = self._wide("bias", 0), self._wide("running_mean", 0) * self._scale
+            self._shift, self._summands = bias - moved, np.abs(bias) + np.abs(moved)
 
     def _wide(self, name: str, default: int) -> Array:
         a = self._arrays.get(name)
@@ -291,4 +292,4 @@ class BatchNorm(_Norm):
         return self._arrays.get("running_var")
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [AffineOp(self._scale, self._shift, self)]
+        return [AffineOp(self._scale, self._shift, self._summands, self)]

@@ -131,10 +131,13 @@ class RowsOp(Op):
 
 
 class AffineOp(Op):
-    """``x * scale + shift`` in float64; `owner` lives as long as both and names their folds."""
+    """``x * scale + shift`` in float64; `owner` lives as long as both and names their folds.
 
-    def __init__(self, scale: Array, shift: Array, owner: object) -> None:
-        self.scale, self.shift, self.owner = scale, shift, owner
+    `summands` is the sum of the absolute values of what the shift was added up from.
+    """
+
+    def __init__(self, scale: Array, shift: Array, summands: Array, owner: object) -> None:
+        self.scale, self.shift, self.summands, self.owner = scale, shift, summands, owner
         self.takes = scale.size
 
     def emit(self, program: _core.Program) -> None:
