@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import fastlayer as fl
-from fastlayer.cli.plain import NotPlain, numpy_forward
+from fastlayer.cli.plain import _LINES, NotPlain, numpy_forward
 from fastlayer.convert._prove import prove
-from fastlayer.functions.activation import _KINDS
 
 CONFIGURED = {
     "prelu": {"weight": np.linspace(-1, 1, 16)},
@@ -30,7 +29,7 @@ def check(net):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("name", _KINDS)
+@pytest.mark.parametrize("name", _LINES)
 def test_every_activation(name, dtype):
     activation = fl.Activation(name, **CONFIGURED.get(name, {}))
     check(fl.Network([fl.Layer(7, 16, rng=0, dtype=dtype), activation]))
@@ -57,6 +56,9 @@ def test_every_part(rng, dtype):
     )
 
 
-def test_what_numpy_lacks_is_named():
+def test_what_numpy_lacks_is_named(monkeypatch):
     with pytest.raises(NotPlain, match="NumPy has no erf, which gelu needs"):
         numpy_forward(fl.Layer(4, 3, "gelu"))
+    monkeypatch.delitem(_LINES, "mish")
+    with pytest.raises(NotPlain, match="no usual line of NumPy for mish"):
+        numpy_forward(fl.Layer(4, 3, "mish"))

@@ -87,6 +87,8 @@ def _activation(part: Any) -> Forward:
     parameters = part.parameters
     if parameters.get("approximate") == "none":
         raise NotPlain(f"NumPy has no erf, which {part.name} needs")
+    if part.name not in _LINES:
+        raise NotPlain(f"there is no usual line of NumPy for {part.name}")
     return partial(_LINES[part.name], **parameters)
 
 
