@@ -292,4 +292,4 @@ class BatchNorm(_Norm):
         return self._arrays.get("running_var")
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [AffineOp(self._scale, self._shift, self._summands, self)]
+        return [AffineOp(self._scale, self._shift, self, self._summands)]

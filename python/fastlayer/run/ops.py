@@ -133,11 +133,15 @@ class RowsOp(Op):
 class AffineOp(Op):
     """``x * scale + shift`` in float64; `owner` lives as long as both and names their folds.
 
-    `summands` is the sum of the absolute values of what the shift was added up from.
+    `summands` is the sum of the absolute values of what the shift was added up from, where that was
+    more than one thing.
     """
 
-    def __init__(self, scale: Array, shift: Array, summands: Array, owner: object) -> None:
-        self.scale, self.shift, self.summands, self.owner = scale, shift, summands, owner
+    def __init__(
+        self, scale: Array, shift: Array, owner: object, summands: Array | None = None
+    ) -> None:
+        self.scale, self.shift, self.owner = scale, shift, owner
+        self.summands = np.abs(shift) if summands is None else summands
         self.takes = scale.size
 
     def emit(self, program: _core.Program) -> None:
