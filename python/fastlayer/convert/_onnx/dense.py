@@ -8,9 +8,8 @@ import numpy as np
 
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense
-from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
 from fastlayer.convert._onnx.elementwise import binary
-from fastlayer.convert._onnx.values import Value, describe, size
+from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Value, describe, size
 from fastlayer.convert._recognise import Normalize
 from fastlayer.functions.activation import Activation
 
@@ -158,7 +157,7 @@ def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
             shape = constants[0].shape if constants else shape
         n = size(shape)
         try:
-            graph.room.take(node, 8 * n * len(constants))
+            graph.take(node, 8 * n * len(constants))
             rows = [np.broadcast_to(c, shape).ravel() for c in constants]
         except ValueError:
             shapes = [c.shape for c in constants]

@@ -10,10 +10,8 @@ import numpy as np
 from fastlayer.convert import _graph, _recognise
 from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._onnx.constants import UNKNOWN
 from fastlayer.convert._onnx.evaluator import aligned
-from fastlayer.convert._onnx.graph import NOTHING, common_shape
-from fastlayer.convert._onnx.values import Value, describe, wide
+from fastlayer.convert._onnx.graph import NOTHING, UNKNOWN, Value, common_shape, describe, wide
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Operations and models run by `onnx.reference`, which says what an ONNX model means.
 
+Operations on constants and on shapes are run while a model is read, those on rows by the proof.
 What it has no implementation of, or a wrong one, is computed here: `_OWN` says what and why.
 """
 
@@ -10,17 +11,106 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._onnx.file import the_package
+from fastlayer.convert._onnx.file import DTYPES, the_package
+from fastlayer.convert._onnx.graph import BATCH
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlayer.arrays import Array
-    from fastlayer.convert._onnx.file import Node
+    from fastlayer.convert._onnx.file import Model, Node
+    from fastlayer.convert._onnx.graph import Graph
 
     Compute = Callable[..., Any]
 
 _ERF = np.vectorize(math.erf, "d")
+
+# What moves numbers about, so that the number of rows may be among them.
+_MOVES = {
+    "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
+    "Unsqueeze",
+}  # fmt: skip
+# What computes each element of its result from those of its inputs, as NumPy broadcasts them.
+_SPREADS = {
+    "Abs", "Add", "And", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Less",
+    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal",
+    "Sign", "Sqrt", "Sub", "Sum", "Where",
+}  # fmt: skip
+_REDUCES = {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Shape", "Size"}
+# What is done with constants, and how many elements the result takes that they don't.
+_SIZES: dict[str, Callable[[Node, list[Array]], int]] = {
+    **dict.fromkeys(_MOVES, lambda node, a: 0),
+    **dict.fromkeys(
+        _SPREADS, lambda node, a: math.prod(np.broadcast_shapes(*(v.shape for v in a)))
+    ),
+    **dict.fromkeys(("Cast", *_REDUCES), lambda node, a: a[0].size),
+    "Concat": lambda node, a: sum(v.size for v in a),
+    "ConstantOfShape": lambda node, a: math.prod(_integers(a[0])),
+    "Expand": lambda node, a: math.prod(np.broadcast_shapes(a[0].shape, _integers(a[1]))),
+    "Gather": lambda node, a: (
+        a[1].size * (a[0].size // max(a[0].shape[node.integer("axis", 0)], 1))
+    ),
+}
+
+
+def fold(graph: Graph, node: Node, given: list[Array | None], model: Model) -> Array:
+    """Return the result of an operation on constants.
+
+    Raises
+    ------
+    ConversionError
+        An operation that isn't known.
+    Damaged
+        Shapes that don't fit each other.
+    """
+    if node.op == "Constant":
+        return _constant(node, model)
+    if node.op not in _SIZES:
+        raise node.refuse(
+            "it computes on constants, and only simple operations are done while loading; simplify "
+            "the model first, e.g. with onnxsim or onnxruntime's offline optimisation"
+        )
+    arrays = [a for a in given if a is not None]
+    if not arrays:
+        raise node.damaged("has no inputs")
+    if any(g is None for g in given[: len(arrays)]):
+        raise node.refuse("it leaves out an input before another one; give it its default")
+    if any(a.dtype.kind == "i" and (a <= BATCH).any() for a in arrays) and (
+        node.op not in _MOVES and not (node.op == "Cast" and node.integer("to", 0) in (6, 7))
+    ):
+        raise node.refuse(
+            "it computes with the number of rows, which the network must not know; export the "
+            "model with a fixed batch size"
+        )
+    try:
+        if node.op == "Cast" and node.integer("to", 0) not in DTYPES:
+            raise ValueError("a type that NumPy doesn't have")
+        graph.take(node, 8 * _SIZES[node.op](node, arrays))
+        feeds = dict(zip(node.inputs, given, strict=True))
+        return evaluator([node], graph.opset)(feeds)
+    except (ConversionError, Damaged):
+        raise
+    except Exception as error:  # whatever the evaluator makes of what a file says
+        raise node.damaged(f"is given constants that don't fit: {error}") from error
+
+
+def _constant(node: Node, model: Model) -> Array:
+    for name, value in node.attributes.items():
+        if name == "value" and hasattr(value, "data_type"):
+            return model.array(value)
+        if name in ("value_float", "value_floats"):
+            return np.array(value, np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.array(value, np.int64)
+    raise node.refuse("it is a constant of a kind that no dense layer has; export dense numbers")
+
+
+def _integers(a: Array) -> tuple[int, ...]:
+    values = tuple(int(v) for v in a.ravel())
+    if any(v < 0 for v in values):
+        raise ValueError(f"shape {values}")
+    return values
 
 
 def evaluator(nodes: Sequence[Node], opset: int) -> Callable[[dict[str, Any]], Array]:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.convert._graph import Dense, Draft, Sum
-from fastlayer.convert._onnx.constants import BATCH, UNKNOWN, fold
 from fastlayer.convert._onnx.dense import DENSE
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
-from fastlayer.convert._onnx.evaluator import evaluator
-from fastlayer.convert._onnx.graph import Graph
+from fastlayer.convert._onnx.evaluator import evaluator, fold
+from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Graph, Value, describe, known, size, wide
 from fastlayer.convert._onnx.shapes import SHAPES, shape_of
-from fastlayer.convert._onnx.values import Value, describe, known, size, wide
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.functions.activation import Activation
@@ -125,7 +123,7 @@ class _Run:
             return shape_of(self.graph, node, first)
         if not any(isinstance(g, Value) for g in given):
             arrays = [g for g in given if not isinstance(g, Value)]
-            return fold(node, arrays, self.model, self.graph.room)
+            return fold(self.graph, node, arrays, self.model)
         if node.op not in _OPERATIONS:
             raise node.refuse(_ADVICE.get(node.op, _DENSE_ONLY))
         if first is None or (not isinstance(first, Value) and node.op not in _EITHER):

@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlayer.convert._onnx.constants import (
-    BATCH,
-    UNKNOWN,
-)
 from fastlayer.convert._onnx.file import DTYPES
-from fastlayer.convert._onnx.values import Value, describe, size, wide
+from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Value, describe, size, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
