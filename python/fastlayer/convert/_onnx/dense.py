@@ -14,11 +14,9 @@ from fastlayer.convert._recognise import Normalize
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Node
-    from fastlayer.convert._onnx.graph import Given, Graph
+    from fastlayer.convert._onnx.graph import Given, Graph, Operation
 
 
 def _dense(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
@@ -47,8 +45,8 @@ def _one_constant(node: Node, a: Given, b: Given) -> bool:
     return not isinstance(a, Value)
 
 
-def _matmul(graph: Graph, node: Node, given: list[Given]) -> Value:
-    a, b = given[:2]
+def _matmul(graph: Graph, node: Node, a: Given, rest: list[Given]) -> Value:
+    b = rest[0]
     if _one_constant(node, a, b):
         return _from_left(graph, node, b, a)
     lead = b.shape[:-2]
@@ -86,8 +84,8 @@ def _columns(node: Node, value: Value) -> None:
         )
 
 
-def _gemm(graph: Graph, node: Node, given: list[Given]) -> Value:
-    a, b, *rest = given
+def _gemm(graph: Graph, node: Node, a: Given, rest: list[Given]) -> Value:
+    b, c = rest[0], rest[1] if len(rest) > 1 else None
     turn_a, turn_b = node.integer("transA", 0), node.integer("transB", 0)
     left = _one_constant(node, a, b)
     weight, value = (a, b) if left else (b, a)
@@ -102,7 +100,6 @@ def _gemm(graph: Graph, node: Node, given: list[Given]) -> Value:
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     if alpha != 1:
         result = result.then([Affine.of(alpha)])
-    c = rest[0] if rest else None
     if isinstance(c, Value):
         return binary(graph, node, "add", result, c if beta == 1 else c.then([Affine.of(beta)]))
     if c is None or beta == 0:
@@ -122,15 +119,14 @@ def _vectors(graph: Graph, node: Node, given: list[Given], count: int) -> list[A
     return arrays
 
 
-def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
+def _batch_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     if node.integer("training_mode", 0) or (graph.opset < 7 and not node.integer("is_test", 0)):
         raise node.refuse("it is in training mode; export the model for inference")
     if graph.opset < 9 and not node.integer("spatial", 1) and value.rank > 2:
         raise node.refuse(
             "it has statistics for each position; only those for each channel are done"
         )
-    arrays = _vectors(graph, node, given[1:5], 4)
+    arrays = _vectors(graph, node, rest[:4], 4)
     sizes = {a.shape for a in arrays}
     if value.rank < 2 or len(sizes) != 1 or arrays[0].ndim != 1:
         raise node.damaged(f"has parameters of shapes {sizes} beside {describe(value.shape)}")
@@ -147,11 +143,10 @@ def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
     return value.then(steps, scale.size if scale.ndim else None)
 
 
-def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
-    def norm(graph: Graph, node: Node, given: list[Given]) -> Value:
-        value: Value = given[0]
+def _row_norm(name: str) -> Operation:
+    def norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
         start = _axis(node, value, -1)
-        constants = _vectors(graph, node, given[1:], sum(g is not None for g in given[1:]))
+        constants = _vectors(graph, node, rest, sum(g is not None for g in rest))
         shape = value.shape[start:]
         if UNKNOWN in shape:
             shape = constants[0].shape if constants else shape
@@ -174,9 +169,8 @@ def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
     return norm
 
 
-def _softmax(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
-    def softmax(graph: Graph, node: Node, given: list[Given]) -> Value:
-        value: Value = given[0]
+def _softmax(name: str) -> Operation:
+    def softmax(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
         graph.floats(node)
         # Before opset 13 all axes from this one on are taken together.
         start = _axis(node, value, 1 if graph.opset < 13 else -1)
@@ -197,7 +191,7 @@ def _axis(node: Node, value: Value, default: int) -> int:
     return axis % value.rank
 
 
-DENSE: dict[str, Callable[[Graph, Node, list[Given]], Value]] = {
+DENSE: dict[str, Operation] = {
     "BatchNormalization": _batch_norm,
     "Gemm": _gemm,
     "LayerNormalization": _row_norm("layer_norm"),

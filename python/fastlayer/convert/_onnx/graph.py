@@ -71,6 +71,11 @@ class Value(NamedTuple):
         return self._replace(point=point, held=held)
 
 
+# What a node makes of its first input and the others; one that is not commutative may have a
+# constant first.
+Operation: TypeAlias = "Callable[[Graph, Node, Any, list[Given]], Value]"
+
+
 class Graph:
     """The state of one conversion."""
 
@@ -206,22 +211,22 @@ class Graph:
         return values[0]._replace(shape=shape, point=point)
 
     def axes(
-        self, node: Node, given: list[Given], since: int, grown: bool = False
+        self, node: Node, value: Value, rest: list[Given], since: int, grown: bool = False
     ) -> list[int] | None:
         """Return axes from the front, which moved from an attribute to an input at some opset.
 
-        They are those of the first input, or where it is `grown`, of that with them put in.
+        They are those of the value, or where it is `grown`, of that with them put in.
         """
         if self.opset < since:
             axes = node.integers("axes")
         else:
-            listed = given[1] if len(given) > 1 else None
+            listed = rest[0] if rest else None
             if isinstance(listed, Value):
                 raise node.refuse("its axes are computed from the input")
             axes = None if listed is None else [int(v) for v in listed.ravel()]
         if axes is None:
             return None
-        rank = given[0].rank + (len(axes) if grown else 0)
+        rank = value.rank + (len(axes) if grown else 0)
         result = [a % rank for a in axes if -rank <= a < rank]
         if len(set(result)) != len(axes) or rank > 32:
             raise node.damaged(f"axes {axes[:8]} of {rank} dimensions")

@@ -130,7 +130,7 @@ class _Run:
             raise node.damaged("has a constant where its input should be")
         if len(given) < _INPUTS.get(node.op, 1):
             raise node.damaged(f"has {len(given)} inputs, too few")
-        return _OPERATIONS[node.op](self.graph, node, given)
+        return _OPERATIONS[node.op](self.graph, node, first, given[1:])
 
     def draft(self) -> Draft:
         """Return the network to be made; its rows must be those of the output."""
