@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.convert._graph import Draft
-from fastlayer.convert._torch import fx
+from fastlayer.convert._torch.forward import Reader, trace
 from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
     dtype = _dtype(torch, module)
     _check_hooks(module)
     with _evaluating(module):
-        traced, graph = fx.trace(torch, module, source)
-        draft = Draft(fx.read(torch, traced, graph, source, dtype), dtype, source)
+        traced, graph = trace(torch, module, source)
+        draft = Draft(Reader(torch, traced, source, dtype).run(graph), dtype, source)
         return draft.proved(lambda x: _run(torch, module, x)) if verify else draft.network()
 
 

@@ -20,14 +20,9 @@ if TYPE_CHECKING:
 
 # Nothing of them is left in inference.
 NOTHING = {
-    "Identity",
-    "Dropout",
-    "Dropout1d",
-    "Dropout2d",
-    "Dropout3d",
-    "AlphaDropout",
+    "Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout",
     "FeatureAlphaDropout",
-}
+}  # fmt: skip
 
 
 def key(name: str) -> str:
