@@ -14,7 +14,7 @@ from fastlayer.convert._affine import Affine
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Row: TypeAlias = tuple["Poly", Callable[[float], "Recognised"]]
 
@@ -164,29 +164,13 @@ def _collect(terms: list[Term]) -> Poly:
     return tuple(sorted(kept, key=lambda t: (len(t.atoms), "*".join(a.form for a in t.atoms))))
 
 
-def _match(p: Poly, q: Poly, eps: float, free: list[float]) -> bool:
-    """Whether `p` is the pattern `q`, to rounding; a NaN in `q` puts the number into `free`."""
-    if len(p) != len(q):
-        return False
-    return all(
-        _close(s.factor, t.factor, eps, free)
-        and len(s.atoms) == len(t.atoms)
-        and all(
-            a.name == b.name
-            and len(a.numbers) == len(b.numbers)
-            and all(_close(m, n, eps, free) for m, n in zip(a.numbers, b.numbers, strict=True))
-            and _match(a.inside, b.inside, eps, free)
-            for a, b in zip(s.atoms, t.atoms, strict=True)
-        )
-        for s, t in zip(p, q, strict=True)
-    )
-
-
-def _close(a: float, b: float, eps: float, free: list[float]) -> bool:
-    if math.isnan(b):
-        free.append(a)
-        return all(v == free[0] for v in free)
-    return a == b or abs(a - b) <= _ROUNDINGS * eps * abs(b)
+def _numbers(p: Poly) -> Iterator[float]:
+    """Yield what `form` leaves out."""
+    for term in p:
+        yield term.factor
+        for atom in term.atoms:
+            yield from atom.numbers
+            yield from _numbers(atom.inside)
 
 
 def recognise(p: Poly, eps: float) -> Recognised | None:
@@ -202,19 +186,23 @@ def recognise(p: Poly, eps: float) -> Recognised | None:
             return []
         return [Affine.of(factors[1], factors.get(0, 0.0))]
     for pattern, make in _TABLE.get(form(p), ()):
-        free: list[float] = []
-        if _match(p, pattern, eps, free) and all(math.isfinite(v) for v in free):
-            return make(free[0] if free else 0.0)
+        pairs = list(zip(_numbers(p), _numbers(pattern), strict=True))
+        free = {a for a, b in pairs if math.isnan(b)}  # in the pattern, for any number
+        close = all(math.isnan(b) or abs(a - b) <= _ROUNDINGS * eps * abs(b) for a, b in pairs)
+        if close and len(free) < 2 and all(map(math.isfinite, free)):
+            return make(*free or (0.0,))
     return None
 
 
 def _table() -> dict[str, list[Row]]:
     one, any_number = number(1.0), math.nan
+    minus_x = times(number(-1.0), X)
     c = math.sqrt(2 / math.pi)
     cubic = add(times(number(c), X), times(number(0.044715 * c), power(X, 3)))
     half_x = times(number(0.5), X)
     softplus = apply("log", add(one, apply("exp", X)))
-    logistic = power(add(one, apply("exp", times(number(-1.0), X))), -1)
+    falling = add(one, apply("exp", minus_x))
+    logistic = power(falling, -1)
     mean = apply("mean", X)
     centred = add(X, mean, -1)
     difference = add(apply("mean", times(X, X)), times(mean, mean), -1)
@@ -244,14 +232,8 @@ def _table() -> dict[str, list[Row]]:
         (softplus, plain("softplus", threshold=math.inf)),
         (apply("log", apply("sigmoid", X)), plain("log_sigmoid")),
         (apply("log", logistic), plain("log_sigmoid")),
-        (
-            times(number(-1.0), apply("softplus", times(number(-1.0), X))),
-            plain("log_sigmoid"),
-        ),
-        (
-            times(number(-1.0), apply("log", add(one, apply("exp", times(number(-1.0), X))))),
-            plain("log_sigmoid"),
-        ),
+        (times(number(-1.0), apply("softplus", minus_x)), plain("log_sigmoid")),
+        (times(number(-1.0), apply("log", falling)), plain("log_sigmoid")),
         (logistic, plain("sigmoid")),
         (times(X, power(add(one, apply("abs", X)), -1)), plain("softsign")),
         *(

@@ -16,7 +16,7 @@ from fastlayer.convert._onnx.graph import BATCH
 from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Model, Node
@@ -133,15 +133,22 @@ def evaluator(nodes: Sequence[Node], opset: int) -> Callable[[dict[str, Any]], A
 
 
 def _compute(node: Node, opset: int) -> Compute:
-    own = next((make for ops, until, make in _OWN if node.op in ops and opset < until), None)
-    if own is not None:
-        return own(node, opset)
+    own = next((make for ops, until, make in _OWN if node.op in ops and opset < until), _reference)
+    return own(node, opset)
+
+
+def _reference(node: Node, opset: int, keep: Container[str] | None = None) -> Compute:
+    """Return what `onnx.reference` does for a node, with all its attributes or those to `keep`."""
     onnx = the_package()
     from onnx.reference import ReferenceEvaluator
 
     graph = onnx.GraphProto(name="graph")
     # Without attributes that nothing here looks at: graphs among them would be prepared to run.
-    given = [a for a in node.proto.attribute if node.attributes[a.name] is not None]
+    given = [
+        a
+        for a in node.proto.attribute
+        if node.attributes[a.name] is not None and (keep is None or a.name in keep)
+    ]
     graph.node.add(op_type=node.op, input=node.inputs, output=node.outputs, attribute=given)
     try:
         run: Any = ReferenceEvaluator(graph, opsets={"": opset}).run
@@ -160,25 +167,8 @@ def aligned(node: Node, rank: int, b: Array, opset: int) -> Array:
 
 
 def _arithmetic(node: Node, opset: int) -> Compute:
-    function = {
-        "Add": np.add,
-        "Div": np.divide,
-        "Mul": np.multiply,
-        "Pow": np.power,
-        "Sub": np.subtract,
-    }[node.op]
-    return lambda a, b: function(a, aligned(node, a.ndim, b, opset)).astype(a.dtype)
-
-
-def _batch_norm(node: Node, opset: int) -> Compute:
-    eps = node.number("epsilon", 1e-5)
-
-    def compute(x: Array, scale: Array, bias: Array, mean: Array, var: Array) -> Array:
-        shape = (-1,) + (1,) * (x.ndim - 2)
-        scale, bias, mean, var = (v.reshape(shape) for v in (scale, bias, mean, var))
-        return np.asarray((x - mean) / np.sqrt(var + x.dtype.type(eps)) * scale + bias)
-
-    return compute
+    compute = _reference(node, 7, keep=())
+    return lambda a, b: compute(a, aligned(node, a.ndim, b, opset))
 
 
 def _gelu(node: Node, opset: int) -> Compute:
@@ -216,7 +206,8 @@ def _softplus(node: Node, opset: int) -> Compute:
 _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
     ({"Add", "Div", "Mul", "Pow", "Sub"}, 7, _arithmetic),  # they broadcast from an axis
     ({"Dropout"}, 7, lambda node, opset: lambda x: x),  # is there from 7 on
-    ({"BatchNormalization"}, 14, _batch_norm),  # returns tuples in tuples, or trains
+    # Returns tuples in tuples, or trains.
+    ({"BatchNormalization"}, 14, lambda node, opset: _reference(node, 15, keep={"epsilon"})),
     ({"Softmax", "LogSoftmax"}, math.inf, _softmax),  # takes one axis in old opsets too, and not 0
     ({"Erf"}, math.inf, _erf),  # computes in float32
     ({"Gelu"}, math.inf, _gelu),  # a function of which the type has to be known
