@@ -102,7 +102,7 @@ class Reader:
                 self.values[node] = node.args[0] if i and node.args else self.input
             elif node in needed and node is not last:
                 self._node(node)
-        result = self._look(last.args[0])
+        result = self._look(last.args)[0]
         if not isinstance(result, Point):
             what = f"a {type(result).__name__}" if result is not _SHAPE else "a shape"
             raise ConversionError(
@@ -110,15 +110,12 @@ class Reader:
             )
         return result
 
-    def _look(self, value: Any) -> Any:
-        if isinstance(value, self.torch.fx.Node):
-            return self.values[value]
-        if isinstance(value, tuple | list):
-            return type(value)(self._look(v) for v in value)
-        return value
+    def _look(self, given: Any) -> Any:
+        """Return arguments with the values of nodes in their places."""
+        return self.torch.fx.node.map_arg(given, self.values.__getitem__)
 
     def _node(self, node: Any) -> None:
-        args, kwargs = self._look(node.args), {k: self._look(v) for k, v in node.kwargs.items()}
+        args, kwargs = self._look(node.args), dict(self._look(node.kwargs))
         if node.op == "get_attr":
             value: Any = self.module
             for name in node.target.split("."):
@@ -330,10 +327,9 @@ def _dropout(call: Call) -> list[Any]:
 
 
 def _clamp(call: Call) -> list[Any]:
-    low, high = {
-        "clamp_min": (call.value(0, "min", None), None),
-        "clamp_max": (None, call.value(0, "max", None)),
-    }.get(call.name, (call.value(0, "min", None), call.value(1, "max", None)))
+    at_most = call.name == "clamp_max"
+    low = None if at_most else call.value(0, "min", None)
+    high = call.value(0 if at_most else 1, "max", None)
     bounds = [-np.inf if low is None else low, np.inf if high is None else high]
     if not all(isinstance(v, int | float) for v in bounds):
         raise ConversionError(
