@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense
 from fastlayer.convert._onnx.elementwise import binary
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Node
     from fastlayer.convert._onnx.graph import Given, Graph, Operation
+
+_NORMS = {"LayerNormalization": "layer_norm", "RMSNormalization": "rms_norm"}
 
 
 def _dense(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
@@ -143,45 +146,39 @@ def _batch_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Va
     return value.then(steps, scale.size if scale.ndim else None)
 
 
-def _row_norm(name: str) -> Operation:
-    def norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
-        start = _axis(node, value, -1)
-        constants = _vectors(graph, node, rest, sum(g is not None for g in rest))
-        shape = value.shape[start:]
-        if UNKNOWN in shape:
-            shape = constants[0].shape if constants else shape
-        n = size(shape)
-        try:
-            graph.take(node, 8 * n * len(constants))
-            rows = [np.broadcast_to(c, shape).ravel() for c in constants]
-        except ValueError:
-            shapes = [c.shape for c in constants]
-            raise node.damaged(f"has weights of shapes {shapes} for {describe(shape)}") from None
-        if n < 1:
-            raise node.refuse("the shape of its input is not known; declare it in the model")
-        value = graph.with_features(value, start, node)
-        eps = node.number("epsilon", 1e-5)
-        if not eps >= 0:
-            raise node.damaged(f"has epsilon {eps}")
-        steps = [Normalize(name, eps, n), *([Affine.of(*rows)] if rows else [])]
-        return value.then(steps, n)._replace(shape=(*value.shape[:start], *shape))
-
-    return norm
+def _row_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    start = _axis(node, value, -1)
+    constants = _vectors(graph, node, rest, sum(g is not None for g in rest))
+    shape = value.shape[start:]
+    if UNKNOWN in shape:
+        shape = constants[0].shape if constants else shape
+    n = size(shape)
+    try:
+        graph.take(node, 8 * n * len(constants))
+        rows = [np.broadcast_to(c, shape).ravel() for c in constants]
+    except ValueError:
+        shapes = [c.shape for c in constants]
+        raise node.damaged(f"has weights of shapes {shapes} for {describe(shape)}") from None
+    if n < 1:
+        raise node.refuse("the shape of its input is not known; declare it in the model")
+    value = graph.with_features(value, start, node)
+    eps = node.number("epsilon", 1e-5)
+    if not eps >= 0:
+        raise node.damaged(f"has epsilon {eps}")
+    steps = [Normalize(_NORMS[node.op], eps, n), *([Affine.of(*rows)] if rows else [])]
+    return value.then(steps, n)._replace(shape=(*value.shape[:start], *shape))
 
 
-def _softmax(name: str) -> Operation:
-    def softmax(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
-        graph.floats(node)
-        # Before opset 13 all axes from this one on are taken together.
-        start = _axis(node, value, 1 if graph.opset < 13 else -1)
-        if graph.opset >= 13 and any(d != 1 for d in value.shape[start + 1 :]):
-            raise node.refuse(
-                f"it runs along axis {start} of {describe(value.shape)}; in fastlayer it runs over "
-                "the features, the last axis"
-            )
-        return graph.with_features(value, start, node).then([Activation(name)])
-
-    return softmax
+def _softmax(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    graph.floats(node)
+    # Before opset 13 all axes from this one on are taken together.
+    start = _axis(node, value, 1 if graph.opset < 13 else -1)
+    if graph.opset >= 13 and any(d != 1 for d in value.shape[start + 1 :]):
+        raise node.refuse(
+            f"it runs along axis {start} of {describe(value.shape)}; in fastlayer it runs over "
+            "the features, the last axis"
+        )
+    return graph.with_features(value, start, node).then([Activation(ONNX[node.op].name)])
 
 
 def _axis(node: Node, value: Value, default: int) -> int:
@@ -194,9 +191,9 @@ def _axis(node: Node, value: Value, default: int) -> int:
 DENSE: dict[str, Operation] = {
     "BatchNormalization": _batch_norm,
     "Gemm": _gemm,
-    "LayerNormalization": _row_norm("layer_norm"),
-    "LogSoftmax": _softmax("log_softmax"),
+    "LayerNormalization": _row_norm,
+    "LogSoftmax": _softmax,
     "MatMul": _matmul,
-    "RMSNormalization": _row_norm("rms_norm"),
-    "Softmax": _softmax("softmax"),
+    "RMSNormalization": _row_norm,
+    "Softmax": _softmax,
 }

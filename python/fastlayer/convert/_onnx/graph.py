@@ -73,7 +73,7 @@ class Value(NamedTuple):
 
 # What a node makes of its first input and the others; one that is not commutative may have a
 # constant first.
-Operation: TypeAlias = "Callable[[Graph, Node, Any, list[Given]], Value]"
+Operation: TypeAlias = "Callable[[Graph, Node, Any, list[Given]], Value | Array]"
 
 
 class Graph:
@@ -102,14 +102,14 @@ class Graph:
             raise ConversionError(place, "it is not an array of numbers that NumPy has")
         if kind in ("float32", "float64"):
             self.dtype = np.dtype(kind)
-        dims: tuple[int | None, ...] = (None, None)
+        shape: tuple[int, ...] = (UNKNOWN, UNKNOWN)
         if tensor.HasField("shape"):
-            dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-        if not 0 < len(dims) <= 32:
-            raise ConversionError(place, f"it has {len(dims)} dimensions; rows have at least one")
-        shape = tuple(UNKNOWN if d is None or d < 0 else d for d in dims)
+            dims = [d.dim_value if d.HasField("dim_value") else UNKNOWN for d in tensor.shape.dim]
+            shape = tuple(d if d >= 0 else UNKNOWN for d in dims)
+        if not 0 < len(shape) <= 32:
+            raise ConversionError(place, f"it has {len(shape)} dimensions; rows have at least one")
         if len(shape) > 1:
-            self.frozen = max(dims[0] or 0, 0) or None
+            self.frozen = shape[0] if shape[0] > 0 else None
             shape = (BATCH, *shape[1:])
         self._root = Point(eps=self._eps)
         return Value(shape, self._root, tuple(d for d in shape if d != BATCH))

@@ -13,7 +13,7 @@ from fastlayer.convert._onnx.dense import DENSE
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
 from fastlayer.convert._onnx.evaluator import evaluator, fold
 from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Graph, Value, describe, known, size, wide
-from fastlayer.convert._onnx.shapes import SHAPES, shape_of
+from fastlayer.convert._onnx.shapes import SHAPES
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.functions.activation import Activation
@@ -119,11 +119,8 @@ class _Run:
                 "ones (functions: onnx.inliner.inline_local_functions)"
             )
         first = given[0] if given else None
-        if node.op == "Shape" and isinstance(first, Value):
-            return shape_of(self.graph, node, first)
         if not any(isinstance(g, Value) for g in given):
-            arrays = [g for g in given if not isinstance(g, Value)]
-            return fold(self.graph, node, arrays, self.model)
+            return fold(self.graph, node, given, self.model)
         if node.op not in _OPERATIONS:
             raise node.refuse(_ADVICE.get(node.op, _DENSE_ONLY))
         if first is None or (not isinstance(first, Value) and node.op not in _EITHER):

@@ -133,8 +133,8 @@ def _dropout(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value
     return value
 
 
-def shape_of(graph: Graph, node: Node, value: Value) -> Array:
-    """Return what Shape gives, with `BATCH` for the number of rows."""
+def _shape(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Array:
+    # The number of rows is `BATCH` there.
     start, end = node.integer("start", 0), node.integer("end", value.rank)
     return np.array(value.shape[start:end], np.int64)
 
@@ -145,6 +145,7 @@ SHAPES: dict[str, Operation] = {
     "Flatten": _flatten,
     "Identity": lambda graph, node, value, rest: value,
     "Reshape": _reshape,
+    "Shape": _shape,
     "Squeeze": _squeeze,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
