@@ -74,7 +74,7 @@ def add(p: Poly, q: Poly, sign: float = 1.0) -> Poly:
 
 def times(p: Poly, q: Poly) -> Poly:
     """Return ``p * q``."""
-    return _collect([Term(_sorted(s.atoms + t.atoms), s.factor * t.factor) for s in p for t in q])
+    return _collect([Term(s.atoms + t.atoms, s.factor * t.factor) for s in p for t in q])
 
 
 def power(p: Poly, exponent: float) -> Poly:
@@ -152,13 +152,10 @@ def small(p: Poly) -> bool:
     return 0 < len(p) <= _MOST_TERMS and finite and len(form(p)) <= _LONGEST_FORM
 
 
-def _sorted(atoms: tuple[Atom, ...]) -> tuple[Atom, ...]:
-    return tuple(sorted(atoms, key=lambda a: a.form))
-
-
 def _collect(terms: list[Term]) -> Poly:
     sums: dict[tuple[Atom, ...], float] = {}
-    for atoms, factor in terms:
+    for term, factor in terms:
+        atoms = tuple(sorted(term, key=lambda a: a.form))
         sums[atoms] = sums.get(atoms, 0.0) + factor
     kept = [Term(atoms, factor) for atoms, factor in sums.items() if factor != 0]
     return tuple(sorted(kept, key=lambda t: (len(t.atoms), "*".join(a.form for a in t.atoms))))

@@ -72,19 +72,13 @@ def _from_left(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
         return result._replace(shape=result.shape[1:] if value.rank == 2 else result.shape[:-1])
     if weight.ndim != 2 or value.rank not in (1, 2):
         raise node.refuse(f"it multiplies weights of shape {weight.shape} from the left")
-    if value.rank == 1 and BATCH not in value.shape:
-        return _dense(graph, node, value, weight)
-    _columns(node, value)
-    return _turned(_dense(graph, node, _turned(value), weight))
-
-
-def _columns(node: Node, value: Value) -> None:
     if BATCH in value.shape and not value.columns:
         raise node.refuse(
             f"its weights multiply {describe(value.shape)} from the left, so that samples are "
             "columns; transpose the input in the model, or build the network with "
             "fl.Layer.from_arrays and call it with axis=0"
         )
+    return _turned(_dense(graph, node, _turned(value), weight))
 
 
 def _gemm(graph: Graph, node: Node, a: Given, rest: list[Given]) -> Value:

@@ -166,14 +166,14 @@ class Reader:
         if name == "getitem" and x is _SHAPE and args[1] == 0:
             return _ROWS
         if not isinstance(x, Point):
-            raise call.refusal()
+            raise call.refuse()
         if name == "size":
             dim = call.value(0, "dim", None)
             if dim in (None, 0):
                 return _SHAPE if dim is None else _ROWS
         shaping = name in ("view", "reshape")
         if not shaping and (_uses_input(call.args) or _uses_input(tuple(kwargs.values()))):
-            raise call.refusal()
+            raise call.refuse()
         return _apply(call, x)
 
 
@@ -210,12 +210,12 @@ def _apply(call: Call, x: Point) -> Point:
     if names is not None:
         return x.then(layers.called(call.name, call.getter(names), call.place, call.dtype))
     if call.name not in FORMULAS:
-        raise call.refusal()
+        raise call.refuse()
     if call.name in ("mean", "var"):
         _check_rows(call)
     elif call.args or call.kwargs:
-        raise ConversionError(call.place, "has arguments beside its input")
-    return elementwise([x], FORMULAS[call.name], call.refusal())
+        raise call.refuse("has arguments beside its input")
+    return elementwise([x], FORMULAS[call.name], call.refuse())
 
 
 class Call:
@@ -230,9 +230,9 @@ class Call:
         """Return an argument by place or name."""
         return self.args[at] if at < len(self.args) else self.kwargs.get(name, default)
 
-    def refusal(self) -> ConversionError:
-        """Return the error for a call that has no counterpart."""
-        return ConversionError(self.place, advice(self.name))
+    def refuse(self, why: str = "") -> ConversionError:
+        """Return the error for what can't be converted, by default because nothing is like it."""
+        return ConversionError(self.place, why or advice(self.name))
 
     def getter(self, names: list[str]) -> Callable[[str, Any], Any]:
         """Return what looks up arguments that have these names, where there are no others."""
@@ -243,7 +243,7 @@ class Call:
             if name not in (*names, "inplace", "_stacklevel") and v is not None
         ]
         if extra or unknown:
-            raise ConversionError(self.place, f"has arguments that change it: {extra or unknown}")
+            raise self.refuse(f"has arguments that change it: {extra or unknown}")
         return lambda name, default: self.value(names.index(name), name, default)
 
 
@@ -267,22 +267,21 @@ def _arithmetic(call: Call, x: Any) -> Point:
     name = _SHORT[call.name]
     y = call.value(0, "other", None)
     if set(call.kwargs) - {"other"} or len(call.args) > 1:
-        raise ConversionError(call.place, "has arguments beside the two operands")
+        raise call.refuse("has arguments beside the two operands")
     if name == "rsub":
         x, y, name = y, x, "sub"
-    error = call.refusal()
+    error = call.refuse()
     if isinstance(x, Point) and isinstance(y, Point):
-        error = ConversionError(
-            call.place,
+        error = call.refuse(
             "combines two arrays that both come from the input; fastlayer adds them, as Residual, "
-            "and nothing else",
+            "and nothing else"
         )
     elif isinstance(x, Point):
         y = _constant(y, call.place)
     elif isinstance(y, Point):
         x = _constant(x, call.place)
         if name == "div":
-            error = ConversionError(call.place, "divides a constant by its input")
+            error = call.refuse("divides a constant by its input")
     else:
         raise error
     return _graph.arithmetic(name, x, y, call.place, error)
@@ -295,10 +294,9 @@ def _check_rows(call: Call) -> None:
     whole = given.pop("dim", None) in (-1, [-1], (-1,)) and given.pop("keepdim", False)
     unbiased = given.pop("unbiased", given.pop("correction", call.name != "mean"))
     if not whole or unbiased or given:
-        raise ConversionError(
-            call.place,
+        raise call.refuse(
             "is not that of each row; only a norm over the features is known, with dim=-1, "
-            "keepdim=True, and for a variance unbiased=False",
+            "keepdim=True, and for a variance unbiased=False"
         )
 
 
@@ -319,9 +317,8 @@ def _reshape(call: Call) -> list[Any]:
 def _dropout(call: Call) -> list[Any]:
     # The functions default to training, unlike the modules.
     if call.value(1, "training", call.name == "dropout"):
-        raise ConversionError(
-            call.place,
-            "drops at random in eval mode too; write F.dropout(x, p, self.training), or nn.Dropout",
+        raise call.refuse(
+            "drops at random in eval mode too; write F.dropout(x, p, self.training), or nn.Dropout"
         )
     return []
 
@@ -332,16 +329,14 @@ def _clamp(call: Call) -> list[Any]:
     high = call.value(0 if at_most else 1, "max", None)
     bounds = [-np.inf if low is None else low, np.inf if high is None else high]
     if not all(isinstance(v, int | float) for v in bounds):
-        raise ConversionError(
-            call.place, "clamps to arrays; fastlayer's hardtanh takes two numbers"
-        )
+        raise call.refuse("clamps to arrays; fastlayer's hardtanh takes two numbers")
     return [clip(*bounds)]
 
 
 def _product(call: Call) -> list[Any]:
     weight = call.value(0, "other", call.kwargs.get("mat2"))
     if not hasattr(weight, "detach") or weight.ndim != 2:
-        raise call.refusal()
+        raise call.refuse()
     return [Dense(layers.array(weight, call.place).T)]
 
 
@@ -349,7 +344,7 @@ def _to(call: Call) -> list[Any]:
     wanted = {"float": "float32", "double": "float64"}.get(call.name)
     given = [wanted] if wanted else [*call.args, *call.kwargs.values()]
     if any(str(v).removeprefix("torch.") != call.dtype.name for v in given):
-        raise ConversionError(call.place, f"changes the dtype; a network computes in {call.dtype}")
+        raise call.refuse(f"changes the dtype; a network computes in {call.dtype}")
     return []
 
 
