@@ -84,10 +84,10 @@ class Model:
         if graph.sparse_initializer:
             raise ConversionError("graph", "it has sparse weights; export it with dense ones")
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        if len(self._tensors) != len(graph.initializer):
-            names = [tensor.name for tensor in graph.initializer]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise Damaged(f"tensor {twice!r}", "is there twice")
+        names = Counter(tensor.name for tensor in graph.initializer)
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise Damaged(f"tensor {twice[0]!r}", "is there twice")
         self.nodes = [Node(proto, i) for i, proto in enumerate(graph.node)]
         self.inputs = [v for v in graph.input if v.name not in self._tensors]
         self.outputs = [v.name for v in graph.output]
@@ -212,8 +212,8 @@ def _value(attribute: Any) -> Any:
     return list(value) if attribute.type > 4 and value is not None else value
 
 
-def parsed(data: bytes) -> Any:
-    """Return the model in the bytes of a file.
+def parsed(data: bytes) -> tuple[Any, int]:
+    """Return the model in the bytes of a file, and how many those are.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def parsed(data: bytes) -> Any:
         They are none.
     """
     try:
-        return the_package().load_model_from_string(data)
+        return the_package().load_model_from_string(data), len(data)
     except Exception as error:  # protobuf's own, which is nothing but an Exception
         raise Damaged("ModelProto", str(error)) from error
 

@@ -92,7 +92,6 @@ class _Run:
         self.graph, self.model = graph, model
         self.known: dict[str, Given] = {"": None, model.inputs[0].name: graph.input}
         self.nodes, wanted = _needed(model)
-        made = set(self.known)
         for node in self.nodes:
             result = self._one(node, [self._get(node, name) for name in node.inputs])
             extra = [name for name in node.outputs[1:] if name in wanted]
@@ -100,9 +99,8 @@ class _Run:
                 raise node.refuse(
                     f"its output {extra[0]!r} is used; only the first one is computed"
                 )
-            if node.outputs[0] in made or node.outputs[0] in model:
+            if node.outputs[0] in self.known or node.outputs[0] in model:
                 raise node.damaged(f"makes {node.outputs[0]!r}, which is there already")
-            made.add(node.outputs[0])
             self.known[node.outputs[0]] = result
 
     def _get(self, node: Node, name: str) -> Given:

@@ -107,19 +107,16 @@ def called(name: str, get: Callable[[str, Any], Any], place: str, dtype: DType) 
 
 
 def _activation(entry: Entry, place: str, dtype: DType, **given: Any) -> list[Any]:
-    before: list[Any] = []
-    if "dim" in given:
-        dim = given["dim"]
-        if dim not in (None, 1, -1):
-            raise ConversionError(
-                place, f"works along dim={dim}; in a network that is the features', dim=-1"
-            )
-        before = [OneRow(place)] if dim != -1 else []
-        given["dim"] = -1
+    dim = given.get("dim", -1)
+    if dim not in (None, 1, -1):
+        raise ConversionError(
+            place, f"works along dim={dim}; in a network that is the features', dim=-1"
+        )
     try:
-        return [*before, entry.make(given.get)]
+        made = entry.make(lambda theirs, _: -1 if theirs == "dim" else given[theirs])
     except (TypeError, ValueError) as error:
         raise ConversionError(place, str(error)) from error
+    return [made] if dim == -1 else [OneRow(place), made]
 
 
 def _flatten(place: str, dtype: DType, start_dim: object, end_dim: object) -> list[Any]:
