@@ -94,7 +94,8 @@ def prove(
     """
     given = as_real([] if inputs is None else inputs, "inputs")
     given = given.reshape(len(given), -1) if given.size else np.empty((0, features))
-    x, stress = probe(net.in_features or given.shape[1], net.dtype, rows, rng)
+    k = given.shape[1] if net.in_features is None else net.in_features
+    x, stress = probe(k, net.dtype, rows, rng)
     if len(given):
         x = np.concatenate([cast(given, net.dtype), x])
         stress = np.concatenate([np.zeros(len(given), bool), stress])
