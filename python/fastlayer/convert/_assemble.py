@@ -197,11 +197,7 @@ def _takes(steps: Iterable[Any]) -> int | None:
     for step in steps:
         if isinstance(step, Flat):
             return None
-        if isinstance(step, Activation):
-            slopes = step.parameters.get("weight")
-            n = int(slopes.size) if slopes is not None and slopes.size > 1 else None
-        else:
-            n = step.in_features
+        n = step._sizes.takes if isinstance(step, Activation) else step.in_features
         if n is not None:
             return int(n)
     return None

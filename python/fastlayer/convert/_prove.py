@@ -45,9 +45,7 @@ def probe(features: int, dtype: DType, rows: int, rng: Any) -> tuple[Array, Arra
     ]
     large = [normal[2] * 1e3, LARGE * signs[1:]]
     x = np.concatenate(modest + large)
-    stress = np.zeros(len(x), bool)
-    stress[len(x) - sum(map(len, large)) :] = True
-    return cast(x, dtype), stress
+    return cast(x, dtype), np.arange(len(x)) >= sum(map(len, modest))
 
 
 def prove(
@@ -94,14 +92,11 @@ def prove(
         They differ by more than rounding, the message shows the worst row; or the reference
         fails, or returns another shape.
     """
-    given = None if inputs is None else as_real(inputs, "inputs")
-    if given is not None:
-        given = given.reshape(len(given), -1) if given.size else None
-    k = net.in_features
-    if k is None:
-        k = features if given is None else given.shape[1]
+    given = as_real([] if inputs is None else inputs, "inputs")
+    given = given.reshape(len(given), -1) if given.size else np.empty((0, features))
+    k = given.shape[1] if net.in_features is None else net.in_features
     x, stress = probe(k, net.dtype, rows, rng)
-    if given is not None:
+    if len(given):
         x = np.concatenate([cast(given, net.dtype), x])
         stress = np.concatenate([np.zeros(len(given), bool), stress])
     ours, theirs = net(x), _run(reference, x, source)

@@ -14,7 +14,7 @@ from fastlayer.convert._affine import Affine
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Row: TypeAlias = tuple["Poly", Callable[[float], "Recognised"]]
 
@@ -74,7 +74,7 @@ def add(p: Poly, q: Poly, sign: float = 1.0) -> Poly:
 
 def times(p: Poly, q: Poly) -> Poly:
     """Return ``p * q``."""
-    return _collect([Term(_sorted(s.atoms + t.atoms), s.factor * t.factor) for s in p for t in q])
+    return _collect([Term(s.atoms + t.atoms, s.factor * t.factor) for s in p for t in q])
 
 
 def power(p: Poly, exponent: float) -> Poly:
@@ -152,41 +152,22 @@ def small(p: Poly) -> bool:
     return 0 < len(p) <= _MOST_TERMS and finite and len(form(p)) <= _LONGEST_FORM
 
 
-def _sorted(atoms: tuple[Atom, ...]) -> tuple[Atom, ...]:
-    return tuple(sorted(atoms, key=lambda a: a.form))
-
-
 def _collect(terms: list[Term]) -> Poly:
     sums: dict[tuple[Atom, ...], float] = {}
-    for atoms, factor in terms:
+    for term, factor in terms:
+        atoms = tuple(sorted(term, key=lambda a: a.form))
         sums[atoms] = sums.get(atoms, 0.0) + factor
     kept = [Term(atoms, factor) for atoms, factor in sums.items() if factor != 0]
     return tuple(sorted(kept, key=lambda t: (len(t.atoms), "*".join(a.form for a in t.atoms))))
 
 
-def _match(p: Poly, q: Poly, eps: float, free: list[float]) -> bool:
-    """Whether `p` is the pattern `q`, to rounding; a NaN in `q` puts the number into `free`."""
-    if len(p) != len(q):
-        return False
-    return all(
-        _close(s.factor, t.factor, eps, free)
-        and len(s.atoms) == len(t.atoms)
-        and all(
-            a.name == b.name
-            and len(a.numbers) == len(b.numbers)
-            and all(_close(m, n, eps, free) for m, n in zip(a.numbers, b.numbers, strict=True))
-            and _match(a.inside, b.inside, eps, free)
-            for a, b in zip(s.atoms, t.atoms, strict=True)
-        )
-        for s, t in zip(p, q, strict=True)
-    )
-
-
-def _close(a: float, b: float, eps: float, free: list[float]) -> bool:
-    if math.isnan(b):
-        free.append(a)
-        return all(v == free[0] for v in free)
-    return a == b or abs(a - b) <= _ROUNDINGS * eps * abs(b)
+def _numbers(p: Poly) -> Iterator[float]:
+    """Yield what `form` leaves out."""
+    for term in p:
+        yield term.factor
+        for atom in term.atoms:
+            yield from atom.numbers
+            yield from _numbers(atom.inside)
 
 
 def recognise(p: Poly, eps: float) -> Recognised | None:
@@ -202,19 +183,23 @@ def recognise(p: Poly, eps: float) -> Recognised | None:
             return []
         return [Affine.of(factors[1], factors.get(0, 0.0))]
     for pattern, make in _TABLE.get(form(p), ()):
-        free: list[float] = []
-        if _match(p, pattern, eps, free) and all(math.isfinite(v) for v in free):
-            return make(free[0] if free else 0.0)
+        pairs = list(zip(_numbers(p), _numbers(pattern), strict=True))
+        free = {a for a, b in pairs if math.isnan(b)}  # in the pattern, for any number
+        close = all(math.isnan(b) or abs(a - b) <= _ROUNDINGS * eps * abs(b) for a, b in pairs)
+        if close and len(free) < 2 and all(map(math.isfinite, free)):
+            return make(*free or (0.0,))
     return None
 
 
 def _table() -> dict[str, list[Row]]:
     one, any_number = number(1.0), math.nan
+    minus_x = times(number(-1.0), X)
     c = math.sqrt(2 / math.pi)
     cubic = add(times(number(c), X), times(number(0.044715 * c), power(X, 3)))
     half_x = times(number(0.5), X)
     softplus = apply("log", add(one, apply("exp", X)))
-    logistic = power(add(one, apply("exp", times(number(-1.0), X))), -1)
+    falling = add(one, apply("exp", minus_x))
+    logistic = power(falling, -1)
     mean = apply("mean", X)
     centred = add(X, mean, -1)
     difference = add(apply("mean", times(X, X)), times(mean, mean), -1)
@@ -244,14 +229,8 @@ def _table() -> dict[str, list[Row]]:
         (softplus, plain("softplus", threshold=math.inf)),
         (apply("log", apply("sigmoid", X)), plain("log_sigmoid")),
         (apply("log", logistic), plain("log_sigmoid")),
-        (
-            times(number(-1.0), apply("softplus", times(number(-1.0), X))),
-            plain("log_sigmoid"),
-        ),
-        (
-            times(number(-1.0), apply("log", add(one, apply("exp", times(number(-1.0), X))))),
-            plain("log_sigmoid"),
-        ),
+        (times(number(-1.0), apply("softplus", minus_x)), plain("log_sigmoid")),
+        (times(number(-1.0), apply("log", falling)), plain("log_sigmoid")),
         (logistic, plain("sigmoid")),
         (times(X, power(add(one, apply("abs", X)), -1)), plain("softsign")),
         *(

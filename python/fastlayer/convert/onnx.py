@@ -87,10 +87,7 @@ def load_onnx(path: str | PathLike[str]) -> Network:
     """Read a network from an ONNX file; see `from_onnx`."""
     name = os.fspath(path)
     with reading(name) as file:
-        data = file.read()
-        model = parsed(data)
-        nbytes = len(data)
-        del data
+        model, nbytes = parsed(file.read())
         return _convert(model, os.path.dirname(os.path.realpath(name)), nbytes)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.convert._graph import Draft
-from fastlayer.convert._torch import fx
+from fastlayer.convert._torch.forward import Reader, trace
 from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -72,11 +72,9 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
         raise TypeError(_not_a_module(module))
     if type(module).__module__.split(".")[0] == "keras":
         raise TypeError("this is a Keras model; use fl.from_keras")
-    name = type(module).__name__
-    while name in _WRAPPERS:
-        module = getattr(module, _WRAPPERS[name])
-        name = type(module).__name__
-    source = f"torch {name}"
+    while type(module).__name__ in _WRAPPERS:
+        module = getattr(module, _WRAPPERS[type(module).__name__])
+    source = f"torch {type(module).__name__}"
     if isinstance(module, torch.jit.ScriptModule):
         raise ConversionError(
             source, "is compiled TorchScript; convert the module that it was made from"
@@ -84,8 +82,8 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
     dtype = _dtype(torch, module)
     _check_hooks(module)
     with _evaluating(module):
-        traced, graph = fx.trace(torch, module, source)
-        draft = Draft(fx.read(torch, traced, graph, source, dtype), dtype, source)
+        traced, graph = trace(torch, module, source)
+        draft = Draft(Reader(torch, traced, source, dtype).run(graph), dtype, source)
         return draft.proved(lambda x: _run(torch, module, x)) if verify else draft.network()
 
 
@@ -112,13 +110,12 @@ def _dtype(torch: Any, module: Any) -> DType:
     for name, t in named:
         if t.is_floating_point() or t.is_complex():
             held.setdefault(str(t.dtype).removeprefix("torch."), name)
-    odd = {d: name for d, name in held.items() if d not in ("float32", "float64")}
-    if odd:
-        found, name = next(iter(odd.items()))
-        raise ConversionError(
-            f"parameter {name!r}",
-            f"is {found}; fastlayer computes in float32 or float64: convert module.float()",
-        )
+    for found, name in held.items():
+        if found not in ("float32", "float64"):
+            raise ConversionError(
+                f"parameter {name!r}",
+                f"is {found}; fastlayer computes in float32 or float64: convert module.float()",
+            )
     if len(held) > 1:
         (first, a), (second, b) = held.items()
         raise ConversionError(

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense
-from fastlayer.convert._onnx.constants import BATCH, UNKNOWN
 from fastlayer.convert._onnx.elementwise import binary
-from fastlayer.convert._onnx.values import Value, describe, size
+from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Value, describe, size
 from fastlayer.convert._recognise import Normalize
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Node
-    from fastlayer.convert._onnx.graph import Given, Graph
+    from fastlayer.convert._onnx.graph import Given, Graph, Operation
+
+_NORMS = {"LayerNormalization": "layer_norm", "RMSNormalization": "rms_norm"}
 
 
 def _dense(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
@@ -48,8 +48,8 @@ def _one_constant(node: Node, a: Given, b: Given) -> bool:
     return not isinstance(a, Value)
 
 
-def _matmul(graph: Graph, node: Node, given: list[Given]) -> Value:
-    a, b = given[:2]
+def _matmul(graph: Graph, node: Node, a: Given, rest: list[Given]) -> Value:
+    b = rest[0]
     if _one_constant(node, a, b):
         return _from_left(graph, node, b, a)
     lead = b.shape[:-2]
@@ -72,23 +72,17 @@ def _from_left(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
         return result._replace(shape=result.shape[1:] if value.rank == 2 else result.shape[:-1])
     if weight.ndim != 2 or value.rank not in (1, 2):
         raise node.refuse(f"it multiplies weights of shape {weight.shape} from the left")
-    if value.rank == 1 and BATCH not in value.shape:
-        return _dense(graph, node, value, weight)
-    _columns(node, value)
-    return _turned(_dense(graph, node, _turned(value), weight))
-
-
-def _columns(node: Node, value: Value) -> None:
     if BATCH in value.shape and not value.columns:
         raise node.refuse(
             f"its weights multiply {describe(value.shape)} from the left, so that samples are "
             "columns; transpose the input in the model, or build the network with "
             "fl.Layer.from_arrays and call it with axis=0"
         )
+    return _turned(_dense(graph, node, _turned(value), weight))
 
 
-def _gemm(graph: Graph, node: Node, given: list[Given]) -> Value:
-    a, b, *rest = given
+def _gemm(graph: Graph, node: Node, a: Given, rest: list[Given]) -> Value:
+    b, c = rest[0], rest[1] if len(rest) > 1 else None
     turn_a, turn_b = node.integer("transA", 0), node.integer("transB", 0)
     left = _one_constant(node, a, b)
     weight, value = (a, b) if left else (b, a)
@@ -103,7 +97,6 @@ def _gemm(graph: Graph, node: Node, given: list[Given]) -> Value:
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     if alpha != 1:
         result = result.then([Affine.of(alpha)])
-    c = rest[0] if rest else None
     if isinstance(c, Value):
         return binary(graph, node, "add", result, c if beta == 1 else c.then([Affine.of(beta)]))
     if c is None or beta == 0:
@@ -123,15 +116,14 @@ def _vectors(graph: Graph, node: Node, given: list[Given], count: int) -> list[A
     return arrays
 
 
-def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
+def _batch_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     if node.integer("training_mode", 0) or (graph.opset < 7 and not node.integer("is_test", 0)):
         raise node.refuse("it is in training mode; export the model for inference")
     if graph.opset < 9 and not node.integer("spatial", 1) and value.rank > 2:
         raise node.refuse(
             "it has statistics for each position; only those for each channel are done"
         )
-    arrays = _vectors(graph, node, given[1:5], 4)
+    arrays = _vectors(graph, node, rest[:4], 4)
     sizes = {a.shape for a in arrays}
     if value.rank < 2 or len(sizes) != 1 or arrays[0].ndim != 1:
         raise node.damaged(f"has parameters of shapes {sizes} beside {describe(value.shape)}")
@@ -148,47 +140,39 @@ def _batch_norm(graph: Graph, node: Node, given: list[Given]) -> Value:
     return value.then(steps, scale.size if scale.ndim else None)
 
 
-def _row_norm(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
-    def norm(graph: Graph, node: Node, given: list[Given]) -> Value:
-        value: Value = given[0]
-        start = _axis(node, value, -1)
-        constants = _vectors(graph, node, given[1:], sum(g is not None for g in given[1:]))
-        shape = value.shape[start:]
-        if UNKNOWN in shape:
-            shape = constants[0].shape if constants else shape
-        n = size(shape)
-        try:
-            graph.room.take(node, 8 * n * len(constants))
-            rows = [np.broadcast_to(c, shape).ravel() for c in constants]
-        except ValueError:
-            shapes = [c.shape for c in constants]
-            raise node.damaged(f"has weights of shapes {shapes} for {describe(shape)}") from None
-        if n < 1:
-            raise node.refuse("the shape of its input is not known; declare it in the model")
-        value = graph.with_features(value, start, node)
-        eps = node.number("epsilon", 1e-5)
-        if not eps >= 0:
-            raise node.damaged(f"has epsilon {eps}")
-        steps = [Normalize(name, eps, n), *([Affine.of(*rows)] if rows else [])]
-        return value.then(steps, n)._replace(shape=(*value.shape[:start], *shape))
-
-    return norm
+def _row_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    start = _axis(node, value, -1)
+    constants = _vectors(graph, node, rest, sum(g is not None for g in rest))
+    shape = value.shape[start:]
+    if UNKNOWN in shape:
+        shape = constants[0].shape if constants else shape
+    n = size(shape)
+    try:
+        graph.take(node, 8 * n * len(constants))
+        rows = [np.broadcast_to(c, shape).ravel() for c in constants]
+    except ValueError:
+        shapes = [c.shape for c in constants]
+        raise node.damaged(f"has weights of shapes {shapes} for {describe(shape)}") from None
+    if n < 1:
+        raise node.refuse("the shape of its input is not known; declare it in the model")
+    value = graph.with_features(value, start, node)
+    eps = node.number("epsilon", 1e-5)
+    if not eps >= 0:
+        raise node.damaged(f"has epsilon {eps}")
+    steps = [Normalize(_NORMS[node.op], eps, n), *([Affine.of(*rows)] if rows else [])]
+    return value.then(steps, n)._replace(shape=(*value.shape[:start], *shape))
 
 
-def _softmax(name: str) -> Callable[[Graph, Node, list[Given]], Value]:
-    def softmax(graph: Graph, node: Node, given: list[Given]) -> Value:
-        value: Value = given[0]
-        graph.floats(node)
-        # Before opset 13 all axes from this one on are taken together.
-        start = _axis(node, value, 1 if graph.opset < 13 else -1)
-        if graph.opset >= 13 and any(d != 1 for d in value.shape[start + 1 :]):
-            raise node.refuse(
-                f"it runs along axis {start} of {describe(value.shape)}; in fastlayer it runs over "
-                "the features, the last axis"
-            )
-        return graph.with_features(value, start, node).then([Activation(name)])
-
-    return softmax
+def _softmax(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    graph.floats(node)
+    # Before opset 13 all axes from this one on are taken together.
+    start = _axis(node, value, 1 if graph.opset < 13 else -1)
+    if graph.opset >= 13 and any(d != 1 for d in value.shape[start + 1 :]):
+        raise node.refuse(
+            f"it runs along axis {start} of {describe(value.shape)}; in fastlayer it runs over "
+            "the features, the last axis"
+        )
+    return graph.with_features(value, start, node).then([Activation(ONNX[node.op].name)])
 
 
 def _axis(node: Node, value: Value, default: int) -> int:
@@ -198,12 +182,12 @@ def _axis(node: Node, value: Value, default: int) -> int:
     return axis % value.rank
 
 
-DENSE: dict[str, Callable[[Graph, Node, list[Given]], Value]] = {
+DENSE: dict[str, Operation] = {
     "BatchNormalization": _batch_norm,
     "Gemm": _gemm,
-    "LayerNormalization": _row_norm("layer_norm"),
-    "LogSoftmax": _softmax("log_softmax"),
+    "LayerNormalization": _row_norm,
+    "LogSoftmax": _softmax,
     "MatMul": _matmul,
-    "RMSNormalization": _row_norm("rms_norm"),
-    "Softmax": _softmax("softmax"),
+    "RMSNormalization": _row_norm,
+    "Softmax": _softmax,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,20 +11,15 @@ import numpy as np
 from fastlayer.convert import _graph, _recognise
 from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._onnx.constants import UNKNOWN
 from fastlayer.convert._onnx.evaluator import aligned
-from fastlayer.convert._onnx.graph import NOTHING, common_shape
-from fastlayer.convert._onnx.values import Value, describe, wide
+from fastlayer.convert._onnx.graph import NOTHING, UNKNOWN, Value, common_shape, describe, wide
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastlayer.convert._onnx.file import Node
-    from fastlayer.convert._onnx.graph import Given, Graph
+    from fastlayer.convert._onnx.graph import Given, Graph, Operation
     from fastlayer.convert._recognise import Poly
 
-    Operation = Callable[[Graph, Node, list[Given]], Value]
 
 # What operators of any number of operands are called in `_graph.arithmetic`.
 _NAMES = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
@@ -65,7 +61,8 @@ def binary(graph: Graph, node: Node, op: str, a: Given, b: Given) -> Value:
     return value.at(point, c.size if c.ndim else None)
 
 
-def _arithmetic(graph: Graph, node: Node, given: list[Given]) -> Value:
+def _arithmetic(graph: Graph, node: Node, first: Given, rest: list[Given]) -> Value:
+    given = [first, *rest]
     op = _NAMES.get(node.op, node.op.lower())
     if node.op in _NAMES:  # of any number of operands, in any order
         given = sorted(given, key=lambda g: not isinstance(g, Value))
@@ -76,15 +73,13 @@ def _arithmetic(graph: Graph, node: Node, given: list[Given]) -> Value:
     return value
 
 
-def _formula(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
+def _formula(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     make = _recognise.FORMULAS[node.op.lower()]
     return graph.elementwise(node, [value], make, value.shape)
 
 
-def _mean(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
-    axes = graph.axes(node, given, 18)
+def _mean(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    axes = graph.axes(node, value, rest, 18)
     held = value.held
     leading = tuple(d for d in value.sample[:-1] if d != 1)
     whole = value.rank and value.shape[-1] == held[-1] and leading == wide(held[:-1])
@@ -97,9 +92,7 @@ def _mean(graph: Graph, node: Node, given: list[Given]) -> Value:
     return graph.elementwise(node, [value], _recognise.FORMULAS["mean"], shape)
 
 
-def _activation(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
-
+def _activation(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     def get(name: str, default: object) -> object:
         if isinstance(default, float) and math.isfinite(default):
             return node.number(name, default)
@@ -113,16 +106,12 @@ def _activation(graph: Graph, node: Node, given: list[Given]) -> Value:
     return value.then([activation])
 
 
-def _clip(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
+def _clip(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     if graph.opset < 11:
         low, high = node.number("min", -math.inf), node.number("max", math.inf)
     else:
-        bounds = [_bound(graph, node, g) for g in given[1:3]]
-        low, high = (
-            d if b is None else b
-            for b, d in zip((*bounds, None, None), (-math.inf, math.inf), strict=False)
-        )
+        bounds = zip_longest(rest[:2], (-math.inf, math.inf))
+        low, high = (d if b is None else _bound(graph, node, b) for b, d in bounds)
     if not low <= high:
         raise node.refuse(f"it clips to the range from {low} to {high}, in which there is nothing")
     if math.inf == high == -low:
@@ -131,34 +120,28 @@ def _clip(graph: Graph, node: Node, given: list[Given]) -> Value:
     return value.then([_recognise.clip(low, high)])
 
 
-def _bound(graph: Graph, node: Node, given: Given) -> float | None:
-    if given is None:
-        return None
+def _bound(graph: Graph, node: Node, given: Given) -> float:
     if isinstance(given, Value) or given.size != 1:
         raise node.refuse("its bounds must be constant numbers")
     graph.floats(node, given)
     return float(given.ravel()[0])
 
 
-def _hard_sigmoid(graph: Graph, node: Node, given: list[Given]) -> Value:
+def _hard_sigmoid(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
-    value: Value = given[0]
     graph.floats(node)
     return value.then([Affine.of(alpha, beta), _recognise.clip(0.0, 1.0)])
 
 
-def _selu(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
+def _selu(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     alpha, gamma = node.number("alpha", float(_SELU[0])), node.number("gamma", float(_SELU[1]))
     if graph.floats(node) == np.float32 and (np.float32(alpha), np.float32(gamma)) == _SELU:
         return value.then([Activation("selu")])
     return value.then([Activation("elu", alpha=alpha), Affine.of(gamma)])
 
 
-def _swish(graph: Graph, node: Node, given: list[Given]) -> Value:
+def _swish(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     alpha = node.number("alpha", 1.0)
-
-    value: Value = given[0]
 
     def swish(p: Poly) -> Poly:
         return _recognise.times(
@@ -168,9 +151,9 @@ def _swish(graph: Graph, node: Node, given: list[Given]) -> Value:
     return graph.elementwise(node, [value], swish, value.shape)
 
 
-def _prelu(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value, slope = given[:2]
-    if not isinstance(value, Value) or not isinstance(slope, np.ndarray):
+def _prelu(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    slope = rest[0]
+    if not isinstance(slope, np.ndarray):
         raise node.refuse("its slopes must be constants")
     graph.floats(node, slope)
     if graph.opset < 7 and value.rank > 2 and slope.ndim == 1:

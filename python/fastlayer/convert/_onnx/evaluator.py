@@ -1,5 +1,6 @@
 """Operations and models run by `onnx.reference`, which says what an ONNX model means.
 
+Operations on constants and on shapes are run while a model is read, those on rows by the proof.
 What it has no implementation of, or a wrong one, is computed here: `_OWN` says what and why.
 """
 
@@ -10,17 +11,106 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._onnx.file import the_package
+from fastlayer.convert._onnx.file import DTYPES, the_package
+from fastlayer.convert._onnx.graph import BATCH
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from fastlayer.arrays import Array
-    from fastlayer.convert._onnx.file import Node
+    from fastlayer.convert._onnx.file import Model, Node
+    from fastlayer.convert._onnx.graph import Graph
 
     Compute = Callable[..., Any]
 
 _ERF = np.vectorize(math.erf, "d")
+
+# What moves numbers about, so that the number of rows may be among them.
+_MOVES = {
+    "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
+    "Unsqueeze",
+}  # fmt: skip
+# What computes each element of its result from those of its inputs, as NumPy broadcasts them.
+_SPREADS = {
+    "Abs", "Add", "And", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Less",
+    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal",
+    "Sign", "Sqrt", "Sub", "Sum", "Where",
+}  # fmt: skip
+_REDUCES = {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Shape", "Size"}
+# What is done with constants, and how many elements the result takes that they don't.
+_SIZES: dict[str, Callable[[Node, list[Array]], int]] = {
+    **dict.fromkeys(_MOVES, lambda node, a: 0),
+    **dict.fromkeys(
+        _SPREADS, lambda node, a: math.prod(np.broadcast_shapes(*(v.shape for v in a)))
+    ),
+    **dict.fromkeys(("Cast", *_REDUCES), lambda node, a: a[0].size),
+    "Concat": lambda node, a: sum(v.size for v in a),
+    "ConstantOfShape": lambda node, a: math.prod(_integers(a[0])),
+    "Expand": lambda node, a: math.prod(np.broadcast_shapes(a[0].shape, _integers(a[1]))),
+    "Gather": lambda node, a: (
+        a[1].size * (a[0].size // max(a[0].shape[node.integer("axis", 0)], 1))
+    ),
+}
+
+
+def fold(graph: Graph, node: Node, given: list[Array | None], model: Model) -> Array:
+    """Return the result of an operation on constants.
+
+    Raises
+    ------
+    ConversionError
+        An operation that isn't known.
+    Damaged
+        Shapes that don't fit each other.
+    """
+    if node.op == "Constant":
+        return _constant(node, model)
+    if node.op not in _SIZES:
+        raise node.refuse(
+            "it computes on constants, and only simple operations are done while loading; simplify "
+            "the model first, e.g. with onnxsim or onnxruntime's offline optimisation"
+        )
+    arrays = [a for a in given if a is not None]
+    if not arrays:
+        raise node.damaged("has no inputs")
+    if any(g is None for g in given[: len(arrays)]):
+        raise node.refuse("it leaves out an input before another one; give it its default")
+    if any(a.dtype.kind == "i" and (a <= BATCH).any() for a in arrays) and (
+        node.op not in _MOVES and not (node.op == "Cast" and node.integer("to", 0) in (6, 7))
+    ):
+        raise node.refuse(
+            "it computes with the number of rows, which the network must not know; export the "
+            "model with a fixed batch size"
+        )
+    try:
+        if node.op == "Cast" and node.integer("to", 0) not in DTYPES:
+            raise ValueError("a type that NumPy doesn't have")
+        graph.take(node, 8 * _SIZES[node.op](node, arrays))
+        feeds = dict(zip(node.inputs, given, strict=True))
+        return evaluator([node], graph.opset)(feeds)
+    except (ConversionError, Damaged):
+        raise
+    except Exception as error:  # whatever the evaluator makes of what a file says
+        raise node.damaged(f"is given constants that don't fit: {error}") from error
+
+
+def _constant(node: Node, model: Model) -> Array:
+    for name, value in node.attributes.items():
+        if name == "value" and hasattr(value, "data_type"):
+            return model.array(value)
+        if name in ("value_float", "value_floats"):
+            return np.array(value, np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.array(value, np.int64)
+    raise node.refuse("it is a constant of a kind that no dense layer has; export dense numbers")
+
+
+def _integers(a: Array) -> tuple[int, ...]:
+    values = tuple(int(v) for v in a.ravel())
+    if any(v < 0 for v in values):
+        raise ValueError(f"shape {values}")
+    return values
 
 
 def evaluator(nodes: Sequence[Node], opset: int) -> Callable[[dict[str, Any]], Array]:
@@ -43,15 +133,22 @@ def evaluator(nodes: Sequence[Node], opset: int) -> Callable[[dict[str, Any]], A
 
 
 def _compute(node: Node, opset: int) -> Compute:
-    own = next((make for ops, until, make in _OWN if node.op in ops and opset < until), None)
-    if own is not None:
-        return own(node, opset)
+    own = next((make for ops, until, make in _OWN if node.op in ops and opset < until), _reference)
+    return own(node, opset)
+
+
+def _reference(node: Node, opset: int, keep: Container[str] | None = None) -> Compute:
+    """Return what `onnx.reference` does for a node, with all its attributes or those to `keep`."""
     onnx = the_package()
     from onnx.reference import ReferenceEvaluator
 
     graph = onnx.GraphProto(name="graph")
     # Without attributes that nothing here looks at: graphs among them would be prepared to run.
-    given = [a for a in node.proto.attribute if node.attributes[a.name] is not None]
+    given = [
+        a
+        for a in node.proto.attribute
+        if node.attributes[a.name] is not None and (keep is None or a.name in keep)
+    ]
     graph.node.add(op_type=node.op, input=node.inputs, output=node.outputs, attribute=given)
     try:
         run: Any = ReferenceEvaluator(graph, opsets={"": opset}).run
@@ -70,25 +167,8 @@ def aligned(node: Node, rank: int, b: Array, opset: int) -> Array:
 
 
 def _arithmetic(node: Node, opset: int) -> Compute:
-    function = {
-        "Add": np.add,
-        "Div": np.divide,
-        "Mul": np.multiply,
-        "Pow": np.power,
-        "Sub": np.subtract,
-    }[node.op]
-    return lambda a, b: function(a, aligned(node, a.ndim, b, opset)).astype(a.dtype)
-
-
-def _batch_norm(node: Node, opset: int) -> Compute:
-    eps = node.number("epsilon", 1e-5)
-
-    def compute(x: Array, scale: Array, bias: Array, mean: Array, var: Array) -> Array:
-        shape = (-1,) + (1,) * (x.ndim - 2)
-        scale, bias, mean, var = (v.reshape(shape) for v in (scale, bias, mean, var))
-        return np.asarray((x - mean) / np.sqrt(var + x.dtype.type(eps)) * scale + bias)
-
-    return compute
+    compute = _reference(node, 7, keep=())
+    return lambda a, b: compute(a, aligned(node, a.ndim, b, opset))
 
 
 def _gelu(node: Node, opset: int) -> Compute:
@@ -126,7 +206,8 @@ def _softplus(node: Node, opset: int) -> Compute:
 _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
     ({"Add", "Div", "Mul", "Pow", "Sub"}, 7, _arithmetic),  # they broadcast from an axis
     ({"Dropout"}, 7, lambda node, opset: lambda x: x),  # is there from 7 on
-    ({"BatchNormalization"}, 14, _batch_norm),  # returns tuples in tuples, or trains
+    # Returns tuples in tuples, or trains.
+    ({"BatchNormalization"}, 14, lambda node, opset: _reference(node, 15, keep={"epsilon"})),
     ({"Softmax", "LogSoftmax"}, math.inf, _softmax),  # takes one axis in old opsets too, and not 0
     ({"Erf"}, math.inf, _erf),  # computes in float32
     ({"Gelu"}, math.inf, _gelu),  # a function of which the type has to be known

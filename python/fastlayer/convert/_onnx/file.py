@@ -1,15 +1,16 @@
 """ONNX files as models of the `onnx` package, and what the rest asks of them.
 
-The package parses, finds external data and refuses paths out of the model's folder. What is checked
-here is how much a file asks for: of a few bytes protobuf makes hundreds, and tensors may name the
-same bytes of an external file again and again.
+The package parses, finds external data and refuses paths out of the model's folder. Protobuf makes
+of each byte of a file a hundred in memory at most, of empty messages. What is checked here is what
+comes of that: how much a graph lists, as each piece takes time, and how often tensors name the same
+bytes of an external file.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from math import prod
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,33 +20,21 @@ from fastlayer.errors import ConversionError, Damaged
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from fastlayer.arrays import Array, DType
+    from fastlayer.arrays import Array
 
 # TensorProto.DataType -> NumPy.
 DTYPES = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    4: "uint16",
-    5: "int16",
-    6: "int32",
-    7: "int64",
-    9: "bool",
-    10: "float16",
-    11: "float64",
-    12: "uint32",
-    13: "uint64",
-}
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
+    9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64",
+}  # fmt: skip
 _OLDEST = (1, 21)  # which looks where external data lies
-# A layer takes about 40 fields, each some hundred bytes when it is parsed; the count of them takes
-# some microseconds for each. Packed integers, axes and shapes, grow eightfold.
-_MOST = 100_000
-_MOST_NESTED = 60
 # Thousands of layers, and what a hostile file can cost in time.
 _MOST_NODES = 1 << 13
 _MOST_AXES = 32
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protobuf
-_INTEGERS = {1, 2, 3, 4}  # its FieldDescriptor.CppType of integers with and without signs
+# What nodes and the graph list: tensors, inputs, outputs and attributes.
+_MOST_PIECES = 100_000
+# Tensors may share bytes of an external file, within reason.
+_MOST_SHARES = 4
 
 
 def the_package() -> ModuleType:
@@ -87,18 +76,22 @@ class Model:
         graph = proto.graph
         if len(graph.node) > _MOST_NODES:
             raise Damaged("graph", f"has more than {_MOST_NODES} nodes")
+        pieces = [graph.initializer, graph.input, graph.output]
+        for node in graph.node:
+            pieces += [node.input, node.output, node.attribute]
+        if sum(map(len, pieces)) > _MOST_PIECES:
+            raise Damaged("graph", f"lists more than {_MOST_PIECES} tensors, names and attributes")
         if graph.sparse_initializer:
             raise ConversionError("graph", "it has sparse weights; export it with dense ones")
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        if len(self._tensors) != len(graph.initializer):
-            names = [tensor.name for tensor in graph.initializer]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise Damaged(f"tensor {twice!r}", "is there twice")
+        names = Counter(tensor.name for tensor in graph.initializer)
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise Damaged(f"tensor {twice[0]!r}", "is there twice")
         self.nodes = [Node(proto, i) for i, proto in enumerate(graph.node)]
         self.inputs = [v for v in graph.input if v.name not in self._tensors]
         self.outputs = [v.name for v in graph.output]
-        self._read: dict[tuple[str, int, int], Array] = {}  # bytes of external files, by place
-        self._left: dict[str, int] = {}  # bytes that are still to come, by file
+        self._taken: Counter[str] = Counter()  # bytes that tensors have of external files
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -128,7 +121,7 @@ class Model:
             raise Damaged(key, f"has the impossible shape {_short(dims)}")
         try:
             if tensor.data_location == tensor.EXTERNAL:
-                values = self._external(key, tensor, np.dtype(DTYPES[kind])).reshape(dims)
+                values = self._external(key, tensor)
             else:
                 values = self.onnx.numpy_helper.to_array(tensor)
         except Damaged:
@@ -140,35 +133,22 @@ class Model:
         values.flags.writeable = False
         return values
 
-    def _external(self, key: str, tensor: Any, dtype: DType) -> Array:
-        """Return the numbers of a tensor that lie in another file, in one row."""
-        helper = self.onnx.external_data_helper
-        info, size = helper.ExternalDataInfo(tensor), prod(tensor.dims) * dtype.itemsize
+    def _external(self, key: str, tensor: Any) -> Array:
+        """Return the numbers of a tensor that lie in another file."""
+        location = self.onnx.external_data_helper.ExternalDataInfo(tensor).location
         if self._folder is None:
             raise Damaged(
                 key,
-                f"is in the file {info.location!r}, and a model in memory has no folder; call "
+                f"is in the file {location!r}, and a model in memory has no folder; call "
                 "onnx.load_external_data_for_model first, or give the path of the model",
             )
-        at = info.offset or 0
-        if (size if info.length is None else info.length) != size:
-            raise Damaged(
-                key,
-                f"has {info.length} bytes at {at} of {info.location!r}, and its shape takes {size}",
-            )
-        path = os.path.realpath(os.path.join(self._folder, info.location))
-        if (path, at, size) not in self._read:
-            part = self.onnx.TensorProto(name=tensor.name, data_location=tensor.EXTERNAL)
-            entries = {"location": info.location, "offset": at, "length": size}
-            for name, value in entries.items():
-                part.external_data.add(key=name, value=str(value))
-            helper.load_external_data_for_tensor(part, self._folder)
-            self._read[path, at, size] = np.frombuffer(part.raw_data, np.uint8)
-            self.nbytes += size
-            self._left[path] = self._left.get(path, os.path.getsize(path)) - size
-            if self._left[path] < 0:
-                raise Damaged(key, f"overlaps other tensors in {info.location!r}")
-        return self._read[path, at, size].view(dtype)
+        values: Array = self.onnx.numpy_helper.to_array(tensor, self._folder)
+        path = os.path.realpath(os.path.join(self._folder, location))
+        self.nbytes += values.nbytes
+        self._taken[path] += values.nbytes
+        if self._taken[path] > _MOST_SHARES * os.path.getsize(path):
+            raise Damaged(key, f"overlaps other tensors in {location!r}")
+        return values
 
 
 class Node:
@@ -232,67 +212,18 @@ def _value(attribute: Any) -> Any:
     return list(value) if attribute.type > 4 and value is not None else value
 
 
-def parsed(data: bytes) -> Any:
-    """Return the model in the bytes of a file.
+def parsed(data: bytes) -> tuple[Any, int]:
+    """Return the model in the bytes of a file, and how many those are.
 
     Raises
     ------
     Damaged
-        They are none, or ask for far more memory than they take.
+        They are none.
     """
-    onnx = the_package()
-    counts = dict.fromkeys(("fields", "bytes of integers"), 0)
-    _count(data, onnx.ModelProto.DESCRIPTOR, 0, len(data), counts, 0)
     try:
-        return onnx.load_model_from_string(data)
+        return the_package().load_model_from_string(data), len(data)
     except Exception as error:  # protobuf's own, which is nothing but an Exception
         raise Damaged("ModelProto", str(error)) from error
-
-
-def _count(data: bytes, kind: Any, at: int, end: int, counts: dict[str, int], depth: int) -> None:
-    """Count what the message of this kind at data[at:end] makes a parser allocate."""
-    if depth > _MOST_NESTED:
-        raise Damaged(f"byte {at}", f"messages are nested more than {_MOST_NESTED} deep")
-    while at < end:
-        start = at
-        tag, at = _varint(data, at, end)
-        field = kind.fields_by_number.get(tag >> 3)
-        size, wire = 0, tag & 7
-        counts["fields"] += 1
-        if wire == _VARINT:
-            _, at = _varint(data, at, end)
-        elif wire == _BYTES:
-            size, at = _varint(data, at, end)
-        elif wire in (_FIXED32, _FIXED64):
-            size = 4 if wire == _FIXED32 else 8
-        else:
-            raise Damaged(f"byte {start}", f"wire type {wire} is not one of ONNX")
-        if at + size > end:
-            raise Damaged(
-                f"byte {start}", f"a field runs to byte {at + size}, past its end at {end}"
-            )
-        if wire == _BYTES and field is not None:
-            if field.message_type is not None:
-                _count(data, field.message_type, at, at + size, counts, depth + 1)
-            elif field.cpp_type in _INTEGERS:
-                counts["bytes of integers"] += size
-        for what, count in counts.items():
-            if count > _MOST:
-                raise Damaged(f"byte {at}", f"more than {_MOST} {what}; no dense network has those")
-        at += size
-
-
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    start = at
-    while at < end and shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-    raise Damaged(f"byte {start}", "a number is cut short or too long")
 
 
 def _short(dims: tuple[int, ...]) -> str:

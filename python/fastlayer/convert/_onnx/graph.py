@@ -1,19 +1,23 @@
-"""One ONNX graph while it is converted: its values by name, and what the operations share."""
+"""One ONNX graph while it is converted: its values, and what the operations share.
+
+A value depends on the input, and has the shape that ONNX sees. Reshaping changes that shape and
+leaves the array that the network holds as it is, until an operation needs the features along the
+last axis.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fastlayer.convert._graph import Flat, Point, elementwise
-from fastlayer.convert._onnx.constants import BATCH, UNKNOWN, Room
 from fastlayer.convert._onnx.file import DTYPES
-from fastlayer.convert._onnx.values import Value, describe, known, size, wide
 from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._onnx.file import Model, Node
@@ -21,6 +25,11 @@ if TYPE_CHECKING:
 
 # A `Value`, an array where it is constant, None where it is left out.
 Given: TypeAlias = Any
+
+# Dimensions that aren't numbers yet; no arithmetic is done on them. They fit 32 bits, in which
+# some exporters compute shapes.
+BATCH = -(1 << 30)
+UNKNOWN = BATCH - 1
 
 NOTHING = (
     "fastlayer has nothing for it, alone or with the elementwise operations around it; use an "
@@ -30,6 +39,43 @@ NOTHING = (
 _SPARE = 16 << 20
 
 
+class Value(NamedTuple):
+    """A point of the network, in the shape that ONNX sees, where `BATCH` stands for the rows."""
+
+    shape: tuple[int, ...]
+    point: Point
+    held: tuple[int, ...]  # the shape of a sample as the network holds it
+
+    @property
+    def rank(self) -> int:
+        """Number of dimensions that ONNX sees."""
+        return len(self.shape)
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The shape of one sample that ONNX sees."""
+        return tuple(d for d in self.shape if d != BATCH)
+
+    @property
+    def columns(self) -> bool:
+        """Whether samples are columns."""
+        return BATCH in wide(self.shape)[1:]
+
+    def then(self, steps: Iterable[object], features: int | None = None) -> Value:
+        """Return what some steps make of it, with another number of features where it is given."""
+        return self.at(self.point.then(steps), features)
+
+    def at(self, point: Point, features: int | None = None) -> Value:
+        """Return it at another point."""
+        held = self.held if features is None else (*self.held[:-1], features)
+        return self._replace(point=point, held=held)
+
+
+# What a node makes of its first input and the others; one that is not commutative may have a
+# constant first.
+Operation: TypeAlias = "Callable[[Graph, Node, Any, list[Given]], Value | Array]"
+
+
 class Graph:
     """The state of one conversion."""
 
@@ -37,7 +83,7 @@ class Graph:
         self.opset = model.opset
         self.dtype: DType | None = None  # None until the input is made a float
         self.frozen: int | None = None  # the number of rows, where the model has a fixed one
-        self.room = Room(model.nbytes + _SPARE)
+        self._room = model.nbytes + _SPARE  # bytes that what comes of constants may take
         self._flat: dict[Point, Point] = {}
         given = model.inputs
         if len(given) != 1:
@@ -56,14 +102,14 @@ class Graph:
             raise ConversionError(place, "it is not an array of numbers that NumPy has")
         if kind in ("float32", "float64"):
             self.dtype = np.dtype(kind)
-        dims: tuple[int | None, ...] = (None, None)
+        shape: tuple[int, ...] = (UNKNOWN, UNKNOWN)
         if tensor.HasField("shape"):
-            dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-        if not 0 < len(dims) <= 32:
-            raise ConversionError(place, f"it has {len(dims)} dimensions; rows have at least one")
-        shape = tuple(UNKNOWN if d is None or d < 0 else d for d in dims)
+            dims = [d.dim_value if d.HasField("dim_value") else UNKNOWN for d in tensor.shape.dim]
+            shape = tuple(d if d >= 0 else UNKNOWN for d in dims)
+        if not 0 < len(shape) <= 32:
+            raise ConversionError(place, f"it has {len(shape)} dimensions; rows have at least one")
         if len(shape) > 1:
-            self.frozen = max(dims[0] or 0, 0) or None
+            self.frozen = shape[0] if shape[0] > 0 else None
             shape = (BATCH, *shape[1:])
         self._root = Point(eps=self._eps)
         return Value(shape, self._root, tuple(d for d in shape if d != BATCH))
@@ -106,6 +152,18 @@ class Graph:
                     "or float64 altogether"
                 )
         return self.dtype
+
+    def take(self, node: Node, nbytes: int) -> None:
+        """Take room for what comes of constants, before it is made.
+
+        Raises
+        ------
+        Damaged
+            There isn't as much left.
+        """
+        self._room -= nbytes
+        if self._room < 0:
+            raise node.damaged("makes far more numbers out of the file than are in it")
 
     def flattened(self, value: Value, node: Node) -> Value:
         """Return a value with one axis for each sample; the same point however often it is asked."""
@@ -153,22 +211,22 @@ class Graph:
         return values[0]._replace(shape=shape, point=point)
 
     def axes(
-        self, node: Node, given: list[Given], since: int, grown: bool = False
+        self, node: Node, value: Value, rest: list[Given], since: int, grown: bool = False
     ) -> list[int] | None:
         """Return axes from the front, which moved from an attribute to an input at some opset.
 
-        They are those of the first input, or where it is `grown`, of that with them put in.
+        They are those of the value, or where it is `grown`, of that with them put in.
         """
         if self.opset < since:
             axes = node.integers("axes")
         else:
-            listed = given[1] if len(given) > 1 else None
+            listed = rest[0] if rest else None
             if isinstance(listed, Value):
                 raise node.refuse("its axes are computed from the input")
             axes = None if listed is None else [int(v) for v in listed.ravel()]
         if axes is None:
             return None
-        rank = given[0].rank + (len(axes) if grown else 0)
+        rank = value.rank + (len(axes) if grown else 0)
         result = [a % rank for a in axes if -rank <= a < rank]
         if len(set(result)) != len(axes) or rank > 32:
             raise node.damaged(f"axes {axes[:8]} of {rank} dimensions")
@@ -216,7 +274,7 @@ class Graph:
         vectors = []
         for c in aligned:
             if c.size > 1:
-                self.room.take(node, 8 * size(features))
+                self.take(node, 8 * size(features))
                 c = np.broadcast_to(c.reshape(c.shape[start:]), features).ravel()
             vectors.append(c if c.size > 1 else c.reshape(()))
         return value, vectors
@@ -268,3 +326,25 @@ def common_shape(node: Node, a: Value, b: Value) -> tuple[int, ...]:
         f"it combines arrays of shapes {describe(a.shape)} and {describe(b.shape)}; both have to "
         "be alike"
     )
+
+
+def wide(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without its dimensions of length 1."""
+    return tuple(d for d in shape if d != 1)
+
+
+def size(shape: tuple[int, ...]) -> int:
+    """Return the number of elements, `UNKNOWN` where it is."""
+    return UNKNOWN if UNKNOWN in shape else prod(shape)
+
+
+def known(n: int) -> int | None:
+    """Return a number of features, None where it is `UNKNOWN`."""
+    return None if n == UNKNOWN else n
+
+
+def describe(shape: tuple[int, ...]) -> str:
+    """Return a shape for messages."""
+    names = {BATCH: "batch", UNKNOWN: "?"}
+    comma = "," if len(shape) == 1 else ""
+    return f"({', '.join(names.get(d, str(d)) for d in shape)}{comma})"

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.convert._graph import Dense, Draft, Sum
-from fastlayer.convert._onnx.constants import BATCH, UNKNOWN, fold
 from fastlayer.convert._onnx.dense import DENSE
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
-from fastlayer.convert._onnx.evaluator import evaluator
-from fastlayer.convert._onnx.graph import Graph
-from fastlayer.convert._onnx.shapes import SHAPES, shape_of
-from fastlayer.convert._onnx.values import Value, describe, known, size, wide
+from fastlayer.convert._onnx.evaluator import evaluator, fold
+from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Graph, Value, describe, known, size, wide
+from fastlayer.convert._onnx.shapes import SHAPES
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.functions.activation import Activation
@@ -94,7 +92,6 @@ class _Run:
         self.graph, self.model = graph, model
         self.known: dict[str, Given] = {"": None, model.inputs[0].name: graph.input}
         self.nodes, wanted = _needed(model)
-        made = set(self.known)
         for node in self.nodes:
             result = self._one(node, [self._get(node, name) for name in node.inputs])
             extra = [name for name in node.outputs[1:] if name in wanted]
@@ -102,9 +99,8 @@ class _Run:
                 raise node.refuse(
                     f"its output {extra[0]!r} is used; only the first one is computed"
                 )
-            if node.outputs[0] in made or node.outputs[0] in model:
+            if node.outputs[0] in self.known or node.outputs[0] in model:
                 raise node.damaged(f"makes {node.outputs[0]!r}, which is there already")
-            made.add(node.outputs[0])
             self.known[node.outputs[0]] = result
 
     def _get(self, node: Node, name: str) -> Given:
@@ -121,18 +117,15 @@ class _Run:
                 "ones (functions: onnx.inliner.inline_local_functions)"
             )
         first = given[0] if given else None
-        if node.op == "Shape" and isinstance(first, Value):
-            return shape_of(self.graph, node, first)
         if not any(isinstance(g, Value) for g in given):
-            arrays = [g for g in given if not isinstance(g, Value)]
-            return fold(node, arrays, self.model, self.graph.room)
+            return fold(self.graph, node, given, self.model)
         if node.op not in _OPERATIONS:
             raise node.refuse(_ADVICE.get(node.op, _DENSE_ONLY))
         if first is None or (not isinstance(first, Value) and node.op not in _EITHER):
             raise node.damaged("has a constant where its input should be")
         if len(given) < _INPUTS.get(node.op, 1):
             raise node.damaged(f"has {len(given)} inputs, too few")
-        return _OPERATIONS[node.op](self.graph, node, given)
+        return _OPERATIONS[node.op](self.graph, node, first, given[1:])
 
     def draft(self) -> Draft:
         """Return the network to be made; its rows must be those of the output."""

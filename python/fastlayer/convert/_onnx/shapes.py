@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlayer.convert._onnx.constants import (
-    BATCH,
-    UNKNOWN,
-)
 from fastlayer.convert._onnx.file import DTYPES
-from fastlayer.convert._onnx.values import Value, describe, size, wide
+from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Value, describe, size, wide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Node
-    from fastlayer.convert._onnx.graph import Given, Graph
+    from fastlayer.convert._onnx.graph import Given, Graph, Operation
 
 
 def relabelled(graph: Graph, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
@@ -37,9 +31,8 @@ def _mixed(node: Node, value: Value, wanted: tuple[int, ...]) -> Exception:
     )
 
 
-def _reshape(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
-    target = given[1]
+def _reshape(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    target = rest[0]
     if not isinstance(target, np.ndarray) or target.dtype.kind != "i" or target.size > 32:
         raise node.refuse("its shape is computed from the input; export the model with a fixed one")
     wanted = [int(v) for v in target.ravel()]
@@ -78,8 +71,7 @@ def _resolved(graph: Graph, node: Node, value: Value, dims: list[int]) -> tuple[
     return shape
 
 
-def _flatten(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
+def _flatten(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     axis = node.integer("axis", 1)
     if not -value.rank <= axis <= value.rank:
         raise node.damaged(f"flattens from axis {axis} of {describe(value.shape)}")
@@ -93,10 +85,9 @@ def _flatten(graph: Graph, node: Node, given: list[Given]) -> Value:
     return relabelled(graph, node, value, (rows, size(right)))
 
 
-def _squeeze(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
+def _squeeze(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     unit = {1, BATCH} if graph.frozen == 1 else {1}
-    axes = graph.axes(node, given, 13)
+    axes = graph.axes(node, value, rest, 13)
     if axes is None:
         axes = [i for i, d in enumerate(value.shape) if d in unit]
     gone = [value.shape[i] for i in axes]
@@ -108,15 +99,13 @@ def _squeeze(graph: Graph, node: Node, given: list[Given]) -> Value:
     return relabelled(graph, node, value, shape)
 
 
-def _unsqueeze(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
-    axes, rest = graph.axes(node, given, 13, grown=True) or [], iter(value.shape)
-    shape = tuple(1 if i in axes else next(rest) for i in range(value.rank + len(axes)))
+def _unsqueeze(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    axes, dims = graph.axes(node, value, rest, 13, grown=True) or [], iter(value.shape)
+    shape = tuple(1 if i in axes else next(dims) for i in range(value.rank + len(axes)))
     return relabelled(graph, node, value, shape)
 
 
-def _transpose(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
+def _transpose(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     perm = node.integers("perm")
     perm = list(range(value.rank))[::-1] if perm is None else perm
     if sorted(perm) != list(range(value.rank)):
@@ -132,35 +121,31 @@ def _transpose(graph: Graph, node: Node, given: list[Given]) -> Value:
     )
 
 
-def _cast(graph: Graph, node: Node, given: list[Given]) -> Value:
-    return graph.cast(node, given[0], DTYPES.get(node.integer("to", 0)))
+def _cast(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    return graph.cast(node, value, DTYPES.get(node.integer("to", 0)))
 
 
-def _identity(graph: Graph, node: Node, given: list[Given]) -> Value:
-    value: Value = given[0]
-    return value
-
-
-def _dropout(graph: Graph, node: Node, given: list[Given]) -> Value:
-    mode = given[2] if len(given) > 2 and graph.opset >= 12 else None
+def _dropout(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    mode = rest[1] if len(rest) > 1 and graph.opset >= 12 else None
     training = graph.opset < 7 and not node.integer("is_test", 0)
     if training or (mode is not None and (isinstance(mode, Value) or mode.any())):
         raise node.refuse("it is in training mode, and random; export the model for inference")
-    return _identity(graph, node, given)
+    return value
 
 
-def shape_of(graph: Graph, node: Node, value: Value) -> Array:
-    """Return what Shape gives, with `BATCH` for the number of rows."""
+def _shape(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Array:
+    # The number of rows is `BATCH` there.
     start, end = node.integer("start", 0), node.integer("end", value.rank)
     return np.array(value.shape[start:end], np.int64)
 
 
-SHAPES: dict[str, Callable[[Graph, Node, list[Given]], Value]] = {
+SHAPES: dict[str, Operation] = {
     "Cast": _cast,
     "Dropout": _dropout,
     "Flatten": _flatten,
-    "Identity": _identity,
+    "Identity": lambda graph, node, value, rest: value,
     "Reshape": _reshape,
+    "Shape": _shape,
     "Squeeze": _squeeze,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,

@@ -1,4 +1,4 @@
 """How modules of PyTorch are read.
 
-`fx` follows a forward; `layers` and `functions` say what the modules and functions in it are.
+`forward` follows a forward and the functions in it; `layers` says what the modules are.
 """

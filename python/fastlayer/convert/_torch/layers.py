@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlayer.convert._activations import TORCH
@@ -17,17 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.convert._activations import Entry
 
 # Nothing of them is left in inference.
 NOTHING = {
-    "Identity",
-    "Dropout",
-    "Dropout1d",
-    "Dropout2d",
-    "Dropout3d",
-    "AlphaDropout",
+    "Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout",
     "FeatureAlphaDropout",
-}
+}  # fmt: skip
 
 
 def key(name: str) -> str:
@@ -99,43 +96,27 @@ def parameters(name: str) -> list[str] | None:
 
     They are the module's attributes, and the function's arguments in their order.
     """
-    if key(name) in _LAYERS:
-        return list(_LAYERS[key(name)].parameters)
-    return [p.theirs for p in TORCH[key(name)].parameters] if key(name) in TORCH else None
+    return list(_LAYERS[key(name)].parameters) if key(name) in _LAYERS else None
 
 
 def called(name: str, get: Callable[[str, Any], Any], place: str, dtype: DType) -> list[Any]:
     """Return the steps of a module or function, whose parameters `get` looks up."""
-    if key(name) not in _LAYERS:
-        return _activation(name, get, place)
     layer = _LAYERS[key(name)]
     given = {theirs: get(theirs, default) for theirs, default in layer.parameters.items()}
     return layer.make(place, dtype, **given)
 
 
-def _activation(name: str, get: Callable[[str, Any], Any], place: str) -> list[Any]:
-    """Return the steps of an activation, whose parameters `get` looks up."""
-    before: list[Any] = []
-
-    def read(theirs: str, default: Any) -> Any:
-        value = get(theirs, default)
-        if theirs != "dim":
-            return value
-        if value not in (None, 1, -1):
-            raise ConversionError(
-                place, f"works along dim={value}; in a network that is the features', dim=-1"
-            )
-        if value != -1:
-            before.append(OneRow(place))
-        return -1
-
+def _activation(entry: Entry, place: str, dtype: DType, **given: Any) -> list[Any]:
+    dim = given.get("dim", -1)
+    if dim not in (None, 1, -1):
+        raise ConversionError(
+            place, f"works along dim={dim}; in a network that is the features', dim=-1"
+        )
     try:
-        made = TORCH[key(name)].make(read)
+        made = entry.make(lambda theirs, _: -1 if theirs == "dim" else given[theirs])
     except (TypeError, ValueError) as error:
-        if isinstance(error, ConversionError):
-            raise
         raise ConversionError(place, str(error)) from error
-    return [*before, made]
+    return [made] if dim == -1 else [OneRow(place), made]
 
 
 def _flatten(place: str, dtype: DType, start_dim: object, end_dim: object) -> list[Any]:
@@ -204,7 +185,7 @@ def _batch_norm(
 
 
 def _softmin(place: str, dtype: DType, dim: int | None) -> list[Any]:
-    return [Affine.of(-1.0), *_activation("softmax", lambda name, default: dim, place)]
+    return [Affine.of(-1.0), *_activation(TORCH["softmax"], place, dtype, dim=dim)]
 
 
 class _Layer(NamedTuple):
@@ -219,6 +200,10 @@ _BATCH_NORM = _Layer(
     dict.fromkeys(("num_features", "eps", "running_mean", "running_var", "weight", "bias")),
 )
 _LAYERS: dict[str, _Layer] = {
+    **{
+        name: _Layer(partial(_activation, entry), {p.theirs: p.default for p in entry.parameters})
+        for name, entry in TORCH.items()
+    },
     "linear": _Layer(
         lambda at, dtype, weight, bias: [Dense(array(weight, at), optional(bias, at))],
         {"weight": None, "bias": None},

@@ -1,0 +1,358 @@
+"""A module of PyTorch with a forward of its own: traced by ``torch.fx``, read node by node.
+
+`_FUNCTIONS` says what the functions and methods are that it may call; modules are in `layers`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer.convert import _graph
+from fastlayer.convert._activations import TORCH
+from fastlayer.convert._advice import advice
+from fastlayer.convert._graph import Dense, Flat, Point, elementwise
+from fastlayer.convert._recognise import FORMULAS, clip
+from fastlayer.convert._torch import layers
+from fastlayer.errors import ConversionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastlayer.arrays import Array, DType
+
+# What a forward asks about shapes; all that may be known is that axis 0 has the samples.
+_SHAPE = object()
+_ROWS = object()  # the number of samples
+# Where the functions of a forward may come from.
+_ORIGINS = {"torch", "_operator", "builtins", "math"}
+# Operations on two arrays, of which one may be a constant.
+_SHORT = {
+    **{name: name for name in ("add", "sub", "rsub", "mul", "div", "pow", "maximum", "minimum")},
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "div",
+    "truediv": "div",
+}
+_DROPOUTS = ("dropout", "alpha_dropout", "feature_alpha_dropout")
+
+
+def trace(torch: Any, module: Any, source: str) -> tuple[Any, Any]:
+    """Return what was traced, and its graph, in which modules of ``torch.nn`` are nodes.
+
+    Raises
+    ------
+    ConversionError
+        A forward that takes several inputs, or that depends on the values of its input.
+    """
+    tracer = torch.fx.Tracer()
+    usual = tracer.is_leaf_module
+    tracer.is_leaf_module = lambda m, name: layers.known_class(m) is not None or usual(m, name)
+    if layers.known_class(module) is not None:
+        module = torch.nn.Sequential(module)
+    try:
+        parameters = list(inspect.signature(module.forward).parameters.values())
+        needed = [p.name for p in parameters if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
+        given = {p.name: p.default for p in parameters if p.default is not p.empty}
+        if len(needed) > 1:
+            raise ConversionError(source, f"takes {len(needed)} inputs, {', '.join(needed)}")
+        if not needed and given:  # forward(x=None)
+            given.pop(next(iter(given)))
+        graph = tracer.trace(module, concrete_args=given or None)
+    except ConversionError:
+        raise
+    except Exception as error:  # whatever the forward does with a stand-in for its input
+        raise ConversionError(
+            source,
+            f"torch.fx can't follow its forward ({type(error).__name__}: {error}); fastlayer needs "
+            "one that does the same steps for every input. Put the layers into an nn.Sequential, "
+            "or convert the modules inside one by one",
+        ) from error
+    return module, graph
+
+
+class Reader:
+    """The points of one graph of nodes, by node."""
+
+    def __init__(self, torch: Any, module: Any, source: str, dtype: DType) -> None:
+        self.torch, self.source, self.dtype = torch, source, dtype
+        self.module = module
+        self.modules = dict(module.named_modules())
+        self.values: dict[Any, Any] = {}
+        self.input = Point(eps=float(np.finfo(dtype).eps))
+
+    def run(self, graph: Any) -> Point:
+        """Return the point that the graph ends in.
+
+        Raises
+        ------
+        ConversionError
+            A node that has no exact counterpart.
+        """
+        nodes = list(graph.nodes)
+        last = nodes[-1]
+        needed = {n for n in nodes if n is last or _changes_input(n, self.modules)}
+        for node in reversed(nodes):
+            if node in needed:
+                needed.update(node.all_input_nodes)
+        for i, node in enumerate(nodes):
+            if node.op == "placeholder":
+                self.values[node] = node.args[0] if i and node.args else self.input
+            elif node in needed and node is not last:
+                self._node(node)
+        result = self._look(last.args)[0]
+        if not isinstance(result, Point):
+            what = f"a {type(result).__name__}" if result is not _SHAPE else "a shape"
+            raise ConversionError(
+                self.source, f"its forward returns {what}; a network has one output, an array"
+            )
+        return result
+
+    def _look(self, given: Any) -> Any:
+        """Return arguments with the values of nodes in their places."""
+        return self.torch.fx.node.map_arg(given, self.values.__getitem__)
+
+    def _node(self, node: Any) -> None:
+        args, kwargs = self._look(node.args), dict(self._look(node.kwargs))
+        if node.op == "get_attr":
+            value: Any = self.module
+            for name in node.target.split("."):
+                value = getattr(value, name)
+            self.values[node] = value
+            return
+        before = args[0] if args else kwargs.get("input")
+        if node.op == "call_module":
+            value = self._module(node.target, args, kwargs)
+        else:
+            value = self._function(node, args, kwargs)
+        self.values[node] = value
+        if _changes_input(node, self.modules) and isinstance(before, Point):
+            for other, held in self.values.items():
+                if held is before:
+                    self.values[other] = value
+
+    def _module(self, target: str, args: Any, kwargs: Any) -> Any:
+        module = self.modules[target]
+        place = f"layer {target!r} (torch {type(module).__name__})"
+        x = args[0] if args else kwargs.get("input")
+        if not isinstance(x, Point) or len(args) + len(kwargs) != 1:
+            raise ConversionError(place, "is not called with one array that comes from the input")
+        return x.then(layers.steps(module, place, self.dtype))
+
+    def _function(self, node: Any, args: Any, kwargs: Any) -> Any:
+        target = node.target
+        name = target if node.op == "call_method" else getattr(target, "__name__", str(target))
+        place = f"{node.name!r} in its forward (torch {name})"
+        if not _uses_input(args) and not _uses_input(tuple(kwargs.values())):
+            if _changes_input(node, self.modules):
+                raise ConversionError(place, "changes the module's own values at every call")
+            if node.op == "call_method":
+                target = getattr(type(args[0]), name)
+            with self.torch.no_grad():
+                return target(*args, **kwargs)
+        module = getattr(target, "__module__", None) or "torch"
+        if node.op == "call_function" and module.split(".")[0] not in _ORIGINS:
+            raise ConversionError(place, "is a function outside PyTorch, wrapped for torch.fx")
+        if not name.startswith("_"):
+            name = name.removesuffix("_")
+        x = args[0] if args else kwargs.pop("input", None)
+        call = Call(place, name, tuple(args[1:]), kwargs, self.dtype)
+        if name in _SHORT:
+            return _arithmetic(call, x)
+        if name == "getattr" and args[1] == "shape":
+            return _SHAPE
+        if name == "getitem" and x is _SHAPE and args[1] == 0:
+            return _ROWS
+        if not isinstance(x, Point):
+            raise call.refuse()
+        if name == "size":
+            dim = call.value(0, "dim", None)
+            if dim in (None, 0):
+                return _SHAPE if dim is None else _ROWS
+        shaping = name in ("view", "reshape")
+        if not shaping and (_uses_input(call.args) or _uses_input(tuple(kwargs.values()))):
+            raise call.refuse()
+        return _apply(call, x)
+
+
+def _uses_input(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return any(_uses_input(v) for v in value)
+    return isinstance(value, Point) or value is _SHAPE or value is _ROWS
+
+
+def _changes_input(node: Any, modules: dict[str, Any]) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(modules[node.target], "inplace", False))
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return bool(
+        (name.endswith("_") and not name.startswith("_"))
+        or node.kwargs.get("inplace")
+        or (layers.key(name) in TORCH and any(a is True for a in node.args[1:]))
+    )
+
+
+def _apply(call: Call, x: Point) -> Point:
+    """Return the point that a call leads to from `x`.
+
+    Raises
+    ------
+    ConversionError
+        A function that has no exact counterpart.
+    """
+    if call.name in _FUNCTIONS:
+        return x.then(_FUNCTIONS[call.name](call))
+    names = layers.parameters(call.name)
+    if names is not None:
+        return x.then(layers.called(call.name, call.getter(names), call.place, call.dtype))
+    if call.name not in FORMULAS:
+        raise call.refuse()
+    if call.name in ("mean", "var"):
+        _check_rows(call)
+    elif call.args or call.kwargs:
+        raise call.refuse("has arguments beside its input")
+    return elementwise([x], FORMULAS[call.name], call.refuse())
+
+
+class Call:
+    """One call of a function or method; `args` come after the input."""
+
+    def __init__(
+        self, place: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dtype: DType
+    ) -> None:
+        self.place, self.name, self.args, self.kwargs, self.dtype = place, name, args, kwargs, dtype
+
+    def value(self, at: int, name: str, default: Any) -> Any:
+        """Return an argument by place or name."""
+        return self.args[at] if at < len(self.args) else self.kwargs.get(name, default)
+
+    def refuse(self, why: str = "") -> ConversionError:
+        """Return the error for what can't be converted, by default because nothing is like it."""
+        return ConversionError(self.place, why or advice(self.name))
+
+    def getter(self, names: list[str]) -> Callable[[str, Any], Any]:
+        """Return what looks up arguments that have these names, where there are no others."""
+        extra = [v for v in self.args[len(names) :] if not isinstance(v, int | type(None))]
+        unknown = [
+            name
+            for name, v in self.kwargs.items()
+            if name not in (*names, "inplace", "_stacklevel") and v is not None
+        ]
+        if extra or unknown:
+            raise self.refuse(f"has arguments that change it: {extra or unknown}")
+        return lambda name, default: self.value(names.index(name), name, default)
+
+
+def _constant(value: Any, place: str) -> Array:
+    """Return a constant beside a row: a number, or one for each feature."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return np.asarray(value, np.float64)
+    if not hasattr(value, "detach"):
+        raise ConversionError(place, f"combines its input with {value!r:.60}")
+    layers.check_dtype(value, place)
+    a: Array = value.detach().cpu().numpy().astype(np.float64)
+    if a.size != 1 and a.shape[-1] != a.size:
+        raise ConversionError(
+            place, f"has a constant of shape {a.shape}; fastlayer takes one number for each feature"
+        )
+    return a
+
+
+def _arithmetic(call: Call, x: Any) -> Point:
+    """Return the point of an operation on two operands; see `_graph.arithmetic`."""
+    name = _SHORT[call.name]
+    y = call.value(0, "other", None)
+    if set(call.kwargs) - {"other"} or len(call.args) > 1:
+        raise call.refuse("has arguments beside the two operands")
+    if name == "rsub":
+        x, y, name = y, x, "sub"
+    error = call.refuse()
+    if isinstance(x, Point) and isinstance(y, Point):
+        error = call.refuse(
+            "combines two arrays that both come from the input; fastlayer adds them, as Residual, "
+            "and nothing else"
+        )
+    elif isinstance(x, Point):
+        y = _constant(y, call.place)
+    elif isinstance(y, Point):
+        x = _constant(x, call.place)
+        if name == "div":
+            error = call.refuse("divides a constant by its input")
+    else:
+        raise error
+    return _graph.arithmetic(name, x, y, call.place, error)
+
+
+def _check_rows(call: Call) -> None:
+    """Refuse a mean or a variance of anything but each row."""
+    names = ("dim", "keepdim") if call.name == "mean" else ("dim", "unbiased", "keepdim")
+    given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
+    whole = given.pop("dim", None) in (-1, [-1], (-1,)) and given.pop("keepdim", False)
+    unbiased = given.pop("unbiased", given.pop("correction", call.name != "mean"))
+    if not whole or unbiased or given:
+        raise call.refuse(
+            "is not that of each row; only a norm over the features is known, with dim=-1, "
+            "keepdim=True, and for a variance unbiased=False"
+        )
+
+
+def _reshape(call: Call) -> list[Any]:
+    shape = call.value(0, "shape", None)
+    shape = tuple(shape) if isinstance(shape, tuple | list) else call.args
+    if len(shape) == 2 and (shape[0] is _ROWS or shape[0] == -1):
+        n = shape[1]
+        if isinstance(n, int) and (n > 0 or (n == -1 and shape[0] is _ROWS)):
+            return [Flat(call.place, n if n > 0 else None)]
+    raise ConversionError(
+        call.place,
+        f"reshapes to {tuple('rows' if d is _ROWS else d for d in shape)!r}; a network keeps one row "
+        "a sample: x.flatten(1), or x.view(x.size(0), -1)",
+    )
+
+
+def _dropout(call: Call) -> list[Any]:
+    # The functions default to training, unlike the modules.
+    if call.value(1, "training", call.name == "dropout"):
+        raise call.refuse(
+            "drops at random in eval mode too; write F.dropout(x, p, self.training), or nn.Dropout"
+        )
+    return []
+
+
+def _clamp(call: Call) -> list[Any]:
+    at_most = call.name == "clamp_max"
+    low = None if at_most else call.value(0, "min", None)
+    high = call.value(0 if at_most else 1, "max", None)
+    bounds = [-np.inf if low is None else low, np.inf if high is None else high]
+    if not all(isinstance(v, int | float) for v in bounds):
+        raise call.refuse("clamps to arrays; fastlayer's hardtanh takes two numbers")
+    return [clip(*bounds)]
+
+
+def _product(call: Call) -> list[Any]:
+    weight = call.value(0, "other", call.kwargs.get("mat2"))
+    if not hasattr(weight, "detach") or weight.ndim != 2:
+        raise call.refuse()
+    return [Dense(layers.array(weight, call.place).T)]
+
+
+def _to(call: Call) -> list[Any]:
+    wanted = {"float": "float32", "double": "float64"}.get(call.name)
+    given = [wanted] if wanted else [*call.args, *call.kwargs.values()]
+    if any(str(v).removeprefix("torch.") != call.dtype.name for v in given):
+        raise call.refuse(f"changes the dtype; a network computes in {call.dtype}")
+    return []
+
+
+_FUNCTIONS: dict[str, Callable[[Call], list[Any]]] = {
+    **dict.fromkeys(("contiguous", "clone", "detach"), lambda call: []),
+    **dict.fromkeys(_DROPOUTS, _dropout),
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _clamp),
+    **dict.fromkeys(("view", "reshape"), _reshape),
+    **dict.fromkeys(("float", "double", "to"), _to),
+    **dict.fromkeys(("matmul", "mm"), _product),
+}
