@@ -217,8 +217,7 @@ void check_epilogue(const KernelTable& table, ActivationArgs<T> act) {
            table.name, type_name<T>(), int(act.kind));
 }
 
-// Every tile with both of its ends, whole lines and cut off: relu in registers against relu over
-// finished sums.
+// Every tile, whole lines and cut off, with each end that it has: sums, relu and leaky_relu.
 template <typename T>
 void check_tiles(const KernelTable& table) {
   constexpr ptrdiff_t L = kLine<T>, k = 5;
@@ -243,13 +242,17 @@ void check_tiles(const KernelTable& table) {
         d.bias = packed.bias_line(0);
         d.y = y.data();
         d.ldy = n;
-        for (const Activation kind : {Activation::kIdentity, Activation::kRelu}) {
-          d.activation = {kind, T(0), T(0)};
+        for (const Activation kind :
+             {Activation::kIdentity, Activation::kRelu, Activation::kLeakyRelu}) {
+          const T slope = kind == Activation::kLeakyRelu ? T(0.375) : T(0);
+          d.activation = {kind, slope, T(0)};
           kern.dense(d);
           for (ptrdiff_t i = 0; i < m; ++i) {
             for (ptrdiff_t j = 0; j < n; ++j) {
               T expected = reference_sum(bias[j], x.data() + i * k, 1, w.data() + j * k, 1, k);
-              if (kind == Activation::kRelu && expected < T(0)) expected = T(0);
+              if (kind != Activation::kIdentity && expected < T(0)) {
+                expected = kind == Activation::kRelu ? T(0) : slope * expected;
+              }
               FL_CHECK(same_bits(y[i * n + j], expected), "%s %s tile m=%td n=%td at %td, %td",
                        table.name, type_name<T>(), m, n, i, j);
             }

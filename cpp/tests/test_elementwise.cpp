@@ -75,8 +75,8 @@ template <typename T>
 void check_table(const KernelTable& table) {
   for (int kind = 0; kind < kActivationCount; ++kind) {
     if (is_row_wise(static_cast<Activation>(kind))) continue;
-    // Of softplus beta and threshold: any, the usual ones, and a threshold beyond every curve.
-    const T parameters[][2] = {{T(0.75), T(20)}, {T(1), T(20)}, {T(0.75), T(100)}};
+    // Of softplus beta and threshold: any and the usual ones; a threshold beyond the curve.
+    const T parameters[][2] = {{T(0.75), T(20)}, {T(1), T(20)}, {T(0.75), T(100)}, {T(1), T(100)}};
     for (const auto& p : parameters) {
       const ActivationArgs<T> act = {static_cast<Activation>(kind), p[0], p[1]};
       check<T>(table, "activation", kind, [&](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
