@@ -154,8 +154,7 @@ void check_finite_rows(const KernelTable& table) {
   }
 }
 
-// eps = 0 and squares that add up to 0: what is left of the row is divided by 0, and each NaN is the
-// same one.
+// eps = 0 and squares that add up to 0: elements are divided by 0, and all NaNs are the same one.
 template <typename T>
 void check_rows_without_variance(const KernelTable& table) {
   const T tiny = std::numeric_limits<T>::denorm_min();
