@@ -32,7 +32,8 @@ T reference(const Shape& s, const T* x, const T* w, T start, ptrdiff_t i, ptrdif
 
 // Packed weights; then row-major (k, n) weights in place where whole lines allow it.
 template <typename T>
-void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool accumulate) {
+void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool accumulate,
+                 bool with_bias) {
   constexpr ptrdiff_t L = kLine<T>;
   const Kernels<T>& kern = kernels_of<T>(table);
   Random random(static_cast<uint64_t>(s.m * 1000003 + s.k * 1009 + s.n));
@@ -64,7 +65,7 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
   d.w = packed.data() + L;
   d.panel_stride = d.bias_stride = panel;
   d.line_stride = L;
-  d.bias = packed.data();
+  d.bias = with_bias ? packed.data() : nullptr;
   d.y = gy.data();
   d.ldy = s.n;
   d.accumulate = accumulate;
@@ -72,7 +73,7 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
   kern.dense(d);
   for (ptrdiff_t i = 0; i < s.m; ++i) {
     for (ptrdiff_t j = 0; j < s.n; ++j) {
-      const T start = accumulate ? before[i * s.n + j] : bias[j];
+      const T start = accumulate ? before[i * s.n + j] : with_bias ? bias[j] : T(0);
       const T expected = reference(s, x.data(), w.data(), start, i, j);
       FL_CHECK(same_bits(gy.data()[i * s.n + j], expected),
                "%s %s m=%td k=%td n=%td (%td, %td): %a instead of %a", table.name, type_name<T>(),
@@ -97,7 +98,7 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
   d.w = gt.data();
   d.line_stride = s.n;
   d.panel_stride = d.bias_stride = L;
-  d.bias = bias.data();
+  d.bias = with_bias ? bias.data() : nullptr;
   d.y = y2.data();
   kern.dense(d);
   FL_CHECK(std::memcmp(gy.data(), y2.data(), sizeof(T) * s.m * s.n) == 0, "%s in place",
@@ -107,7 +108,7 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
 // The lanes kernel: plain weights times few rows, and many rows times the last panel's columns.
 template <typename T>
 void check_lanes(const KernelTable& table, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t vectors,
-                 ptrdiff_t spare, bool at_end) {
+                 ptrdiff_t spare, bool at_end, bool with_bias = true) {
   constexpr ptrdiff_t L = kLine<T>;
   const Kernels<T>& kern = kernels_of<T>(table);
   if (!kern.fits_lanes(rows, k) || vectors > kern.max_lane_vectors) return;
@@ -115,10 +116,11 @@ void check_lanes(const KernelTable& table, ptrdiff_t rows, ptrdiff_t k, ptrdiff_
   const ptrdiff_t lda = k + spare, step = vectors == 1 && rows % 2 == 0 ? 1 : L;
   const std::vector<T> a = random.numbers<T>((rows - 1) * lda + k),
                        b = random.numbers<T>((k - 1) * step + vectors),
-                       bias = random.numbers<T>(rows + vectors), y(rows * vectors);
+                       bias = random.numbers<T>(rows + vectors);
   Guarded<T> ga(a, at_end), gb(b, at_end);
   for (const bool by_row : {false, true}) {
-    Guarded<T> gy(y, at_end);
+    const ptrdiff_t ldy = by_row ? 1 : vectors + 1;  // rows of a y that has another column
+    Guarded<T> gy(by_row ? rows * vectors : (rows - 1) * ldy + vectors, at_end);
     LaneArgs<T> t{};
     t.rows = rows;
     t.k = k;
@@ -127,17 +129,17 @@ void check_lanes(const KernelTable& table, ptrdiff_t rows, ptrdiff_t k, ptrdiff_
     t.lda = lda;
     t.b = gb.data();
     t.b_step = step;
-    t.bias = bias.data();
+    t.bias = with_bias ? bias.data() : nullptr;
     t.bias_row = by_row ? 1 : 0;
     t.bias_vector = by_row ? 0 : 1;
     t.y = gy.data();
-    t.y_row = by_row ? 1 : vectors;
+    t.y_row = ldy;
     t.y_vector = by_row ? rows : 1;
     t.activation = {Activation::kIdentity, T(0), T(0)};
     kern.lanes(t);
     for (ptrdiff_t r = 0; r < rows; ++r) {
       for (ptrdiff_t j = 0; j < vectors; ++j) {
-        const T start = bias[by_row ? r : j];
+        const T start = with_bias ? bias[by_row ? r : j] : T(0);
         const T expected = reference_sum(start, a.data() + r * lda, 1, b.data() + j, step, k);
         const T found = gy.data()[r * t.y_row + j * t.y_vector];
         FL_CHECK(same_bits(found, expected), "%s %s lanes rows=%td k=%td vectors=%td: %a not %a",
@@ -149,7 +151,7 @@ void check_lanes(const KernelTable& table, ptrdiff_t rows, ptrdiff_t k, ptrdiff_
 
 // One row times (k, n) weights in place, beyond the size from which they are read by rows.
 template <typename T>
-void check_row_times_matrix(const KernelTable& table, bool accumulate) {
+void check_row_times_matrix(const KernelTable& table, bool accumulate, bool with_bias) {
   const ptrdiff_t k = 515, L = kLine<T>;
   for (const ptrdiff_t n : {20 * L, 320 * L}) {
     Random random(static_cast<uint64_t>(n));
@@ -166,14 +168,14 @@ void check_row_times_matrix(const KernelTable& table, bool accumulate) {
       d.w = gw.data();
       d.panel_stride = d.bias_stride = L;
       d.line_stride = n;
-      d.bias = gb.data();
+      d.bias = with_bias ? gb.data() : nullptr;
       d.y = gy.data();
       d.ldy = n;
       d.accumulate = accumulate;
       d.activation = {Activation::kIdentity, T(0), T(0)};
       kernels_of<T>(table).dense(d);
       for (ptrdiff_t j = 0; j < n; ++j) {
-        const T start = accumulate ? before[j] : bias[j];
+        const T start = accumulate ? before[j] : with_bias ? bias[j] : T(0);
         const T expected = reference_sum(start, x.data(), 1, w.data() + j, n, k);
         FL_CHECK(same_bits(gy.data()[j], expected), "%s %s row n=%td column %td", table.name,
                  type_name<T>(), n, j);
@@ -215,14 +217,65 @@ void check_epilogue(const KernelTable& table, ActivationArgs<T> act) {
            table.name, type_name<T>(), int(act.kind));
 }
 
+// Every tile, whole lines and cut off, with each end that it has: sums, relu and leaky_relu.
+template <typename T>
+void check_tiles(const KernelTable& table) {
+  constexpr ptrdiff_t L = kLine<T>, k = 5;
+  const Kernels<T>& kern = kernels_of<T>(table);
+  Random random(13);
+  for (ptrdiff_t m = 1; m <= kern.max_tile_rows; ++m) {
+    for (ptrdiff_t panels = 1; panels <= 8; ++panels) {
+      for (const ptrdiff_t n : {panels * L - 1, panels * L}) {
+        const std::vector<T> x = random.numbers<T>(m * k), w = random.numbers<T>(n * k),
+                             bias = random.numbers<T>(n);
+        const PackedWeights<T> packed(n, k, w.data(), k, 1, bias.data());
+        std::vector<T> y(static_cast<size_t>(m * n));
+        DenseArgs<T> d{};
+        d.m = m;
+        d.k = k;
+        d.cols = n;
+        d.x = x.data();
+        d.ldx = k;
+        d.w = packed.weight_lines(0);
+        d.panel_stride = d.bias_stride = packed.panel_stride();
+        d.line_stride = L;
+        d.bias = packed.bias_line(0);
+        d.y = y.data();
+        d.ldy = n;
+        for (const Activation kind :
+             {Activation::kIdentity, Activation::kRelu, Activation::kLeakyRelu}) {
+          const T slope = kind == Activation::kLeakyRelu ? T(0.375) : T(0);
+          d.activation = {kind, slope, T(0)};
+          kern.dense(d);
+          for (ptrdiff_t i = 0; i < m; ++i) {
+            for (ptrdiff_t j = 0; j < n; ++j) {
+              T expected = reference_sum(bias[j], x.data() + i * k, 1, w.data() + j * k, 1, k);
+              if (kind != Activation::kIdentity && expected < T(0)) {
+                expected = kind == Activation::kRelu ? T(0) : slope * expected;
+              }
+              FL_CHECK(same_bits(y[i * n + j], expected), "%s %s tile m=%td n=%td at %td, %td",
+                       table.name, type_name<T>(), m, n, i, j);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 template <typename T>
 void check_table(const KernelTable& table) {
   for (const Shape& s : kShapes) {
     for (const bool at_end : {false, true}) {
-      for (const bool accumulate : {false, true}) check_shape<T>(table, s, at_end, accumulate);
+      for (const bool accumulate : {false, true}) {
+        check_shape<T>(table, s, at_end, accumulate, true);
+      }
+      check_shape<T>(table, s, at_end, false, false);
     }
   }
-  for (const bool accumulate : {false, true}) check_row_times_matrix<T>(table, accumulate);
+  check_tiles<T>(table);
+  for (const bool accumulate : {false, true}) check_row_times_matrix<T>(table, accumulate, true);
+  check_row_times_matrix<T>(table, false, false);
   for (const bool at_end : {false, true}) {
     for (ptrdiff_t vectors = 1; vectors <= 16; ++vectors) {
       for (const ptrdiff_t rows : {1, 3, 4, 7, 8, 16, 19, 33, 70}) {
@@ -230,9 +283,20 @@ void check_table(const KernelTable& table) {
           check_lanes<T>(table, rows, k, vectors, 0, at_end);
         }
       }
+      for (const ptrdiff_t rows : {37, 38}) {
+        check_lanes<T>(table, rows, 19, vectors, 0, at_end, false);
+      }
       // 2048 and 4096 bytes apart: copied side by side first.
-      for (const ptrdiff_t k : {511, 512}) check_lanes<T>(table, 37, k, vectors, 512 - k, at_end);
+      for (const ptrdiff_t k : {511, 512}) {
+        for (const ptrdiff_t rows : {37, 38}) {
+          check_lanes<T>(table, rows, k, vectors, 512 - k, at_end);
+        }
+      }
     }
+  }
+  // More than 1 MiB of rows, which are fetched ahead.
+  for (ptrdiff_t vectors = 1; vectors <= 16; ++vectors) {
+    for (const ptrdiff_t rows : {39, 40}) check_lanes<T>(table, rows, 7001, vectors, 0, true);
   }
   for (int kind = 0; kind < kActivationCount; ++kind) {
     const auto activation = static_cast<Activation>(kind);

@@ -75,10 +75,15 @@ template <typename T>
 void check_table(const KernelTable& table) {
   for (int kind = 0; kind < kActivationCount; ++kind) {
     if (is_row_wise(static_cast<Activation>(kind))) continue;
-    const ActivationArgs<T> act = {static_cast<Activation>(kind), T(0.75), T(20)};
-    check<T>(table, "activation", kind, [&](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
-      k.activation(act, x, y, n);
-    });
+    // Of softplus beta and threshold: any and the usual ones; a threshold beyond the curve.
+    const T parameters[][2] = {{T(0.75), T(20)}, {T(1), T(20)}, {T(0.75), T(100)}, {T(1), T(100)}};
+    for (const auto& p : parameters) {
+      const ActivationArgs<T> act = {static_cast<Activation>(kind), p[0], p[1]};
+      check<T>(table, "activation", kind, [&](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
+        k.activation(act, x, y, n);
+      });
+      if (act.kind != Activation::kSoftplus) break;
+    }
   }
   const std::vector<T> a = values<T>(kMaxLength, 1), b = values<T>(kMaxLength, 2);
   const auto with_vectors = [&](const char* what, auto f) {
@@ -149,6 +154,27 @@ void check_finite_rows(const KernelTable& table) {
   }
 }
 
+// eps = 0 and squares that add up to 0: elements are divided by 0, and all NaNs are the same one.
+template <typename T>
+void check_rows_without_variance(const KernelTable& table) {
+  const T tiny = std::numeric_limits<T>::denorm_min();
+  for (const ptrdiff_t n : {1, 4, 17, 67}) {
+    std::vector<T> x(static_cast<size_t>(n)), y(x.size()), expected(x.size());
+    for (ptrdiff_t i = 0; i < n; i += 3) x[i] = i % 2 == 0 ? tiny : -tiny;
+    const auto compare = [&](const char* what, auto f) {
+      f(kernels_of<T>(scalar::kTable), expected.data());
+      f(kernels_of<T>(table), y.data());
+      for (ptrdiff_t i = 0; i < n; ++i) {
+        FL_CHECK(same_bits(y[i], expected[i]) && !std::isfinite(y[i]), "%s %s %s at %td of %td: %a",
+                 table.name, type_name<T>(), what, i, n, double(y[i]));
+      }
+    };
+    compare("layer_norm",
+            [&](auto& k, T* to) { k.layer_norm(x.data(), nullptr, nullptr, T(0), to, n); });
+    compare("rms_norm", [&](auto& k, T* to) { k.rms_norm(x.data(), nullptr, T(0), to, n); });
+  }
+}
+
 // Many rows at a time against one at a time, in place too, special rows among them.
 template <typename T>
 void check_softmax_rows(const KernelTable& table) {
@@ -193,6 +219,8 @@ void test_elementwise() {
     check_finite_rows<double>(*table);
     check_softmax_rows<float>(*table);
     check_softmax_rows<double>(*table);
+    check_rows_without_variance<float>(*table);
+    check_rows_without_variance<double>(*table);
     check_stream<float>(*table);
     check_stream<double>(*table);
   }

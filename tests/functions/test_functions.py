@@ -1,5 +1,7 @@
 """linear, matmul, dot, dense_forward and bias_add: values, shapes, dtypes, out=."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -279,6 +281,41 @@ def test_threads_share_the_columns_of_a_matrix_that_is_read_in_place(threads, rn
     fl.set_num_threads(threads)
     for _ in range(3):
         assert_same_bits(fl.matmul(a, b), expected)
+
+
+# Each takes longer than 5 ms by the estimate, so that it gives up the GIL and asks for signals, and
+# the results of the element-wise ones are larger than most caches and go past them.
+LARGE = {
+    "relu": lambda x, v: fl.relu(x),
+    "softmax": lambda x, v: fl.softmax(x),
+    "prelu": lambda x, v: fl.prelu(x, v),
+    "bias_add": lambda x, v: fl.bias_add(x, v),
+}
+
+
+@pytest.mark.parametrize("columns", [10, 1000, 20000])
+@pytest.mark.parametrize("name", LARGE)
+def test_large_calls_have_the_bits_of_their_parts(rng, dtype, name, columns):
+    rows = 13_000_000 * 4 // np.dtype(dtype).itemsize // columns
+    x = np.tile(normal(rng, (50, columns), dtype), (rows // 50 + 1, 1))
+    v = normal(rng, columns, dtype)
+    few = LARGE[name](x[:50], v)
+    with ThreadPoolExecutor(1) as other:  # handles no signals
+        ys = LARGE[name](x, v), other.submit(LARGE[name], x, v).result()
+    for y in ys:
+        assert (y.reshape(-1, 50, columns) == few).all()
+
+
+def test_large_products_have_the_bits_of_their_parts(rng, dtype):
+    w, b = normal(rng, (1000, 900), dtype), normal(rng, (1000, 1), dtype)
+    x = np.asfortranarray(np.tile(normal(rng, (900, 40), dtype), (1, 30)))
+    a, z = fl.dense_forward(x, w, b, "tanh")
+    a_few, z_few = fl.dense_forward(np.ascontiguousarray(x[:, :40]), w, b, "tanh")
+    for i in range(30):
+        part = slice(40 * i, 40 * (i + 1))
+        assert_same_bits(a[:, part], a_few)
+        assert_same_bits(z[:, part], z_few)
+    assert_same_bits(fl.matmul(w, x), fl.linear(x.T, w).T)
 
 
 def test_sizes_that_do_not_fit_are_named():

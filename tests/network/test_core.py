@@ -66,12 +66,65 @@ def test_what_is_refused(name):
         call()
 
 
-def test_residuals_begin_and_end_with_as_many_features():
-    made = _core.Program("float32", 4)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_a_program_of_each_dtype_refuses(dtype):
+    made = program(dtype, finished=False)
+    ones, other = np.ones(3, dtype), F8 if dtype == "float32" else F4
+    for vector in ([1.0] * 3, np.ones(3, other), np.ones((1, 3), dtype), np.ones(4, dtype)):
+        with pytest.raises(ValueError, match="one element for each feature"):
+            made.prelu(vector)
+    for unfit, why in (
+        (weights(k=4, dtype=dtype), "in_features"),
+        (weights(k=3, dtype=other), "dtypes"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            made.dense(unfit)
+    with pytest.raises(ValueError, match="without begin_residual"):
+        made.end_residual()
+    with pytest.raises(ValueError, match="unknown activation relo"):
+        made.activation("relo")
+    version = _core.Version()
+    made.watch(version, version.value)
+    x = np.ones((5, 4), dtype)
+    assert made.run(x) is None
+    made.finish()
+    expected = made.run(x)
+    for declined in (np.ones((), dtype), x.tolist(), x[:, :3]):
+        assert made.run(declined) is None
+    for later in (
+        lambda: made.dense(weights(k=3, dtype=dtype)),
+        lambda: made.activation("relu"),
+        lambda: made.prelu(ones),
+        lambda: made.affine(ones, ones),
+        lambda: made.layer_norm(ones, ones, 1e-5),
+        lambda: made.rms_norm(ones, 1e-5),
+        made.begin_residual,
+        made.end_residual,
+        lambda: made.watch(version, version.value),
+        made.finish,
+    ):
+        with pytest.raises(ValueError, match="is finished"):
+            later()
+    assert_same_bits(made.run(x), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_program_without_operations_copies(dtype):
+    made = _core.Program(dtype, 4)
+    made.finish()
+    x = np.arange(20, dtype=dtype).reshape(5, 4)
+    y = made.run(x)
+    assert y is not x
+    assert_same_bits(y, x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_residuals_begin_and_end_with_as_many_features(dtype):
+    made = _core.Program(dtype, 4)
     made.begin_residual()
     with pytest.raises(ValueError, match="begin_residual without end_residual"):
         made.finish()
-    made.dense(weights(n=3, k=4))
+    made.dense(weights(n=3, k=4, dtype=dtype))
     with pytest.raises(ValueError, match="residual: features differ"):
         made.end_residual()
 
@@ -109,6 +162,42 @@ def test_a_program_is_stale_once_a_version_that_it_watches_has_moved():
     assert_same_bits(program().run(x), expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_a_program_watches_several_versions(dtype, moved):
+    versions = [_core.Version() for _ in range(3)]
+    made = program(dtype, finished=False)
+    for version in (*versions, versions[0]):
+        made.watch(version, version.value)
+    made.finish()
+    x = np.ones((5, 4), dtype)
+    assert_same_bits(made.run(x), np.full((5, 3), 4, dtype))
+    versions[moved].advance()
+    with pytest.raises(_core.Stale):
+        made.run(x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_residuals_around_nothing_and_around_each_other(dtype):
+    """What a residual adds is the input or the result so far, once more for each that ends here."""
+    x = np.arange(20, dtype=dtype).reshape(5, 4)
+    for before in (0, 1):
+        made = _core.Program(dtype, 4)
+        for _ in range(before):
+            made.affine(np.full(4, 2, dtype), np.ones(4, dtype))
+        start = 2 * x + 1 if before else x
+        made.begin_residual()
+        made.end_residual()  # 2 start
+        made.begin_residual()
+        made.begin_residual()
+        made.affine(np.full(4, 3, dtype), np.zeros(4, dtype))  # 6 start
+        made.end_residual()  # 8 start
+        made.end_residual()  # 10 start
+        made.finish()
+        assert_same_bits(made.run(x), 10 * start)
+        assert_same_bits(made.run(x[:1]), 10 * start[:1])
+
+
 def test_a_version_that_moved_before_the_program_was_finished():
     version = _core.Version()
     seen = version.value
@@ -133,8 +222,91 @@ def test_what_linear_declines():
         (x, w, np.ones(4, F4)),
         (x, w, np.ones(3, F8)),
         (x, w, np.ones((1, 3), F4)),
+        (x, w, [1.0] * 3),
+        (x.tolist(), w, None),
+        (x, w.tolist(), None),
     ):
         assert _core.linear(a, b, bias, *tail) is None
+
+
+def misaligned(a):
+    moved = np.zeros(a.nbytes + 1, np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    moved[...] = a
+    return moved
+
+
+@pytest.mark.parametrize("dtype", [F4, F8])
+def test_what_functions_decline(dtype):
+    other = F8 if dtype is F4 else F4
+    x, w, b = np.ones((4, 5), dtype), np.ones((3, 4), dtype), np.ones((3, 1), dtype)
+    tail = ("relu", 0.0, 0.0)
+    for result in _core.dense_forward(x, w, b, *tail):
+        assert_same_bits(result, np.full((3, 5), 5, dtype))
+    for name in ("identity", "softmax"):
+        assert _core.dense_forward(x, w, b, name, 0.0, 0.0)[0] is None
+    for arguments in (
+        (x.tolist(), w, b),
+        (x, w.tolist(), b),
+        (x, w, b.tolist()),
+        (x.astype(other), w, b),
+        (x, w, b.astype(other)),
+        (x, w[0], b),
+        (x[0, 0:1].reshape(()), w, b),
+        (x[None], w, b),
+        (x, w, b[:, 0]),
+        (x[:3], w, b),
+        (x, w, b[:2]),
+        (x, w, np.ones((3, 5), dtype)),
+        (x, misaligned(w), b),
+    ):
+        assert _core.dense_forward(*arguments, *tail) is None
+    half = x.astype(np.float16)
+    assert _core.dense_forward(half, w.astype(np.float16), b.astype(np.float16), *tail) is None
+    with pytest.raises(ValueError, match="unknown activation relo"):
+        _core.dense_forward(x, w, b, "relo", 0.0, 0.0)
+
+    y = np.ones((5, 3), dtype)
+    assert _core.linear(x.T, w, None, "identity", 0.0, 0.0, y, True) is y
+    assert_same_bits(y, np.full((5, 3), 5, dtype))
+    accumulated = ("identity", 0.0, 0.0)
+    shared = np.ones((5, 4), dtype)
+    assert _core.linear(shared, w, None, *accumulated, shared[:, :3], True) is None
+    assert _core.linear(x.T, w, None, *accumulated, None, True) is None
+    assert _core.linear(x.T, misaligned(w), None, *accumulated, None, False) is None
+
+    stack = np.ones((2, 5, 4), dtype)
+    assert_same_bits(_core.matmul(stack, x, None), np.full((2, 5, 5), 4, dtype))
+    for left, right, out in (
+        (stack, np.ones((3, 4, 5), dtype), None),
+        (stack, misaligned(x), None),
+        (stack, x.astype(other), None),
+        (stack, x[:3], None),
+        (stack[0, 0], x, None),
+        (stack, x[0], None),
+        (stack.tolist(), x, None),
+        (stack, x.tolist(), None),
+        (stack, x, np.empty((2, 5, 4), dtype)),
+    ):
+        assert _core.matmul(left, right, out) is None
+
+    v = np.ones(5, dtype)
+    for f in (_core.prelu, _core.bias_add):
+        assert_same_bits(f(x, v, None), x if f is _core.prelu else x + x)
+        for left, right, out in (
+            (x.tolist(), v, None),
+            (x, v.tolist(), None),
+            (x[0, 0:1].reshape(()), v, None),
+            (x, v.astype(other), None),
+            (x, v[None], None),
+            (x, v[:4], None),
+            (x, v, np.empty((4, 4), dtype)),
+        ):
+            assert f(left, right, out) is None
+    scalar = np.full((), -1, dtype)
+    assert_same_bits(_core.activation("relu", scalar, 0.0, 0.0, None), np.zeros((), dtype))
+    assert _core.activation("softmax", scalar, 0.0, 0.0, None) is None
+    assert _core.activation("relu", x.tolist(), 0.0, 0.0, None) is None
+    assert _core.activation("relu", x, 0.0, 0.0, x[:3]) is None
 
 
 def test_a_program_lives_as_long_as_its_function_and_no_longer():
