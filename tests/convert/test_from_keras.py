@@ -178,6 +178,7 @@ ARCHITECTURES = {
         dense(3), lambda: L.Normalization(mean=2.0, variance=3.0, invert=True)
     ),
     "rescaling": sequential(lambda: L.Rescaling(1 / 255, offset=-0.5), dense(8, "relu"), dense(3)),
+    "nothing but an offset": sequential(dense(3), lambda: L.Rescaling(0.0, 3.0), dense(2)),
     "rescaling at the end": sequential(dense(3, "tanh"), lambda: L.Rescaling(10.0, 3.0)),
     "images": sequential(
         lambda: L.Rescaling(1 / 16), L.Flatten, dense(8, "relu"), dense(3), shape=(4, 5)
@@ -365,6 +366,17 @@ REFUSED = {
         "Residual",
     ),
     "multiply": (functional(lambda x: x * L.Dense(6)(x)), "(keras Multiply)", "Residual"),
+    "quotient": (functional(lambda x: 2.0 / L.Dense(6)(x)), "Divide", "divides a number by"),
+    "slopes for each step": (
+        sequential(dense(3), L.PReLU, shape=(4, 6)),
+        "(keras PReLU)",
+        "slopes of shape (4, 3); flatten first",
+    ),
+    "channels first": (
+        sequential(lambda: L.Flatten(data_format="channels_first"), dense(3), shape=(4, 6)),
+        "(keras Flatten)",
+        "channels_last",
+    ),
     "two branches": (
         functional(lambda x: L.Add()([L.Dense(3)(x), L.Dense(3)(x)])),
         "(keras Add)",

@@ -73,6 +73,13 @@ def test_matmul_with_a_vector():
     assert net(np.ones((2, 4), np.float32)).shape == (2, 1)
 
 
+def test_matmul_with_a_vector_from_the_left():
+    net = check(make("y = MatMul(w, x)", shape=(4,), w=(4,)))
+    assert net(np.ones(4, np.float32)).shape == (1,)
+    net = check(make("t = Transpose(x)\ny = MatMul(w, t)", w=(4,)))
+    assert net(np.ones((2, 4), np.float32)).shape == (2, 1)
+
+
 def test_matmul_along_the_last_of_three_axes():
     check(make("h = MatMul(x, w)\ny = Add(h, b)", shape=("N", 5, 4), w=(4, 3), b=(3,)), (5, 4))
 
@@ -182,6 +189,16 @@ def test_scaled_images():
     text = "s = Sub(x, mean)\nd = Div(s, std)\nf = Flatten(d)\ny = MatMul(f, w)"
     std = np.linspace(0.2, 0.4, 3, dtype=np.float32).reshape(3, 1, 1)
     check(make(text, shape=("N", 3, 2, 2), w=(12, 5), mean=(3, 1, 1), std=std), (3, 2, 2))
+
+
+def test_slopes_of_opset_6_are_those_of_channels():
+    text = "h = PRelu(x, s)\nf = Flatten(h)\ny = MatMul(f, w)"
+    model = make(text, 6, shape=("N", 3, 2), s=(3,), w=(6, 2))
+    x = np.random.default_rng(0).standard_normal((4, 3, 2)).astype(np.float32)
+    s, w = (onnx.numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer)
+    exact = np.where(x < 0, s[:, None] * x, x).reshape(4, 6)
+    net = from_onnx(model)
+    assert_within(net(x), exact @ w, linear_bound(2 * np.abs(exact), w.T, dtype=np.float32))
 
 
 def test_constants_of_opset_6_broadcast_from_an_axis():

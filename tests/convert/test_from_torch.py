@@ -117,6 +117,24 @@ def relu_in_place_as_a_statement(m, x):
     return m.fc[1](h)
 
 
+class InputByName(nn.Module):
+    """A forward whose only input has a default."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x=None):
+        return torch.relu(self.fc(x))
+
+
+def wrapped(x):
+    return x
+
+
+torch.fx.wrap("wrapped")
+
+
 def residual_in_a_residual(m, x):
     h = m.fc[1](x)
     return x + (h + m.fc[2](h.sigmoid()))
@@ -194,6 +212,13 @@ ARCHITECTURES = {
     ),
     "constants": lambda: Forward(
         lambda m, x: (3.0 - m.fc[1]((x / 255 - 0.5) * m.gain) * m.gain.exp()) / m.gain.abs().add(1)
+    ),
+    "constant of a function": lambda: Forward(lambda m, x: m.fc[0](x) * torch.exp(m.gain)),
+    "reversed difference": lambda: Forward(lambda m, x: torch.rsub(m.fc[0](x), m.gain)),
+    "same dtype": lambda: Forward(lambda m, x: m.fc[1](m.fc[0](x).to(m.gain.dtype)), count=2),
+    "input with a default": InputByName,
+    "function with an underscore": lambda: Forward(
+        lambda m, x: torch._softmax(m.fc[0](x), -1, False)
     ),
     "constant at the end": lambda: Forward(lambda m, x: 2 * m.fc[0](x).relu() + 1),
     "clamps": lambda: Forward(lambda m, x: torch.clamp_max(torch.clip(m.fc[0](x), -1), 0.5)),
@@ -387,6 +412,12 @@ def with_hook():
     return module
 
 
+def with_its_own_forward():
+    module = nn.Sequential(nn.Linear(6, 6))
+    module[0].forward = lambda x: 2 * x
+    return module
+
+
 def mixed_dtypes():
     return nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6).double())
 
@@ -477,6 +508,87 @@ REFUSED = {
         lambda: Forward(lambda m, x: torch.relu(x * 2)),
         "torch Forward",
         "how many features",
+    ),
+    "array to write to": (
+        lambda: Forward(lambda m, x: torch.abs(m.fc[0](x), out=None)),
+        "(torch abs)",
+        "arguments beside its input",
+    ),
+    "bool beside the input": (
+        lambda: Forward(lambda m, x: m.fc[0](x) * True),
+        "(torch mul)",
+        "combines its input with True",
+    ),
+    "integers beside the input": (
+        lambda: Forward(lambda m, x: m.fc[0](x) * torch.arange(6)),
+        "(torch mul)",
+        "holds torch.int64",
+    ),
+    "sum with a factor": (
+        lambda: Forward(lambda m, x: torch.add(x, m.fc[0](x), alpha=2)),
+        "(torch add)",
+        "arguments beside the two operands",
+    ),
+    "arithmetic with the number of rows": (
+        lambda: Forward(lambda m, x: m.fc[0](x) / (2 * x.shape[0])),
+        "(torch mul)",
+        "between the calls",
+    ),
+    "rows of unknown width": (
+        lambda: Forward(lambda m, x: m.fc[0](x).view(-1, x.size(0))),
+        "(torch view)",
+        "(-1, 'rows')",
+    ),
+    "number of features": (
+        lambda: Forward(lambda m, x: m.fc[0](x.view(x.size(0), x.size(1)))),
+        "(torch size)",
+        "between the calls",
+    ),
+    "rows of another width": (
+        lambda: Forward(lambda m, x: m.fc[0](x.view(-1, 5))),
+        "(torch view)",
+        "rows of 5 features, and the next layer takes 6",
+    ),
+    "clamped to arrays": (
+        lambda: Forward(lambda m, x: torch.clamp(m.fc[0](x), m.gain)),
+        "(torch clamp)",
+        "two numbers",
+    ),
+    "product with a vector": (
+        lambda: Forward(lambda m, x: m.fc[0](x) @ m.gain),
+        "(torch matmul)",
+        "between the calls",
+    ),
+    "product with the input": (
+        lambda: Forward(lambda m, x: torch.matmul(m.fc[0](x), x)),
+        "(torch matmul)",
+        "between the calls",
+    ),
+    "layer of constants": (
+        lambda: Forward(lambda m, x: x + m.fc[0](m.gain)),
+        "layer 'fc.0' (torch Linear)",
+        "not called with one array that comes from the input",
+    ),
+    "function outside PyTorch": (
+        lambda: Forward(lambda m, x: wrapped(m.fc[0](x))),
+        "'wrapped' in its forward (torch wrapped)",
+        "outside PyTorch",
+    ),
+    "forward of the object": (with_its_own_forward, "layer '0' (torch Linear)", "dense networks"),
+    "unknown option": (
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.GELU(approximate="sine")),
+        "layer '1' (torch GELU)",
+        "approximate",
+    ),
+    "random slopes": (
+        lambda: Forward(lambda m, x: F.rrelu(m.fc[0](x), training=True)),
+        "(torch rrelu)",
+        "random",
+    ),
+    "norm that PyTorch refuses": (
+        lambda: Forward(lambda m, x: F.layer_norm(m.fc[0](x), 6)),
+        "torch Forward",
+        "the original fails",
     ),
     "weights that change": (
         lambda: Forward(lambda m, x: m.fc[0](x) * m.gain.mul_(2)),

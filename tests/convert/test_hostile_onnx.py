@@ -277,6 +277,15 @@ def test_deep_arithmetic(jail, folder, name):
     assert error in ("", "ConversionError", "ModelFileError"), (error, text)
 
 
+def test_residuals_around_all_that_came_before(refuse):
+    """Each sum looks for its other end among all points before it: 1500 squared are too many."""
+    lines = ["h0 = Tanh(x)"]
+    for i in range(1500):
+        lines += [f"t{i} = Tanh(h{i})", f"h{i + 1} = Add(h{i}, t{i})"]
+    model = make("\n".join([*lines, "y = MatMul(h1500, w)"]), w=(4, 3))
+    assert "residual connections around too many layers" in refuse(model, "ConversionError")
+
+
 WIDE = {
     "relus": ("h{1} = Relu(h{0})", 2000, (1, 1 << 18)),
     "softmax": ("h{1} = Softmax(h{0})", 50, (1, 1 << 18)),
@@ -350,6 +359,24 @@ BROKEN = {
     "gelu": ('y = Gelu<approximate="sine">(x)', "approximate"),
     "number as text": ('y = LeakyRelu<alpha="a">(x)', "must be a number"),
     "norm": ("y = LayerNormalization(x, v)", "has weights of shapes"),
+    "norm's epsilon": ("y = LayerNormalization<epsilon=-1.0>(x, p)", "has epsilon -1.0"),
+    "one operand": ("y = Add(x, nothing)", "leaves out one of its two inputs"),
+    "constant for the input": ("y = LayerNormalization(p, x)", "where its input should be"),
+    "Gemm's summand": ("y = Gemm(x, w, high)", "adds a constant of shape (1, 4, 3)"),
+    "slopes": ("y = PRelu(x, high)", "has slopes of shape (1, 4, 3)"),
+    "no slopes": ("y = PRelu(x, empty)", "has slopes of shape (0,)"),
+    "no summands": ("y = Add(x, empty)", "a constant without numbers"),
+    "summands": ("y = Add(x, u)", "has a constant of shape (1, 7)"),
+    "axis twice": ("y = Squeeze(x, same)", "axes [1, 1] of 2 dimensions"),
+    "axis that is not there": ("y = Squeeze(x, s9)", "axes [9] of 2 dimensions"),
+    "axis of Flatten": ("y = Flatten<axis=5>(x)", "flattens from axis 5"),
+    "permutation that is a number": ("y = Transpose<perm=1>(x)", "perm must be integers"),
+    "dimension to keep": ("y = Reshape(x, zeros)", "keeps a dimension"),
+    "type of numbers": ("c = Cast<to=16>(w)\ny = MatMul(x, c)", "a type that NumPy doesn't have"),
+    "more dimensions than NumPy": (
+        "c = Unsqueeze(w, many)\ny = Add(x, c)",
+        "more than 32 dimensions",
+    ),
 }
 
 
@@ -358,9 +385,14 @@ def test_broken_graph(refuse, name):
     text, why = BROKEN[name]
     constants = {
         "w": (4, 3), "v": (3, 4, 2)[:2], "u": (7,), "s": integers(-1, -1), "p": (4,),
-        "n": np.array([1, -1, 1, 1], np.float32),
+        "n": np.array([1, -1, 1, 1], np.float32), "high": (1, 4, 3), "empty": (0,),
+        "same": integers(1, 1), "s9": integers(9), "zeros": integers(0, -1, 0),
+        "many": integers(*range(33)),
     }  # fmt: skip
-    assert why in refuse(make(text, 20, **constants), "ModelFileError", "ConversionError")
+    model = make(text, 20, **constants)
+    if "nothing" in text:
+        model.graph.node[0].input[1] = ""
+    assert why in refuse(model, "ModelFileError", "ConversionError")
 
 
 # ----------------------------------------------------------------------------- external data
@@ -460,6 +492,35 @@ def test_external_data_read_again_and_again(place):
             tensor.external_data.add(key=key, value=str(value))
     (place / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelFileError, match=r"w0|overlaps|weights"):
+        load_onnx(place / "m.onnx")
+
+
+def two_pieces(*pieces):
+    """A model of two layers of which each has its weights at (offset, rows) in w.bin."""
+    sizes = [4, *(rows for _, rows in pieces)]
+    weights = {f"w{i}": (sizes[i], n) for i, (_, n) in enumerate(pieces)}
+    model = make("h = MatMul(x, w0)\ny = MatMul(h, w1)", **weights)
+    for (offset, _), tensor in zip(pieces, model.graph.initializer, strict=True):
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        length = 4 * int(np.prod(tensor.dims))
+        for key, value in {"location": "w.bin", "offset": offset, "length": length}.items():
+            tensor.external_data.add(key=key, value=str(value))
+    return model.SerializeToString()
+
+
+def test_external_data_that_two_layers_share(place):
+    """The same bytes are read once, and count once."""
+    numbers = np.arange(16, dtype="<f4")
+    (place / "w.bin").write_bytes(numbers.tobytes())
+    (place / "m.onnx").write_bytes(two_pieces((0, 4), (0, 4)))
+    for layer in load_onnx(place / "m.onnx"):
+        assert (layer.weight == numbers.reshape(4, 4).T).all()
+
+
+def test_external_data_that_overlaps(place):
+    (place / "m.onnx").write_bytes(two_pieces((0, 3), (16, 2)))
+    with pytest.raises(ModelFileError, match=r"'w1': overlaps other tensors in 'w\.bin'"):
         load_onnx(place / "m.onnx")
 
 

@@ -138,6 +138,35 @@ def test_dropout_that_is_always_on(rng, tmp_path):
         load_keras(path)
 
 
+def test_axis_1_of_rows_whose_shape_is_not_told(rng, tmp_path):
+    """The first axis after the samples is the last one where a sample is a row."""
+    kernel, bias = arrays_for(rng, 5, 8)
+    norm = {name: rng.uniform(0.5, 2, 8).astype(np.float32) for name in ("gamma", "beta")}
+    norm |= {f"moving_{name}": norm["gamma"] for name in ("mean", "variance")}
+    weights = {"a": {"kernel": kernel, "bias": bias}, "norm": norm}
+    config = sequential(dense("a", 8), layer("BatchNormalization", "norm", axis=1))
+    last = sequential(dense("a", 8), layer("BatchNormalization", "norm", axis=-1))
+    x = rng.standard_normal((9, 5)).astype(np.float32)
+    first = load_keras(write_h5(tmp_path / "m.h5", config, weights))(x)
+    assert_same_bits(first, load_keras(write_h5(tmp_path / "l.h5", last, weights))(x))
+
+
+def test_names_of_weights_in_several_attributes(rng, tmp_path):
+    """Lists above 64 KB are kept in parts."""
+    kernel, bias = arrays_for(rng, 5, 8)
+    weights = {"a": {"kernel": kernel, "bias": bias}}
+    path = write_h5(tmp_path / "m.h5", sequential(dense("a", 8)), weights)
+    with h5py.File(path, "a") as file:
+        attributes = file["model_weights/a"].attrs
+        names = list(attributes["weight_names"])
+        del attributes["weight_names"]
+        for i, name in enumerate(names):
+            attributes[f"weight_names{i}"] = [name]
+    (made,) = load_keras(path)
+    assert_same_bits(made.weight, np.ascontiguousarray(kernel.T))
+    assert_same_bits(made.bias, bias)
+
+
 def test_names_with_scopes(rng, tmp_path):
     kernel, bias = arrays_for(rng, 5, 8)
     weights = {"a": {"model/a/kernel:0": kernel, "model/a/bias:0": bias}}
@@ -219,6 +248,22 @@ REFUSED = {
         layer("Tanh", "t", trainable=True, dtype="float32"),
         "'t' (keras Tanh)",
     ),
+    "batch renormalisation": (
+        layer("BatchNormalization", "n", renorm=True),
+        "batch renormalisation, which fastlayer lacks",
+    ),
+    "deviations without means": (
+        layer("LayerNormalization", "n", rms_scaling=True),
+        "fastlayer has RMSNormalization",
+    ),
+    "table of factors": (
+        layer("Rescaling", "r", scale=[[1.0, 2.0], [3.0, 4.0]]),
+        "has a scale of shape (2, 2); fastlayer takes one for each feature",
+    ),
+    "unknown layer as activation": (
+        dense("a", 3, {"class_name": "HyperAct", "config": {}, "module": "keras.layers"}),
+        "has the activation 'HyperAct'",
+    ),
     "unknown layer": (layer("HyperDense", "h"), "'h' (keras HyperDense)"),
     "unknown activation": (dense("a", 3, "hyper"), "'hyper'"),
     "layer as name of an activation": (dense("a", 3, "LeakyReLU"), "'LeakyReLU'"),
@@ -248,6 +293,23 @@ def test_weights_of_other_kinds(rng, tmp_path):
         path = write_h5(tmp_path / "m.h5", sequential(dense("a", 3)), weights)
         with pytest.raises(fl.ConversionError, match="float32 or float64"):
             load_keras(path)
+
+
+def test_norm_that_does_not_tell_its_width(tmp_path):
+    bare = layer("LayerNormalization", "n", center=False, scale=False)
+    path = write_h5(tmp_path / "m.h5", sequential(bare), {"n": {}})
+    with pytest.raises(fl.ConversionError, match="does not tell how many features it normalises"):
+        load_keras(path)
+    bare["config"]["batch_input_shape"] = [None, 5]
+    assert load_keras(write_h5(path, sequential(bare), {"n": {}})).in_features == 5
+
+
+def test_weights_of_another_dtype_than_their_layer(rng, tmp_path):
+    kernel, bias = arrays_for(rng, 5, 3, "float64")
+    config = sequential(dense("a", 3, dtype="float32"))
+    path = write_h5(tmp_path / "m.h5", config, {"a": {"kernel": kernel, "bias": bias}})
+    with pytest.raises(fl.ModelFileError, match="kernel is float64, its layer float32"):
+        load_keras(path)
 
 
 def test_nothing_but_numpy_is_imported(rng, tmp_path):

@@ -9,7 +9,7 @@ from fastlayer.errors import ConversionError
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from onnx_models import BACK, DENSE, WEIGHTS, check, check_by_hand, make
+from onnx_models import BACK, DENSE, WEIGHTS, check, check_by_hand, make, number
 
 SIMPLE = {
     "Relu": 6, "LeakyRelu": 6, "LeakyRelu<alpha=0.3>": 6, "Elu": 6, "Elu<alpha=0.7>": 6, "Selu": 6,
@@ -73,3 +73,10 @@ def test_selu_of_other_constants_in_float64_is_not_ours():
     # ONNX keeps SELU's constants in float32.
     net = from_onnx(make("y = Selu(x)", dtype=np.float64))
     assert "selu" not in repr(net)
+
+
+@pytest.mark.parametrize(("op", "most"), [("Clip(h, , k)", np.max), ("Clip(h, k)", np.min)])
+def test_clip_to_one_side(op, most):
+    net = check(make(f"h = MatMul(x, w)\ny = {op}", w=(4, 3), k=number(0.5)))
+    x = np.random.default_rng(6).standard_normal((50, 4)).astype(np.float32)
+    assert most(net(x)) == 0.5

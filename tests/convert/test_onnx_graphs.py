@@ -73,6 +73,42 @@ def test_axes_of_length_1_between_layers():
     check(make(text, w=(4, 3), i=integers(1)))
 
 
+# Shapes that change and come back, or that say more or less than the input's.
+RESHAPED = {
+    "Squeeze of all": ("f = Squeeze(x)\ny = MatMul(f, w)", ("N", 1, 4), {"w": (4, 3)}),
+    "Squeeze of all, one sample": ("h = MatMul(x, w)\ny = Squeeze(h)", (1, 4), {"w": (4, 3)}),
+    "Reshape to the features alone": ("f = Reshape(x, s)\ny = MatMul(f, w)", (1, 4),
+                                      {"s": integers(4), "w": (4, 3)}),
+    "Flatten of the only sample": ("f = Flatten<axis=0>(x)\ny = MatMul(f, w)", (1, 4),
+                                   {"w": (4, 3)}),
+    "Reshape with allowzero": ("f = Reshape<allowzero=1>(x, s)\ny = MatMul(f, w)", ("N", 4),
+                               {"s": integers(-1, 4), "w": (4, 3)}),
+    "Reshape that keeps all": ("f = Reshape(x, s)\ny = MatMul(f, w)", ("N", 4),
+                               {"s": integers(0, 0), "w": (4, 3)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESHAPED)
+def test_reshaped_and_the_same_numbers(name):
+    text, shape, constants = RESHAPED[name]
+    check(make(text, shape=shape, **constants), shape[1:])
+
+
+def test_the_same_rows_flattened_twice():
+    text = "f = Flatten(x)\ng = Flatten(x)\nr = Relu(f)\nh = Add(r, g)\ny = MatMul(h, w)"
+    check(make(text, shape=("N", 2, 3), w=(6, 2)), (2, 3))
+
+
+def test_a_sum_with_what_was_reshaped_and_back():
+    text = """f = Flatten(x)
+    r = Relu(f)
+    u = Reshape(r, s)
+    h = Add(x, u)
+    g = Flatten(h)
+    y = MatMul(g, w)"""
+    check(make(text, shape=("N", 2, 3), s=integers(-1, 2, 3), w=(6, 2)), (2, 3))
+
+
 def test_input_with_an_axis_of_length_1():
     check(make("y = MatMul(x, w)", shape=("N", 1, 4), w=(4, 3)), (1, 4))
     check(make("s = Squeeze(x, i)\ny = MatMul(s, w)", shape=("N", 1, 4), w=(4, 3),
@@ -176,6 +212,21 @@ def test_where_tensors_keep_their_numbers(field):
     assert (from_onnx(model)[0].weight == w.T).all()
 
 
+@pytest.mark.parametrize("shape", [("N", "M"), ("N", 4)])
+def test_a_constant_tells_the_width_of_the_input(shape):
+    text = "h = Add(x, c)\ny = LayerNormalization(h, s)"
+    net = from_onnx(make(text, shape=shape, c=(4,), s=(4,)))
+    assert net.in_features == 4
+    assert net.verification.bound_share <= 1
+
+
+def test_a_norm_tells_the_width_of_the_input():
+    text = "y = LayerNormalization(x, s, t)"
+    net = from_onnx(make(text, shape=("N", "M"), s=(4,), t=(4,)))
+    assert net.in_features == 4
+    assert net.verification.bound_share <= 1
+
+
 def test_unknown_shape_of_the_input():
     model = make("h = Sub(x, m)\ny = MatMul(h, w)", m=number(0.5), w=(4, 3))
     expected = from_onnx(model)
@@ -265,6 +316,25 @@ REFUSED = {
         'c = Constant<value_string="a">()\ny = Mul(x, c)',
         "of a kind that no dense",
     ),
+    "half-known axes": ("h = MatMul(x, w)\ny = Squeeze(x, h)", "axes are computed from the input"),
+    "shape from x": ("h = MatMul(x, w)\ny = Reshape(x, h)", "its shape is computed from the input"),
+    "softmax of columns": ("h = Transpose(x)\ny = Softmax(h)", "the batch as the first axis"),
+    "reshaped columns": ("h = Transpose(x)\ny = Reshape(h, s)", "mixes the rows"),
+    "all in one row": ("y = Flatten<axis=0>(x)", "mixes the rows"),
+    "fewer features": ("y = Reshape(x, few)", "mixes the rows"),
+    "axis that is longer": ("y = Squeeze(x, one_axis)", r"takes dimensions \(4,\) away"),
+    "features reordered": ("h = Reshape(x, t)\ny = Transpose<perm=[0, 2, 1]>(h)", "reorders"),
+    "unlike sums": ("h = MatMul(x, w)\ny = Add(x, h)", r"\(batch, 4\) and \(batch, 3\)"),
+    "number for each row": ("h = MatMul(x, one_out)\ny = Add(x, h)", "nothing for it"),
+    "spread features": ("h = MatMul(x, one_out)\ny = Add(h, b)", "a MatMul can do that"),
+    "mean of samples": ("y = ReduceMean<axes=[0]>(x)", r"averages over axes \[0\]"),
+    "mean of all": ("y = ReduceMean(x)", "averages over axes None"),
+    "statistics from x": ("y = BatchNormalization(x, b, b, b, x)", "must be constants"),
+    "stack from the left": ("y = MatMul(stack, x)", "from the left"),
+    "columns of three dimensions": (
+        "h = Unsqueeze(x, one_axis)\ng = Transpose(h)\ny = Add(g, high)",
+        "more than two dimensions",
+    ),
     "unknown constant": ("t2 = Tanh(w)\ny = MatMul(x, t2)", "simplify the model"),
 }
 
@@ -276,12 +346,59 @@ def test_refusal_names_the_node_and_teaches(name):
         "w": (4, 3), "q": (4, 4), "v": (3, 4), "b": (4,), "u": (2, 2), "s": integers(-1, 2),
         "t": integers(-1, 2, 2), "d": number(2, np.float64), "e": np.ones((4, 3), np.float16),
         "two": integers(2), "stack": (2, 4, 3), "none": (4, 0), "one": number(1), "zero": number(0), "r": np.arange(8, dtype=np.float32).reshape(2, 4),
+        "few": integers(0, 3), "one_axis": integers(1), "one_out": (4, 1), "high": (4, 1, 1),
     }  # fmt: skip
     model = make(text, 17, **constants)
     model.graph.node[0].name = "first"
     with pytest.raises(ConversionError, match=why) as caught:
         from_onnx(model)
     assert caught.value.place.startswith("node ")
+
+
+# What the shape of the input decides.
+REFUSED_SHAPES = {
+    "one sample for a stack": ("y = MatMul(x, v)", 17, (4,), {"v": (1, 4, 3)}, "a single sample"),
+    "norm of unknown width": ("y = LayerNormalization(x)", 17, ("N", "M"), {}, "not known"),
+    "gain beside unknown widths": ("y = Add(x, c)", 17, ("N", 4, "M"), {"c": (4, 1)}, "not known"),
+    "statistics of each position": (
+        "y = BatchNormalization<spatial=0, is_test=1>(x, b, b, b, b)", 7, ("N", 4, 2), {"b": (4,)},
+        "for each position",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_SHAPES)
+def test_refusal_of_what_the_input_does_not_tell(name):
+    text, opset, shape, constants, why = REFUSED_SHAPES[name]
+    model = make(text, opset, shape=shape, **constants)
+    if "norm" in name:
+        model.graph.node[0].input.append("")  # its gain is left out
+    with pytest.raises(ConversionError, match=why) as caught:
+        from_onnx(model)
+    assert caught.value.place.startswith("node ")
+
+
+def test_an_input_that_is_no_array():
+    model = make("y = MatMul(x, w)", w=(4, 3))
+    kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ("N", 4))
+    model.graph.input[0].type.CopyFrom(onnx.helper.make_sequence_type_proto(kind))
+    with pytest.raises(ConversionError, match="input 'x': it is not an array of numbers"):
+        from_onnx(model)
+    model.graph.input[0].type.CopyFrom(
+        onnx.helper.make_tensor_type_proto(onnx.TensorProto.STRING, ("N", 4))
+    )
+    with pytest.raises(ConversionError, match="input 'x': it is not an array of numbers"):
+        from_onnx(model)
+
+
+def test_sparse_weights_are_refused():
+    model = make("y = MatMul(x, w)", w=(4, 3))
+    indices = onnx.helper.make_tensor("i", onnx.TensorProto.INT64, (1,), [0])
+    values = onnx.helper.make_tensor("s", onnx.TensorProto.FLOAT, (1,), [1.0])
+    sparse = onnx.helper.make_sparse_tensor(values, indices, (4, 3))
+    model.graph.sparse_initializer.append(sparse)
+    with pytest.raises(ConversionError, match="sparse weights; export it with dense ones"):
+        from_onnx(model)
 
 
 def test_bfloat16_weights_are_refused_by_name():

@@ -75,6 +75,13 @@ def called_with(*arguments, **more):
     return {"class_name": "Functional", "config": config}
 
 
+def ending_in(output):
+    """The same with another output."""
+    spec = called_with("x", 2.0)
+    spec["config"]["output_layers"] = output
+    return spec
+
+
 def deep(count):
     spec = sequential(dense("a", 2))
     for _ in range(count):
@@ -151,6 +158,29 @@ def test_sound_file_passes_the_jail(jail, sound, suffix):
 def test_damaged_configuration(jail, tmp_path, name, suffix):
     path = put(tmp_path, suffix, CONFIGS[name])
     assert str(path) in jail.refuse(path)
+
+
+# Connections that no Keras writes, and what the message says of them.
+CONNECTIONS = {
+    "called with a text": (called_with("text"), "called with 'text', which is not an array or"),
+    "called with a text alone": (
+        called_with(inbound_nodes=[{"args": "text", "kwargs": {}}]), "called with 'text'",
+    ),
+    "options of a number": (called_with(inbound_nodes=[{"args": [], "kwargs": 3}]), "with 3"),
+    "call of a number": (called_with(inbound_nodes=[3]), "is called with 3"),
+    "call that is not there": (called_with(inbound_nodes=[]), "has no call number 0"),
+    "output that is not there": (called_with("x", name="t"), "'s' is called, and not there"),
+    "output of two": (ending_in([["s", 0, 0], ["x", 0, 0]]), "has 2 inputs or outputs"),
+    "output of a text": (ending_in("s"), "is connected to 's'"),
+    "output with a flag": (ending_in(["s", True, 0]), "is connected to ['s', True, 0]"),
+    "second array of a call": (ending_in(["s", 0, 1]), "is connected to ['s', 0, 1]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+def test_connections_that_no_keras_writes(jail, tmp_path, name):
+    spec, why = CONNECTIONS[name]
+    assert why in jail.refuse(put(tmp_path, "keras", spec), "ConversionError", "ModelFileError")
 
 
 @pytest.mark.parametrize("name", UNSUITABLE)
