@@ -518,12 +518,6 @@ def test_external_data_that_two_layers_share(place):
         assert (layer.weight == numbers.reshape(4, 4).T).all()
 
 
-def test_external_data_that_overlaps(place):
-    (place / "m.onnx").write_bytes(two_pieces((0, 3), (16, 2)))
-    with pytest.raises(ModelFileError, match=r"'w1': overlaps other tensors in 'w\.bin'"):
-        load_onnx(place / "m.onnx")
-
-
 def test_external_data_of_a_model_in_memory():
     model = onnx.ModelProto.FromString(external("w.bin"))
     with pytest.raises(ModelFileError, match="a model in memory has no folder"):
