@@ -270,15 +270,6 @@ def test_deep_arithmetic(jail, folder, name):
     assert error in ("", "ConversionError", "ModelFileError"), (error, text)
 
 
-def test_residuals_around_all_that_came_before(refuse):
-    """Each sum looks for its other end among all points before it: 1500 squared are too many."""
-    lines = ["h0 = Tanh(x)"]
-    for i in range(1500):
-        lines += [f"t{i} = Tanh(h{i})", f"h{i + 1} = Add(h{i}, t{i})"]
-    model = make("\n".join([*lines, "y = MatMul(h1500, w)"]), w=(4, 3))
-    assert "residual connections around too many layers" in refuse(model, "ConversionError")
-
-
 WIDE = {
     "relus": ("h{1} = Relu(h{0})", 2000, (1, 1 << 18)),
     "softmax": ("h{1} = Softmax(h{0})", 50, (1, 1 << 18)),
