@@ -237,8 +237,8 @@ def refuse(path, key=None):
     assert str(path) in str(error)
     assert error.key in str(error)
     assert key is None or error.key == key
-    return str(error)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    return str(error)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a zip archive at all" * 9, npy(np.ones(3))])
