@@ -172,6 +172,11 @@ void check_rows_without_variance(const KernelTable& table) {
     compare("layer_norm",
             [&](auto& k, T* to) { k.layer_norm(x.data(), nullptr, nullptr, T(0), to, n); });
     compare("rms_norm", [&](auto& k, T* to) { k.rms_norm(x.data(), nullptr, T(0), to, n); });
+    for (ptrdiff_t i = 0; i < n; ++i) {
+      const bool right = x[i] == T(0) ? std::isnan(y[i]) : y[i] == x[i] / T(0);
+      FL_CHECK(right, "%s %s rms_norm of %a: %a", table.name, type_name<T>(), double(x[i]),
+               double(y[i]));
+    }
   }
 }
 

@@ -256,8 +256,28 @@ class NoBias:
         return relu(X @ self.weights)
 
 
+class Told(RowLayer):
+    """A layer that can't be run alone: its forward wants to be told more."""
+
+    def forward(self, X, training):
+        assert not training
+        return super().forward(X)
+
+
+class Telling(RowNetwork):
+    def __call__(self, X):
+        for layer in self.layers:
+            X = layer.forward(X, False)
+        return X
+
+
 def wave(z):
     return np.sin(z) * z
+
+
+def undefined(z):
+    with np.errstate(invalid="ignore"):
+        return np.arccosh(z)
 
 
 rng0 = np.random.default_rng(0)
@@ -268,6 +288,13 @@ NETWORKS = {
     "C1 list": (lambda: [RowLayer(rng0, 4, 8), RowLayer(rng0, 8, 2, sigmoid)], 4, ROWS),
     "C1 inline": (lambda: [InlineLayer(rng0, 4, 8), InlineLayer(rng0, 8, 8)], 4, ROWS),
     "C1 network": (lambda: RowNetwork([RowLayer(rng0, 4, 4), RowLayer(rng0, 4, 4)]), 4, ROWS),
+    "C1 lists in a list": (
+        lambda: [[RowLayer(rng0, 4, 5), np.tanh], [RowLayer(rng0, 5, 2, sigmoid)]],
+        4,
+        ROWS,
+    ),
+    "C1 mostly NaN": (lambda: RowLayer(rng0, 4, 3, undefined), 4, ROWS),
+    "C1 told more": (lambda: Telling([Told(rng0, 4, 4), Told(rng0, 4, 2, wave)]), 4, ROWS),
     "C1 functions in a list": (lambda: [RowLayer(rng0, 4, 6, None), np.tanh, wave], 4, ROWS),
     "C2 layer": (lambda: VectorLayer(rng0, 4, 3), 4, VECTOR),
     "C2 square network": (lambda: RowNetwork([VectorLayer(rng0, 4, 4, wave)] * 2), 4, VECTOR),
@@ -298,6 +325,9 @@ def original(obj):
 
         def through(x):
             for item in obj:
+                if isinstance(item, list):
+                    x = original(item)(x)
+                    continue
                 name = next((n for n in ("forward_pass", "forward") if hasattr(item, n)), None)
                 x = item(x) if name is None else getattr(item, name)(x)
             return x
@@ -775,6 +805,17 @@ class TwoActivations:
         return wave(relu(X @ self.W[0]) @ self.W[1]) @ self.W[2]
 
 
+class Rounded(NoBias):
+    def forward(self, X):
+        return np.rint(X @ self.weights).astype(int)
+
+
+def one_bias_short():
+    net = ListsOfColumns([4, 6, 3])
+    del net.biases[1]
+    return net
+
+
 class Mixed(Numbered):
     def __init__(self):
         super().__init__()
@@ -801,6 +842,12 @@ REFUSALS = {
     "residual": (lambda: Residual(rng0, 4, 4), ["Residual", "more than rounding", "Worst row"]),
     "noise": (lambda: Noisy(rng0, 4, 4), ["Noisy", "more than rounding"]),
     "tuple": (lambda: Pair(rng0, 4, 4), ["Pair", "tuple", "fl.dense_forward"]),
+    "number in a list": (
+        lambda: [RowLayer(rng0, 4, 4), 0.5],
+        ["layer 1 (float)", "neither weights", "nor a method"],
+    ),
+    "one bias short": (one_bias_short, ["ListsOfColumns", "2 weights and 1 biases"]),
+    "integers as result": (Rounded, ["Rounded", "none of fastlayer's activations"]),
     "labels": (Labels, ["Labels", "predict", "(5,)"]),
     "hidden functions": (TwoActivations, ["TwoActivations", "more than rounding"]),
     "mixed dtypes": (Mixed, ["Mixed.W2", "float32", "one dtype"]),

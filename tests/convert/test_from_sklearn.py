@@ -274,6 +274,24 @@ def test_names_of_columns_raise_no_warning():
     assert fl.from_sklearn(model).predict(x).shape == (60,)
 
 
+class Contrary(MLPClassifier):
+    def predict(self, X):
+        found = super().predict(X)
+        return np.where(found == "yes", "no", "yes")
+
+
+def no_steps():
+    model = make_pipeline(StandardScaler())
+    model.steps = [("one", None), ("other", "passthrough")]
+    return model
+
+
+def of_another_activation():
+    model, _ = fit(mlp("number"), "number")
+    model.activation = "sine"
+    return model
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -285,10 +303,24 @@ def test_names_of_columns_raise_no_warning():
             ["step 'polynomialfeatures'", "PolynomialFeatures", "pipeline[-1]"],
         ),
         (lambda: GridSearchCV(Ridge(), {"alpha": [1.0]}), ["GridSearchCV", "best_estimator_"]),
+        (lambda: no_steps(), ["Pipeline", "it has no steps"]),
+        (lambda: of_another_activation(), ["MLPRegressor", "unknown activation 'sine'"]),
+        (lambda: fit(Contrary(max_iter=5), "binary")[0], ["Contrary", "predict gives", "here and"]),
         (lambda: object(), ["object", "MLPClassifier"]),
         (lambda: Ridge, ["Ridge", "the class", "fitted object"]),
     ],
-    ids=["Lasso", "not fitted", "scaler not fitted", "transformer", "search", "object", "class"],
+    ids=[
+        "Lasso",
+        "not fitted",
+        "scaler not fitted",
+        "transformer",
+        "search",
+        "no steps",
+        "activation",
+        "other labels",
+        "object",
+        "class",
+    ],
 )
 def test_refusals_name_the_estimator_and_what_to_do(model, words):
     with pytest.raises(fl.ConversionError) as info:

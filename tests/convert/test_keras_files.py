@@ -167,6 +167,44 @@ def test_names_of_weights_in_several_attributes(rng, tmp_path):
     assert_same_bits(made.bias, bias)
 
 
+def test_names_of_a_fixed_length(rng, tmp_path):
+    """As Keras 2 writes them, NumPy's bytes."""
+    kernel, bias = arrays_for(rng, 5, 8)
+    weights = {"a": {"kernel": kernel, "bias": bias}}
+    path = write_h5(tmp_path / "m.h5", sequential(dense("a", 8)), weights)
+    with h5py.File(path, "a") as file:
+        attributes = file["model_weights/a"].attrs
+        attributes["weight_names"] = np.array(list(attributes["weight_names"]), "S")
+    (made,) = load_keras(path)
+    assert_same_bits(made.weight, np.ascontiguousarray(kernel.T))
+
+
+def test_arrays_inside_their_headers(rng, tmp_path):
+    """HDF5 calls them compact."""
+    kernel, bias = arrays_for(rng, 5, 8)
+    weights = {"a": {"kernel": kernel, "bias": bias}}
+    path = write_h5(tmp_path / "m.h5", sequential(dense("a", 8)), weights)
+    with h5py.File(path, "a") as file:
+        del file["model_weights/a/a/bias:0"]
+        compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        compact.set_layout(h5py.h5d.COMPACT)
+        space = h5py.h5s.create_simple(bias.shape)
+        kind = h5py.h5t.py_create(bias.dtype)
+        inside = file["model_weights/a/a"].id
+        h5py.h5d.create(inside, b"bias:0", kind, space, compact).write(space, space, bias)
+    (made,) = load_keras(path)
+    assert_same_bits(made.bias, bias)
+
+
+def test_a_file_that_leaves_its_version_empty(rng, tmp_path):
+    """Files that tell no version are older than Keras 3: LeakyReLU's slope is alpha."""
+    kernel, bias = arrays_for(rng, 5, 8)
+    config = sequential(dense("a", 8), layer("LeakyReLU", "act", alpha=0.25))
+    weights = {"a": {"kernel": kernel, "bias": bias}, "act": {}}
+    (made,) = load_keras(write_h5(tmp_path / "m.h5", config, weights, ""))
+    assert made.activation.parameters == {"negative_slope": 0.25}
+
+
 def test_names_with_scopes(rng, tmp_path):
     kernel, bias = arrays_for(rng, 5, 8)
     weights = {"a": {"model/a/kernel:0": kernel, "model/a/bias:0": bias}}

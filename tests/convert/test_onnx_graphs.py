@@ -391,6 +391,15 @@ def test_an_input_that_is_no_array():
         from_onnx(model)
 
 
+def test_residuals_around_all_that_came_before():
+    """Each sum looks for its other end among all points before it: 1500 squared are too many."""
+    lines = ["h0 = Tanh(x)"]
+    for i in range(1500):
+        lines += [f"t{i} = Tanh(h{i})", f"h{i + 1} = Add(h{i}, t{i})"]
+    with pytest.raises(ConversionError, match="residual connections around too many layers"):
+        from_onnx(make("\n".join([*lines, "y = MatMul(h1500, w)"]), w=(4, 3)))
+
+
 def test_sparse_weights_are_refused():
     model = make("y = MatMul(x, w)", w=(4, 3))
     indices = onnx.helper.make_tensor("i", onnx.TensorProto.INT64, (1,), [0])

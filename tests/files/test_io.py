@@ -238,6 +238,7 @@ def refuse(path, key=None):
     assert error.key in str(error)
     assert key is None or error.key == key
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    return str(error)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a zip archive at all" * 9, npy(np.ones(3))])
@@ -332,6 +333,28 @@ def test_members_that_do_not_fit(path, name):
     MEMBERS[name](content)
     write(path, content)
     refuse(path, "fastlayer" if "document" in name else "1.weight")
+
+
+def test_slopes_of_a_layer_of_another_size(path):
+    """Whole in themselves, document and array alike, but not the layer's."""
+    every_part().save(path)
+    content = members(path)
+    name = next(n for n in content if n.startswith("3.activation"))
+    content[name] = npy(np.ones(7))
+
+    def shorten(document):
+        document["layers"][3]["activation"]["parameters"]["weight"].update(shape=[7])
+
+    write(path, edit_document(content, shorten))
+    assert "prelu has 7 slopes, but the layer has 8 outputs" in refuse(path, "3")
+
+
+def test_a_negative_variance(path):
+    every_part().save(path)
+    content = members(path)
+    content["2.running_var.npy"] = npy(np.array([1, 1, -1e-3, 1, 1, 1, 1, 1]))
+    write(path, content)
+    assert "holds a negative variance" in refuse(path, "2.running_var")
 
 
 def test_a_header_that_claims_more_than_memory_holds(path):

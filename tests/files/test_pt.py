@@ -60,6 +60,14 @@ def test_views_of_storages(path, name, order, dtype):
     assert_same_bits(read(path)[0].weight, expected.astype(kind))
 
 
+def test_a_tensor_without_elements(path):
+    path.write_bytes(pt(one((0, 4)), {"0": STORED.tobytes()}))
+    with _pt.stored(str(path)) as found:
+        assert_same_bits(found["0.weight"].read(), np.empty((0, 4), np.float32))
+    with pytest.raises(fl.ConversionError, match=r"weight \(0, 4\)"):
+        read(path)
+
+
 def test_tensors_may_share_a_storage(path):
     entries = {f"{i}.weight": tensor(storage("0", 12), i, (3, 3), (3, 1)) for i in range(3)}
     path.write_bytes(pt(pickled(entries), {"0": STORED.tobytes()}))
@@ -162,6 +170,8 @@ DAMAGED = {
     "storage of other dtype": (one(source=storage("0", 12, "torch DoubleStorage")), "another size"),
     "no storage": (one(source=number(3)), "impossible"),
     "shape a list": (pickled({"0.weight": tensor(storage("0", 12), 0, (3, 4), (4, 1)).replace(b"t(J", b"l(J")}), "operation"),
+    "long integer": (pickled({"a": b"\x8a\x09" + bytes(8) + b"\1"}), "integer of 9 bytes"),
+    "attributes of an OrderedDict": (pickled({"a": b"ccollections\nOrderedDict\n)R]b"}), "attributes for something"),
     "call of a number": (pickled({"a": number(1) + b")R"}), "damaged"),
     "call of a storage type": (pickled({"a": b"ctorch\nFloatStorage\n)R"}), "damaged"),
     "OrderedDict of pairs": (pickled({"a": b"ccollections\nOrderedDict\n](K\x01K\x02te\x85R"}), "damaged"),

@@ -377,6 +377,8 @@ def test_bad_parameters():
         fl.Activation("nosuch")
     with pytest.raises(TypeError, match="slope"):
         fl.Activation("relu", slope=1)
+    with pytest.raises(TypeError, match="'elu' has no parameter 'slope'; it takes alpha"):
+        fl.Activation("elu", slope=1)
     with pytest.raises(TypeError, match="name must be a string, got 3"):
         fl.Activation(3)
     for slope in ("1", None, 1j):

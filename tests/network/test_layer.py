@@ -69,6 +69,7 @@ def test_callable_initializer_and_no_bias():
         (ValueError, r"init returned shape \(3,\)", (3, 2), {"init": lambda r, s: np.ones(3)}),
         (TypeError, "init must be", (3, 2), {"init": 3}),
         (TypeError, "float32 or float64, got int64", (3, 2), {"dtype": np.int64}),
+        (TypeError, "float32 or float64, got None", (3, 2), {"dtype": None}),
         (TypeError, "float32 or float64, got 'nonsense'", (3, 2), {"dtype": "nonsense"}),
         (ValueError, "did you mean 'relu'.*Known: identity", (3, 2, "rellu"), {}),
         (TypeError, "prelu needs its slopes", (3, 2, fl.prelu), {}),

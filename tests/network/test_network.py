@@ -230,6 +230,17 @@ def test_a_layer_in_two_networks_and_unrelated_updates(rng):
     assert_same_bits(b(x), x)
 
 
+def test_a_layer_and_a_norm_that_come_twice(rng):
+    """The weights that do the work of both are made once, and stand in both places."""
+    layer = fl.Layer(4, 4, rng=0)
+    norm = fl.BatchNorm(4, weight=[1, 2, 3, 4], bias=[1, 0, -1, 2], dtype=np.float32)
+    x = rng.standard_normal((3, 4)).astype(np.float32)
+    once, twice = fl.Network([layer, norm]), fl.Network([layer, norm, layer, norm])
+    assert_same_bits(twice(x), once(once(x)))
+    layer.weight = np.eye(4)
+    assert_same_bits(twice(x), once(once(x)))
+
+
 def test_an_update_concerns_only_what_holds_the_layer(monkeypatch):
     compiled = []
     original = module.compile_steps

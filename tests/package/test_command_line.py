@@ -250,6 +250,8 @@ def test_predict_refuses_files_that_are_not_arrays(refusal, model, tmp_path):
         whole[:40],
         whole.replace(b"'<f8'", b"'<q8'"),
         b"1,2,3\n" * 9,
+        whole.replace(b"NUMPY\1\0", b"NUMPY\3\0"),
+        whole.replace(b"NUMPY\1\0", b"NUMPY\4\0"),
     ):
         assert "not that of a .npy file" in refused(content)
     source.unlink()
@@ -415,6 +417,11 @@ def test_bench_of_what_numpy_lacks_runs_alone(run, tmp_path):
     done = run("bench", tmp_path / "model.npz", "--batch", 1)
     assert done.returncode == 0
     assert "runs alone: NumPy has no erf, which gelu needs" in done.stdout
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "bench.svg"
+    done = run("bench", tmp_path / "model.npz", "--batch", 1, "--picture", picture)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "svg" in picture.read_text("utf-8")
 
 
 def test_bench_refuses(refusal, model, tmp_path, monkeypatch):

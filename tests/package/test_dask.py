@@ -6,6 +6,7 @@ import doctest
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import time
 from importlib import import_module
@@ -112,6 +113,11 @@ def test_unknown_numbers_of_rows(x):
     assert_same_bits(y.compute(), network()(x[x[:, 0] > 0]))
 
 
+def sparse_blocks(a):
+    sparse = pytest.importorskip("scipy.sparse")
+    return a.map_blocks(sparse.csr_matrix, meta=sparse.csr_matrix((0, 0)))
+
+
 def test_refuses(x):
     a = da.from_array(x, 40)
     net = network()
@@ -123,6 +129,11 @@ def test_refuses(x):
         (TypeError, "must be a dask.array.Array, got ndarray", lambda: predict(net, x)),
         (TypeError, "complex", lambda: predict(net, a.astype(complex))),
         (TypeError, "masked", lambda: predict(net, da.ma.masked_equal(a, 0))),
+        (
+            TypeError,
+            "blocks of NumPy arrays, not csr_matrix",
+            lambda: predict(net, sparse_blocks(a)),
+        ),
         (TypeError, "Network or Layer, got function", lambda: predict(lambda a: a, a)),
     ):
         with pytest.raises(error, match=message):
@@ -143,6 +154,9 @@ def test_the_example_of_the_docstring():
 
 def test_part_of_the_package_but_loaded_when_asked_for():
     assert fl.dask.predict is predict
+    code = "import fastlayer as fl; print(fl.dask.predict.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "predict\n"
 
 
 # --- tokens

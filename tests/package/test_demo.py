@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fastlayer.cli import timing
+from fastlayer.cli.main import main
 
 INK = {"utf-8": "\u2588", "ascii": "@"}
 
@@ -120,6 +121,12 @@ class Clock:
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         self.now += self.seconds
         return x
+
+
+def test_nothing_is_timed_that_gives_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastlayer.cli.demo.numpy_forward", lambda net: lambda x: net(x) + 1)
+    with pytest.raises(RuntimeError, match=r"NumPy disagree by 1\.0e\+00; nothing was timed"):
+        main(["demo"])
 
 
 def test_a_turn_gives_seconds_per_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 import fastlayer as fl
+from fastlayer.cli.main import main
 
 FRAMEWORKS = (
     *("torch", "keras", "tensorflow", "jax", "sklearn", "scipy", "onnx", "onnxruntime", "h5py"),
@@ -57,6 +59,11 @@ def test_converters_are_part_of_the_package(name):
     assert getattr(fl, name).__module__ == "fastlayer"
     assert getattr(fl, name) is getattr(fl, name)
     assert getattr(fl, name).__doc__
+
+
+def test_the_command_line_imported_runs_nothing(capfd):
+    assert import_module("fastlayer.__main__").main is main
+    assert capfd.readouterr() == ("", "")
 
 
 def test_everything_listed_is_there():

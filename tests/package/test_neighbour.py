@@ -209,5 +209,12 @@ def test_which_entries_of_a_folder_are_another_distribution(tmp_path, entries, f
     assert _neighbour.others(str(tmp_path)) == found
 
 
+def test_the_warning_names_the_other_and_the_remedy(monkeypatch):
+    monkeypatch.setattr(_neighbour, "others", lambda folder: ["fastlayer 0.2"])
+    with pytest.warns(RuntimeWarning, match="fastlayer 0.2, which is another project") as caught:
+        _neighbour._warn()
+    assert str(caught[0].message).endswith(_neighbour.REMEDY)
+
+
 def test_a_place_that_is_no_folder_holds_no_other(tmp_path):
     assert _neighbour.others(str(tmp_path / "packages.zip")) == []

@@ -162,8 +162,6 @@ def elementwise(
         if made is None and not views:
             raise error
         point = made or Point(first, Formula(error))
-        if point is first:
-            return point
     point.views = {**views, **point.views}
     return point
 

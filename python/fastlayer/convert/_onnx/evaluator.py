@@ -178,10 +178,6 @@ def _gelu(node: Node, opset: int) -> Compute:
     return lambda x: (0.5 * x * (1 + _ERF(x / math.sqrt(2)))).astype(x.dtype)
 
 
-def _erf(node: Node, opset: int) -> Compute:
-    return lambda x: _ERF(x).astype(x.dtype)
-
-
 def _hard_swish(node: Node, opset: int) -> Compute:
     return lambda x: x * np.clip(x / 6 + x.dtype.type(0.5), 0, 1)
 
@@ -198,10 +194,6 @@ def _softmax(node: Node, opset: int) -> Compute:
     return compute
 
 
-def _softplus(node: Node, opset: int) -> Compute:
-    return lambda x: np.logaddexp(x, x.dtype.type(0))
-
-
 # Operators, the opset before which they are computed here, and how.
 _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
     ({"Add", "Div", "Mul", "Pow", "Sub"}, 7, _arithmetic),  # they broadcast from an axis
@@ -209,8 +201,10 @@ _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
     # Returns tuples in tuples, or trains.
     ({"BatchNormalization"}, 14, lambda node, opset: _reference(node, 15, keep={"epsilon"})),
     ({"Softmax", "LogSoftmax"}, math.inf, _softmax),  # takes one axis in old opsets too, and not 0
-    ({"Erf"}, math.inf, _erf),  # computes in float32
+    # Computes in float32.
+    ({"Erf"}, math.inf, lambda node, opset: lambda x: _ERF(x).astype(x.dtype)),
     ({"Gelu"}, math.inf, _gelu),  # a function of which the type has to be known
-    ({"Softplus"}, math.inf, _softplus),  # overflows
+    # Overflows.
+    ({"Softplus"}, math.inf, lambda node, opset: lambda x: np.logaddexp(x, x.dtype.type(0))),
     ({"HardSwish"}, math.inf, _hard_swish),  # 1 / 6 is a float32 in it
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,25 +84,18 @@ class Model:
             raise Damaged("graph", f"lists more than {_MOST_PIECES} tensors, names and attributes")
         if graph.sparse_initializer:
             raise ConversionError("graph", "it has sparse weights; export it with dense ones")
-        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         names = Counter(tensor.name for tensor in graph.initializer)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise Damaged(f"tensor {twice[0]!r}", "is there twice")
         self.nodes = [Node(proto, i) for i, proto in enumerate(graph.node)]
-        self.inputs = [v for v in graph.input if v.name not in self._tensors]
+        self.inputs = [v for v in graph.input if v.name not in self.tensors]
         self.outputs = [v.name for v in graph.output]
         self._taken: Counter[str] = Counter()  # bytes that tensors have of external files
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._tensors
-
-    def tensor(self, name: str) -> Array:
-        """Return an initialiser, read-only; see `array`."""
-        return self.array(self._tensors[name])
-
     def array(self, tensor: Any) -> Array:
-        """Return the numbers of a tensor; it must hold as many as its shape says.
+        """Return the numbers of a tensor, read-only; it must hold as many as its shape says.
 
         Raises
         ------
@@ -135,19 +129,29 @@ class Model:
 
     def _external(self, key: str, tensor: Any) -> Array:
         """Return the numbers of a tensor that lie in another file."""
-        location = self.onnx.external_data_helper.ExternalDataInfo(tensor).location
+        info = self.onnx.external_data_helper.ExternalDataInfo(tensor)
+        size = prod(tensor.dims) * np.dtype(DTYPES[tensor.data_type]).itemsize
         if self._folder is None:
             raise Damaged(
                 key,
-                f"is in the file {location!r}, and a model in memory has no folder; call "
+                f"is in the file {info.location!r}, and a model in memory has no folder; call "
                 "onnx.load_external_data_for_model first, or give the path of the model",
             )
-        values: Array = self.onnx.numpy_helper.to_array(tensor, self._folder)
-        path = os.path.realpath(os.path.join(self._folder, location))
-        self.nbytes += values.nbytes
-        self._taken[path] += values.nbytes
+        if info.length not in (None, size):
+            raise Damaged(
+                key,
+                f"has {info.length} bytes at {info.offset or 0} of {info.location!r}, and its shape "
+                f"takes {size}",
+            )
+        part = self.onnx.TensorProto()
+        part.CopyFrom(tensor)
+        part.external_data.add(key="length", value=str(size))  # else it reads to the end
+        values: Array = self.onnx.numpy_helper.to_array(part, self._folder)
+        path = os.path.realpath(os.path.join(self._folder, info.location))
+        self.nbytes += size
+        self._taken[path] += size
         if self._taken[path] > _MOST_SHARES * os.path.getsize(path):
-            raise Damaged(key, f"overlaps other tensors in {location!r}")
+            raise Damaged(key, f"overlaps other tensors in {info.location!r}")
         return values
 
 

@@ -99,15 +99,15 @@ class _Run:
                 raise node.refuse(
                     f"its output {extra[0]!r} is used; only the first one is computed"
                 )
-            if node.outputs[0] in self.known or node.outputs[0] in model:
+            if node.outputs[0] in self.known or node.outputs[0] in model.tensors:
                 raise node.damaged(f"makes {node.outputs[0]!r}, which is there already")
             self.known[node.outputs[0]] = result
 
     def _get(self, node: Node, name: str) -> Given:
         if name not in self.known:
-            if name not in self.model:
+            if name not in self.model.tensors:
                 raise node.damaged(f"uses {name!r} before anything makes it")
-            self.known[name] = self.model.tensor(name)
+            self.known[name] = self.model.array(self.model.tensors[name])
         return self.known[name]
 
     def _one(self, node: Node, given: list[Given]) -> Given:
