@@ -358,7 +358,7 @@ def test_refusal_names_the_node_and_teaches(name):
 # What the shape of the input decides.
 REFUSED_SHAPES = {
     "one sample for a stack": ("y = MatMul(x, v)", 17, (4,), {"v": (1, 4, 3)}, "a single sample"),
-    "norm of unknown width": ("y = LayerNormalization(x)", 17, ("N", "M"), {}, "not known"),
+    "norm of unknown width": ("y = LayerNormalization(x, s)", 17, ("N", "M"), {"s": (0,)}, "not known"),
     "gain beside unknown widths": ("y = Add(x, c)", 17, ("N", 4, "M"), {"c": (4, 1)}, "not known"),
     "statistics of each position": (
         "y = BatchNormalization<spatial=0, is_test=1>(x, b, b, b, b)", 7, ("N", 4, 2), {"b": (4,)},
@@ -371,11 +371,18 @@ REFUSED_SHAPES = {
 def test_refusal_of_what_the_input_does_not_tell(name):
     text, opset, shape, constants, why = REFUSED_SHAPES[name]
     model = make(text, opset, shape=shape, **constants)
-    if "norm" in name:
-        model.graph.node[0].input.append("")  # its gain is left out
     with pytest.raises(ConversionError, match=why) as caught:
         from_onnx(model)
     assert caught.value.place.startswith("node ")
+
+
+def test_a_norm_without_its_gain_does_not_take_its_shift_for_one():
+    """No proof looks at this network: what comes before Flatten works on the last of two axes."""
+    text = "h = MatMul(x, w)\nn = LayerNormalization(h, s, t)\nf = Flatten(n)\ny = MatMul(f, v)"
+    model = make(text, shape=("N", 2, 4), w=(4, 3), s=(3,), t=(3,), v=(6, 2))
+    model.graph.node[1].input[1] = ""
+    with pytest.raises(ValueError, match=r"node 1 \(ONNX LayerNormalization\)"):
+        from_onnx(model)
 
 
 def test_an_input_that_is_no_array():
