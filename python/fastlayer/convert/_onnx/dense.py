@@ -142,6 +142,8 @@ def _batch_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Va
 
 def _row_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     start = _axis(node, value, -1)
+    if rest[0] is None:
+        raise node.damaged("leaves out its scale, which it must have")
     constants = _vectors(graph, node, rest, sum(g is not None for g in rest))
     shape = value.shape[start:]
     if UNKNOWN in shape:
