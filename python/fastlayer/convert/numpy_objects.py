@@ -48,8 +48,8 @@ class Accelerated:
     """The forward pass of a hand-written network, run by fastlayer; made by ``fl.accelerate``.
 
     Calling it, or its method of the original's name, gives what the original gives but for
-    rounding. It holds no weights: each call reads the original's arrays with `linear`, so a change
-    in place or of an attribute counts from the next call on.
+    rounding. It holds no weights: each call reads the original's arrays with ``fl.linear``, so a
+    change in place or of an attribute counts from the next call on.
 
     Attributes
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,31 +28,28 @@ if TYPE_CHECKING:
 _REQUIRED: Any = object()  # the default of a parameter that has none
 
 
-class _Kind(NamedTuple):
-    """An activation function, the defaults of its parameters, and the core's kernel for it."""
+class _Kind:
+    """A line of the table: an activation function, and the defaults of its parameters.
 
-    function: Callable[..., Array]
-    defaults: dict[str, Any]
-    # From the values of the parameters, which it checks; None where no single kernel does it.
-    kernel: Callable[..., Fused | None]
+    `kernel` makes of their values what the core is called with, None where no single kernel does it.
+    By default that is the kernel of the function's name, with the values that `check` lets pass.
+    """
 
+    def __init__(
+        self,
+        function: Callable[..., Array],
+        *,
+        kernel: Callable[..., Fused | None] | None = None,
+        check: Callable[..., None] = lambda *values: None,
+        **defaults: Any,
+    ) -> None:
+        self.function, self.check, self.defaults = function, check, defaults
+        self.kernel = kernel or self._plain
 
-def _kind(
-    function: Callable[..., Array],
-    *,
-    kernel: Callable[..., Fused | None] | None = None,
-    check: Callable[..., None] | None = None,
-    **defaults: Any,
-) -> _Kind:
-    """Return a line of the table; by default the kernel has the name of the function."""
-
-    def plain(*values: float) -> Fused:
-        if check is not None:
-            check(*values)
+    def _plain(self, *values: float) -> Fused:
+        self.check(*values)
         p0, p1 = (*values, 0.0, 0.0)[:2]
-        return (function.__name__, p0, p1)
-
-    return _Kind(function, defaults, kernel or plain)
+        return (self.function.__name__, p0, p1)
 
 
 def _one_slope(weight: Array) -> Fused | None:
@@ -70,28 +67,28 @@ def _rowwise(name: str) -> Callable[[int], Fused | None]:
 _KINDS = {
     kind.function.__name__: kind
     for kind in (
-        _kind(elementwise.identity),
-        _kind(elementwise.relu),
-        _kind(elementwise.leaky_relu, negative_slope=0.01),
-        _kind(elementwise.prelu, kernel=_one_slope, weight=_REQUIRED),
-        _kind(elementwise.relu6, kernel=lambda: ("hardtanh", 0.0, 6.0)),
-        _kind(elementwise.hardtanh, check=elementwise.check_range, min_val=-1.0, max_val=1.0),
-        _kind(elementwise.hardsigmoid),
-        _kind(elementwise.hardswish),
-        _kind(elementwise.elu, alpha=1.0),
-        _kind(elementwise.celu, check=elementwise.check_nonzero, alpha=1.0),
-        _kind(elementwise.selu),
-        _kind(elementwise.gelu, kernel=_gelu, approximate="none"),
-        _kind(elementwise.silu),
-        _kind(elementwise.mish),
-        _kind(elementwise.softplus, check=elementwise.check_positive, beta=1.0, threshold=20.0),
-        _kind(elementwise.sigmoid),
-        _kind(elementwise.log_sigmoid),
-        _kind(elementwise.tanh),
-        _kind(elementwise.softsign),
-        _kind(elementwise.exp),
-        _kind(elementwise.softmax, kernel=_rowwise("softmax"), axis=-1),
-        _kind(elementwise.log_softmax, kernel=_rowwise("log_softmax"), axis=-1),
+        _Kind(elementwise.identity),
+        _Kind(elementwise.relu),
+        _Kind(elementwise.leaky_relu, negative_slope=0.01),
+        _Kind(elementwise.prelu, kernel=_one_slope, weight=_REQUIRED),
+        _Kind(elementwise.relu6, kernel=lambda: ("hardtanh", 0.0, 6.0)),
+        _Kind(elementwise.hardtanh, check=elementwise.check_range, min_val=-1.0, max_val=1.0),
+        _Kind(elementwise.hardsigmoid),
+        _Kind(elementwise.hardswish),
+        _Kind(elementwise.elu, alpha=1.0),
+        _Kind(elementwise.celu, check=elementwise.check_nonzero, alpha=1.0),
+        _Kind(elementwise.selu),
+        _Kind(elementwise.gelu, kernel=_gelu, approximate="none"),
+        _Kind(elementwise.silu),
+        _Kind(elementwise.mish),
+        _Kind(elementwise.softplus, check=elementwise.check_positive, beta=1.0, threshold=20.0),
+        _Kind(elementwise.sigmoid),
+        _Kind(elementwise.log_sigmoid),
+        _Kind(elementwise.tanh),
+        _Kind(elementwise.softsign),
+        _Kind(elementwise.exp),
+        _Kind(elementwise.softmax, kernel=_rowwise("softmax"), axis=-1),
+        _Kind(elementwise.log_softmax, kernel=_rowwise("log_softmax"), axis=-1),
     )
 }
 _ALIASES = {"swish": "silu", "logistic": "sigmoid"}

@@ -26,12 +26,11 @@ class Sizes(NamedTuple):
     flattens: bool = False  # all axes but the first become features
 
 
-class Outline(NamedTuple):
+class Outline:
     """A part that has been checked, and how to make it."""
 
-    title: str
-    sizes: Sizes
-    make: Callable[[], Any]
+    def __init__(self, title: str, sizes: Sizes, make: Callable[[], Any]) -> None:
+        self.title, self.sizes, self.make = title, sizes, make
 
     # What is asked of a part in a chain.
     def _title(self) -> str:
