@@ -130,11 +130,16 @@ __all__ = [
 ]
 
 # Whoever converts nothing does not pay for the converters; they are imported when asked for. The
-# classes are what converters return: not in __all__, and here so that pickles find them.
+# classes are what methods and converters return: not in __all__, and here so that pickles find them.
 _LAZY = {
     "Accelerated": "convert.numpy_objects",
     "Classifier": "convert.sklearn",
+    "Oriented": "convert._numpy.recognise",
+    "Profile": "report.profile",
+    "Proof": "report.verification",
     "Regressor": "convert.sklearn",
+    "Summary": "report.summary",
+    "Verification": "report.verification",
     "accelerate": "convert.numpy_objects",
     "from_keras": "convert.keras",
     "from_onnx": "convert.onnx",

@@ -84,20 +84,27 @@ class Build:
             flags += [*includes(), '-DFASTLAYER_VERSION="0.1.0"']
         return self.run("g++", *flags, "-c", source, "-o", str(to), seconds=180, tree=tree) == 0
 
-    def run(self, *command: str, seconds: int, tree: pathlib.Path | None = None) -> int:
+    def run(
+        self,
+        *command: str,
+        seconds: int,
+        tree: pathlib.Path | None = None,
+        output: pathlib.Path | str = os.devnull,
+    ) -> int:
         """The exit status; TOO_LONG are those of a command that took more processor time.
 
-        A process that waits for ever is ended after ten times as long.
+        A process that waits for ever is ended after ten times as long. What it says goes to `output`.
         """
         limit = ["timeout", "-k", "2", str(10 * seconds), "prlimit", f"--cpu={seconds}"]
-        process = subprocess.Popen(
-            [*self.prefix, *limit, *command],
-            cwd=tree or self.tree,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
+        with open(output, "w") as log:
+            process = subprocess.Popen(
+                [*self.prefix, *limit, *command],
+                cwd=tree or self.tree,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         self.processor_seconds += usage.ru_utime + usage.ru_stime
         return process.returncode

@@ -164,11 +164,15 @@ class Worker:
         log.unlink(missing_ok=True)
         command = ["env", *settings, sys.executable, "-m", "pytest", "-x", "-q"]
         command += ["-p", "no:cacheprovider", f"--junitxml={log}", *tests]
-        rc = self.build.run(*command, seconds=SECONDS["pytest"])
+        said = self.tree / "pytest.out"
+        for _ in range(2):  # pytest may be kept from beginning by what has nothing to do with tests
+            rc = self.build.run(*command, seconds=SECONDS["pytest"], output=said)
+            if rc not in (4, 5):
+                break
+        else:
+            raise RuntimeError(f"not begun: {tests}\n{said.read_text(errors='replace')[-2000:]}")
         if rc == 0:
             return "survived", ""
-        if rc in (4, 5):
-            raise RuntimeError(f"no such tests: {tests}")
         return "found", report.first_failure(log) if log.exists() else f"pytest, status {rc}"
 
 

@@ -97,6 +97,20 @@ def test_a_pickle_holds_plain_arrays_and_public_classes(protocol):
     assert len(data) < (2 if protocol == 2 else 1) * plain + 1500
 
 
+def bent(z):
+    return z**3 + z
+
+
+class ByHand:
+    """A layer of columns, with an activation that fastlayer does not have."""
+
+    def __init__(self, k, n):
+        self.W, self.b, self.activation = grid(n, k), grid(n, 1), bent
+
+    def forward(self, x):
+        return self.activation(self.W @ x + self.b)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_pickle_names_public_places(protocol):
     """Modules inside the package can be moved without a pickle's noticing."""
@@ -107,9 +121,15 @@ def test_a_pickle_names_public_places(protocol):
             named.add((module, name))
             return super().find_class(module, name)
 
-    Names(io.BytesIO(pickle.dumps([network("float32"), fl.relu, fl.Layer(2, 2)], protocol))).load()
+    net, x = network("float32"), X.astype("f4")
+    results = [net.summary(), net.profile(x, repeat=1), net.verify(net, x)]
+    fast = fl.accelerate([ByHand(3, 4), ByHand(4, 2)])
+    held = [net, fl.relu, fl.Layer(2, 2), *results, fast.verification, fast.network]
+    Names(io.BytesIO(pickle.dumps(held, protocol))).load()
     ours = {name for module, name in named if module.split(".")[0] == "fastlayer"}
-    assert ours <= set(fl.__all__)
+    returned = {"Summary", "Profile", "Verification", "Proof", "Oriented"}
+    assert ours <= {*fl.__all__, *returned}
+    assert returned <= ours
     assert {module for module, name in named if name in ours} == {"fastlayer"}
     assert {"Network", "Layer", "Activation", "BatchNorm", "Residual", "relu"} <= ours
 

@@ -34,6 +34,8 @@ class Profile(Shown):
         How the core cuts the call up; empty where Python steps in between.
     """
 
+    __module__ = "fastlayer"  # where pickles find it
+
     def __init__(self, net: Any, x: Any, repeat: int) -> None:
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat}")

@@ -26,6 +26,8 @@ class Summary(Shown):
         Sums: "parameters", "bytes" and "flops".
     """
 
+    __module__ = "fastlayer"  # where pickles find it
+
     def __init__(self, net: Any) -> None:
         isa = f"{_core.config()['isa_active']} {net.dtype}"
         lowered = [part._lower(net.dtype) for part in net._parts]

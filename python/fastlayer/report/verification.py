@@ -32,6 +32,8 @@ class Verification(Shown):
         That of the network.
     """
 
+    __module__ = "fastlayer"  # where pickles find it
+
     def __init__(self, net: Any, reference: Callable[[Any], Any], x: Any) -> None:
         self._compare(net(x), as_real(reference(x), "the reference's result"), net.dtype)
 
@@ -80,6 +82,8 @@ class Proof(Verification):
     bound_share : float
         Largest error as a share of what rounding may explain; at most 1.
     """
+
+    __module__ = "fastlayer"  # where pickles find it
 
     def __init__(self, ours: Array, theirs: Array, bound: Array, dtype: DType) -> None:
         self._compare(ours, theirs, dtype)

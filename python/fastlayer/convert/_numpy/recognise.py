@@ -53,6 +53,8 @@ class Oriented:
         What the samples are in the array that it expects.
     """
 
+    __module__ = "fastlayer"  # where pickles find it
+
     def __init__(self, function: Function, form: str) -> None:
         self.function = function
         self.form = form
