@@ -27,7 +27,7 @@ from typing import Any
 
 import records
 import report
-from build import EXTENSION, SUBJECTS, TOO_LONG, Build, DoesNotLink, isa_of
+from build import SUBJECTS, TOO_LONG, Build, DoesNotLink, isa_of
 from mutants import Mutant, mutants_of
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -82,7 +82,7 @@ class Worker:
     def __init__(self, scratch: pathlib.Path, number: int, prefix: list[str]) -> None:
         self.tree = copied(scratch / f"tree{number}")
         self.build = Build(self.tree, scratch / "unchanged", prefix)
-        self.isa = ""  # of the extension in the tree
+        self.unchanged = False  # whether the extension in the tree is that of the sources
 
     def try_mutant(self, mutant: Mutant, pytests: list[str]) -> dict[str, object]:
         """`status` is found, survived, same code or not compiled; `by` is what found it."""
@@ -105,11 +105,8 @@ class Worker:
             compile(path.read_text(), path, "exec")
         except SyntaxError:
             return "not compiled", ""
-        if self.isa != "all":  # what is installed does for changes of Python
-            from fastlayer import _core
-
-            shutil.copy(_core.__file__, self.tree / EXTENSION)
-            self.isa = "all"
+        if not self.unchanged:
+            self.extension({}, "avx2")
         return self.pytest(pytests, "avx2")
 
     def cpp(self, file: str, pytests: list[str]) -> tuple[str, str]:
@@ -153,7 +150,7 @@ class Worker:
 
     def extension(self, changed: dict[str, pathlib.Path], isa: str) -> None:
         self.build.link_extension(changed, isa)
-        self.isa = isa
+        self.unchanged = not changed
 
     def pytest(self, tests: list[str], isa: str) -> tuple[str, str]:
         if not tests:
