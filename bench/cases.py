@@ -28,26 +28,40 @@ class Case:
     """One computation; the same for every peer, dtype and number of threads."""
 
     name: str
-    kind: str  # network, column, matmul, linear or activation
+    kind: str  # network, column, accelerate, load, matmul, linear or activation
     reason: str
     sizes: tuple[int, ...]  # widths of a network; m, k, n of a product; bytes of an activation
     batch: int = 1
     hidden: str = "relu"  # of every layer but the last; or the activation itself
     end: str | None = None
-    layout: str = "nn"  # of a product: which operands are transposed views
+    layout: str = (
+        "nn"  # of a product: which operands are transposed; rows, columns; a file's suffix
+    )
+    deviation: float = 1.0  # of an activation's inputs
+    width: int = 125  # of the rows of a softmax
 
     @property
     def quick(self) -> bool:
         return self.name in QUICK
 
-    def applies(self, dtype: str) -> bool:
-        """1e8 bytes are at the mercy of memory in either type: float32 is enough."""
+    @property
+    def layered(self) -> bool:
+        return self.kind in ("network", "column", "accelerate", "load")
+
+    def applies(self, dtype: str, threads: int) -> bool:
+        """1e8 bytes are at the mercy of memory in either type, and files are mostly float32; one
+        thread reads them.
+        """
+        if self.kind == "load":
+            return dtype == "float32" and threads == 1
         return dtype == "float32" or self.kind != "activation" or self.sizes[0] < 10**8
 
     def modes(self, dtype: str) -> tuple[str, ...]:
-        """idle and busy take 20 ms a call, and a long turn: for some cases only."""
-        latency = self.name in (LATENCY if dtype == "float32" else LATENCY[:1])
-        return ("hot", "idle", "busy") if latency else ("hot",)
+        """Those after a rest and beside neighbours take long: for some cases only."""
+        if self.name not in (LATENCY if dtype == "float32" else LATENCY[:1]):
+            return ("hot",)
+        rests = IDLE if self.name in RESTS and dtype == "float32" else ("idle20",)
+        return ("hot", *rests, "busy")
 
     def layers(self, dtype: str) -> list[tuple[np.ndarray, np.ndarray, str | None]]:
         """(weight (n, k), bias (n,), activation) of each layer, scaled so that nothing grows."""
@@ -61,14 +75,15 @@ class Case:
 
     def inputs(self, dtype: str) -> Arrays:
         """What is passed to each call. Float32 numbers in every dtype."""
-        if self.kind == "network":
+        if self.kind == "column" or self.layout == "columns":
+            return (_normal((self.sizes[0], self.batch), dtype),)
+        if self.layered:
             return (_normal((self.batch, self.sizes[0]), dtype),)
-        if self.kind == "column":
-            return (_normal((self.sizes[0], 1), dtype),)
         if self.kind == "activation":
             count = self.sizes[0] // np.dtype(dtype).itemsize
-            shape = (count // 125, 125) if "softmax" in self.hidden else (count,)
-            return (_normal(shape, dtype),)
+            shape = (count // self.width, self.width) if "softmax" in self.hidden else (count,)
+            x = _normal(shape, dtype)
+            return (x if self.deviation == 1 else x * np.dtype(dtype).type(self.deviation),)
         m, k, n = self.sizes
         if self.kind == "linear":
             return _normal((m, k), dtype), _normal((n, k), dtype, 1), _normal((n,), dtype, 2)
@@ -79,7 +94,9 @@ class Case:
     @property
     def flops(self) -> int:
         """Useful ones, of products alone: an activation has no agreed count."""
-        if self.kind in ("network", "column"):
+        if self.kind == "load":
+            return 0
+        if self.layered:
             return 2 * self.batch * sum(k * n for k, n in pairwise(self.sizes))
         return 0 if self.kind == "activation" else 2 * math.prod(self.sizes)
 
@@ -88,7 +105,9 @@ class Case:
         size = np.dtype(dtype).itemsize
         if self.kind == "activation":
             return 0, 2 * self.sizes[0]
-        if self.kind in ("network", "column"):
+        if self.kind == "load":
+            return 0, 0
+        if self.layered:
             weights = sum((k + 1) * n for k, n in pairwise(self.sizes))
             return size * weights, size * self.batch * (self.sizes[0] + self.sizes[-1])
         m, k, n = self.sizes
@@ -103,14 +122,19 @@ NETWORKS = (
     ((50, 256, 256, 256, 1), (1, 64, 4096, 65536), "a single output, and many rows"),
     ((768, 3072, 768), (1, 8, 128, 512), "the feed-forward block of a small transformer"),
     ((4096, 4096, 4096), (1, 16, 256), "weights beyond L3: memory decides at few rows"),
-    ((16, 64, 32, 32, 5), (1, 128, 100000), "jet tagging: narrow layers only"),
+    ((16, 64, 32, 32, 5), (1, 10, 128, 100000), "jet tagging: narrow layers only"),
 )
+# Other activations only where they could change who wins: little work, weights beyond L2 at one, some
+# and many rows, many rows of a narrow network. Elsewhere the products outweigh them.
 VARIANTS = (
-    ("", "relu", None, ""),
-    (":tanh", "tanh", None, "; with tanh"),
-    (":sigmoid", "sigmoid", None, "; with sigmoid"),
-    (":gelu", "gelu", None, "; with the exact GELU"),
-    (":softmax", "relu", "softmax", "; ends in softmax"),
+    ("tanh", "tanh", None, "with tanh"),
+    ("sigmoid", "sigmoid", None, "with sigmoid"),
+    ("gelu", "gelu", None, "with the exact GELU"),
+    ("softmax", "relu", "softmax", "ends in softmax"),
+)
+VARIED = (
+    *("64-100-10@32", "784-512-512-10@1", "784-512-512-10@32", "784-512-512-10@256"),
+    *("50-256-256-256-1@4096", "16-64-32-32-5@128"),
 )
 SQUARES = (64, 256, 1024, 2048, 4096)
 PRODUCTS = (
@@ -123,16 +147,40 @@ PRODUCTS = (
 )
 LINEAR = (
     ((1, 784, 128), "one sample; packing the weights can't pay"),
+    ((1, 768, 768), "one sample; rows 3 KB apart"),
+    ((1, 1024, 1024), "one sample; rows 4 KB apart fall into few sets of a cache"),
+    ((1, 2048, 2048), "one sample; the same, weights beyond L2"),
+    ((1, 4096, 4096), "one sample; the same, weights from memory"),
     ((32, 784, 512), "a small batch on plain arrays"),
     ((256, 768, 3072), "large enough to pack on the fly"),
     ((1024, 1024, 1024), "a large square one"),
+)
+ACCELERATED = ((64, 100, 10), (784, 512, 512, 10))
+FILES = (
+    ("onnx", "a model file, to its first result, as a server that starts does"),
+    ("npz", "the project's own file, beside NumPy's"),
+    ("safetensors", "a state dict in the commonest file without code"),
+    ("pt", "a state dict as torch.save writes it"),
 )
 ACTIVATIONS = (
     *("relu", "leaky_relu", "relu6", "hardtanh", "hardsigmoid", "hardswish", "softsign"),
     *("exp", "tanh", "sigmoid", "log_sigmoid", "silu", "softplus", "elu", "selu", "celu"),
     *("gelu", "mish", "softmax", "log_softmax"),
 )
-BYTES = ((1000, "1e3", "the call"), (10**6, "1e6", "in cache"), (10**8, "1e8", "memory decides"))
+# The smallest and the largest size say more about calls and memory than about the function.
+BYTES = (
+    (1000, "1e3", "the call", ("relu", "exp", "tanh", "sigmoid", "gelu", "softmax")),
+    (10**6, "1e6", "in cache", ACTIVATIONS),
+    (
+        10**8,
+        "1e8",
+        "memory decides",
+        ("relu", "exp", "tanh", "sigmoid", "gelu", "softmax", "log_softmax"),
+    ),
+)
+DEVIATIONS = (0.5, 3, 10)  # and 1: a short way for small inputs must not end in a cliff
+SPREAD = ("tanh", "sigmoid", "gelu", "softmax")
+ROWS = (64, 128)  # widths of a softmax, beside 125, which no vector divides
 QUICK = (
     *("3-8-8-3@1", "64-100-10@32", "784-512-512-10@1", "784-512-512-10@32:gelu"),
     *("784-512-512-10@256", "784-128-10@1:column", "matmul:256", "linear:32x784x512"),
@@ -142,27 +190,62 @@ LATENCY = (  # float64: the first alone
     *("784-512-512-10@1", "3-8-8-3@1", "64-100-10@32", "784-512-512-10@32"),
     *("784-512-512-10@256", "784-512-512-10@4096", "50-256-256-256-1@64", "768-3072-768@8"),
 )
+IDLE = ("idle1", "idle5", "idle20", "idle100")  # milliseconds
+# When a team sleeps, and how deeply a core does, depends on the rest: a call for one thread, and one
+# for all.
+RESTS = ("784-512-512-10@1", "784-512-512-10@256")
 
 
-def _all():
+def _networks():
+    for sizes, batches, reason in NETWORKS:
+        for batch in batches:
+            name = f"{'-'.join(map(str, sizes))}@{batch}"
+            yield Case(name, "network", reason, sizes, batch)
     for suffix, hidden, end, more in VARIANTS:
-        for sizes, batches, reason in NETWORKS:
+        for sizes, batches, _ in NETWORKS:
             for batch in batches:
-                name = f"{'-'.join(map(str, sizes))}@{batch}{suffix}"
-                yield Case(name, "network", reason + more, sizes, batch, hidden, end)
+                name = f"{'-'.join(map(str, sizes))}@{batch}"
+                if name in VARIED:
+                    yield Case(f"{name}:{suffix}", "network", more, sizes, batch, hidden, end)
     for sizes in ((3, 8, 8, 3), (784, 128, 10)):
         name = f"{'-'.join(map(str, sizes))}@1:column"
         yield Case(name, "column", "W @ x + b on a column, as courses write it", sizes)
+    reason = "a class of NumPy code behind fl.accelerate, against itself"
+    for sizes in ACCELERATED:
+        for layout in ("rows", "columns"):
+            for batch in (1, 16, 256, 1024):
+                name = f"accelerate:{'-'.join(map(str, sizes))}@{batch}:{layout}"
+                yield Case(name, "accelerate", reason, sizes, batch, layout=layout)
+    for suffix, reason in FILES:
+        yield Case(f"load:{suffix}", "load", reason, (784, 512, 512, 10), layout=suffix)
+
+
+def _activations():
+    for size, label, reason, names in BYTES:
+        for act in names:
+            name = f"activation:{act}@{label}"
+            yield Case(name, "activation", reason, (size,), hidden=act)
+    for act in SPREAD:
+        for deviation in DEVIATIONS:
+            name = f"activation:{act}@1e6/sd{deviation:g}"
+            reason = f"inputs with a standard deviation of {deviation:g}"
+            yield Case(name, "activation", reason, (10**6,), hidden=act, deviation=deviation)
+    for act in ("softmax", "log_softmax"):
+        for width in ROWS:
+            name = f"activation:{act}@1e6/{width}"
+            reason = f"rows of {width}, the sum along each of them"
+            yield Case(name, "activation", reason, (10**6,), hidden=act, width=width)
+
+
+def _all():
+    yield from _networks()
     for n in SQUARES:
         yield Case(f"matmul:{n}", "matmul", "a square product", (n, n, n))
     for name, sizes, layout, reason in PRODUCTS:
         yield Case(f"matmul:{name}", "matmul", reason, sizes, layout=layout)
     for sizes, reason in LINEAR:
         yield Case(f"linear:{'x'.join(map(str, sizes))}", "linear", reason, sizes)
-    for size, label, reason in BYTES:
-        for act in ACTIVATIONS:
-            name = f"activation:{act}@{label}"
-            yield Case(name, "activation", reason, (size,), hidden=act)
+    yield from _activations()
 
 
 @cache
@@ -193,7 +276,8 @@ def reference(case: Case, dtype: str) -> tuple[np.ndarray, np.ndarray | float, f
         bias = arrays[2] if case.kind == "linear" else np.zeros(1)
         bound = np.abs(a) @ np.abs(b) + np.abs(bias)
         return a @ b + bias, (case.sizes[1] + 2) * eps * bound, 0.0
-    h = arrays[0].T if case.kind == "column" else arrays[0]
+    turned = case.kind == "column" or case.layout == "columns"
+    h = arrays[0].T if turned else arrays[0]
     scale = 1.0
     for i, (weight, bias, act) in enumerate(case.layers(dtype)):
         wide = weight.T.astype(np.float64)
@@ -201,4 +285,4 @@ def reference(case: Case, dtype: str) -> tuple[np.ndarray, np.ndarray | float, f
             scale = float((np.abs(h) @ np.abs(wide)).max())
         h = numpy_plain.FORMULAS[act](h @ wide + bias)
     limit = (1e-5 if dtype == "float32" else 1e-13) * (1.0 if case.end else scale)
-    return h.T if case.kind == "column" else h, limit, 0.0
+    return np.ascontiguousarray(h.T if turned else h), limit, 0.0

@@ -1,15 +1,19 @@
-"""What fastlayer costs beside time: import, memory of a call, memory of the weights. Each in a
-process of its own; medians where it is time.
+"""What fastlayer costs beside time: import, memory of a call, memory of the weights, building it. Each
+in a process of its own; medians where it is time.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
 
 IMPORT = """
 import time, numpy
@@ -88,6 +92,21 @@ def measure() -> dict:
         "call": {str(threads): json.loads(_run(MEMORY, str(threads))) for threads in (1, 2)},
         "weights": json.loads(_run(WEIGHTS)),
     }
+
+
+def build() -> float | None:
+    """Seconds of processor time that `pip install .` compiles for; None without what it needs."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = ["--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+        settings += ["--wheel-dir", folder, "--config-settings", f"build-dir={folder}/build"]
+        command = [sys.executable, "-m", "pip", "wheel", *settings, str(ROOT)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"not built: {done.stderr.strip()[-300:]}", file=sys.stderr)
+        return None
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 if __name__ == "__main__":

@@ -161,6 +161,14 @@ def larger(a: dict | None, b: dict | None) -> dict | None:
     return a | {"flops": flops, "rates": rates}
 
 
+def rounded(found: dict | None) -> dict | None:
+    """To four digits, which is more than a measurement has."""
+    if found is None:
+        return None
+    flops = {k: float(f"{v:.4g}") for k, v in found["flops"].items()}
+    return found | {"flops": flops, "rates": [[n, float(f"{v:.4g}")] for n, v in found["rates"]]}
+
+
 def rate(limits: dict, size: int) -> float:
     """Bytes/s at a footprint, between the measured ones by a straight line over log(size)."""
     points = limits["rates"]

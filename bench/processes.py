@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from peers import HELD
+
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FASTLAYER_NUM_THREADS"),
     *("NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
@@ -29,8 +31,11 @@ class Peer:
     def start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
         environment |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        module = self.name
+        if module == HELD:
+            module, environment["FASTLAYER_ISA"] = module.split("_")
         worker = Path(__file__).with_name("worker.py")
-        command = [sys.executable, str(worker), self.name, str(self.threads)]
+        command = [sys.executable, str(worker), module, str(self.threads)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
         self.stopped = False

@@ -47,16 +47,20 @@ class Worker:
     def prepare(self, case: str, dtype: str, reference: str, bound: float) -> dict:
         """Build the case and compare its output with NumPy's, in each of the peer's forms."""
         from cases import cases
+        from peers import _files
 
         self.drop()
+        _files.ABOVE = reference
         self.forms = self.peer.prepare(cases()[case], dtype, self.threads) or {}
-        last = next(reversed(self.forms), None)
+        last, error = next(reversed(self.forms), None), None
         for name in reversed(list(self.forms)):
             call, inputs = self.forms[name]
             start = time.perf_counter()
             y = call(*inputs)
             taken = time.perf_counter() - start
             check(y, dtype, reference, bound)
+            error = self._error(y, reference, error)
+            del y  # some libraries don't run while their result is held
             if LONG < taken < 10 * LONG and len(self.forms) > 1:
                 start = time.perf_counter()  # the first call may have built something
                 call(*inputs)
@@ -67,7 +71,18 @@ class Worker:
                 else:
                     del self.forms[name]  # one that is quicker has been found
                 break
-        return {"applies": bool(self.forms)}
+        return {"applies": bool(self.forms)} | ({} if error is None else {"ulp": error})
+
+    def _error(self, y, reference: str, before: float | None) -> float | None:
+        """The larger of an error and that of y, where the case has exact results to judge by."""
+        import numpy as np
+        from errors import ulp
+
+        path = Path(reference) / "exact.npy"
+        if not path.exists():
+            return None
+        exact = np.load(path)
+        return max(before or 0.0, ulp(np.asarray(y).reshape(-1)[: exact.size], exact))
 
     def choose(self) -> dict:
         """The fastest of the forms, and how long its call takes: the best of some."""
@@ -106,12 +121,12 @@ class Worker:
             estimate = min(estimate, now - start)
             if now > until:
                 break
-        if mode != "idle":
+        if not mode.startswith("idle"):
             inner = max(1, int(BLOCK / estimate))
             return {"times": self._hot(seconds, least, inner), "inner": inner}
-        times = []
+        times, rest = [], float(mode.removeprefix("idle")) / 1000
         for _ in repeat(None, most):
-            time.sleep(0.02)
+            time.sleep(rest)
             start = clock()
             call(*inputs)
             times.append(clock() - start)
@@ -162,9 +177,9 @@ def check(y, dtype: str, reference: str, relative: float) -> None:
 
 
 def main() -> None:
-    # libraries print to stdout; the answers go where that was, and the rest to stderr
+    # the answers go where stdout was; what libraries print there, MNN at every model, nowhere
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     name, threads = sys.argv[1], int(sys.argv[2])
     if name == "jax" and hasattr(os, "sched_setaffinity"):
         # it has as many threads as it may use cores, and no setting for fewer

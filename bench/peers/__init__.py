@@ -14,6 +14,10 @@ NAMES = (
     "torch_eager",
     "onnxruntime",
     "openvino",
+    "litert",
+    "mnn",
     "jax",
     "sklearn",
 )
+# Beside those, on a machine with AVX-512: what fastlayer does without it, against the same peers.
+HELD = "fastlayer_avx2"

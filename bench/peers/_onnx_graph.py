@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+
+from peers._files import folder
 
 OPERATORS = {
     "relu": "{y} = Relu({x})",
@@ -36,8 +41,8 @@ def graph(case, dtype: str) -> tuple[bytes, dict[str, np.ndarray]] | None:
 
     arrays = case.inputs(dtype)
     constants: dict[str, np.ndarray] = {}
-    if case.kind == "column":
-        return None  # the same numbers as a batch of one, which is a case of its own
+    if case.kind in ("column", "accelerate", "load"):
+        return None  # a column: the same numbers as a batch of one, which is a case of its own
     if case.kind == "activation":
         feed = {"x": arrays[0]}
         nodes = OPERATORS[case.hidden].format(x="x", y="y")
@@ -72,6 +77,13 @@ def graph(case, dtype: str) -> tuple[bytes, dict[str, np.ndarray]] | None:
     for key, array in constants.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, key))
     return model.SerializeToString(), feed
+
+
+def file_of(case, dtype: str) -> Path:
+    """The network as a file."""
+    path = folder() / "model.onnx"
+    path.write_bytes(graph(replace(case, kind="network"), dtype)[0])
+    return path
 
 
 def result_shape(case, arrays: tuple[np.ndarray, ...]) -> tuple[int, ...]:

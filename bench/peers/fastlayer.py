@@ -11,6 +11,8 @@ from functools import partial
 import numpy as np
 
 import fastlayer as fl
+from peers._files import Handwritten, folder, state_dict_file
+from peers._onnx_graph import file_of
 
 
 def available() -> str | None:
@@ -23,6 +25,10 @@ def prepare(case, dtype: str, threads: int):
     if case.kind == "network":
         net = fl.Network([fl.Layer.from_arrays(*layer) for layer in case.layers(dtype)])
         return {"net(x)": (net, inputs)}
+    if case.kind == "accelerate":
+        return {"accelerate": (fl.accelerate(Handwritten(case, dtype)), inputs)}
+    if case.kind == "load":
+        return {"load": (_load(case, dtype), inputs)}
     if case.kind == "column":
         layers = [(w, b[:, None], act) for w, b, act in case.layers(dtype)]
 
@@ -36,3 +42,16 @@ def prepare(case, dtype: str, threads: int):
     shape = inputs[0].shape if case.kind == "activation" else (case.sizes[0], case.sizes[2])
     into = partial(function, out=np.empty(shape, dtype))
     return {"plain": (function, inputs), "out=": (into, inputs)}
+
+
+def _load(case, dtype: str):
+    """From the file to the first result."""
+    if case.layout == "onnx":
+        path = file_of(case, dtype)
+        return lambda x: fl.from_onnx(path)(x)
+    if case.layout == "npz":
+        path = folder() / "model.npz"
+        fl.Network([fl.Layer.from_arrays(*layer) for layer in case.layers(dtype)]).save(path)
+        return lambda x: fl.load(path)(x)
+    path = state_dict_file(case, dtype)
+    return None if path is None else lambda x: fl.from_state_dict(path, activation="relu")(x)

@@ -59,6 +59,12 @@ def prepare(case, dtype: str, threads: int):
         return {"plain": (np.matmul, inputs)}
     if case.kind == "linear":
         return {"plain": (lambda x, weight, bias: x @ weight.T + bias, inputs)}
+    if case.kind == "accelerate":
+        from peers._files import Handwritten
+
+        return {"plain": (Handwritten(case, dtype).forward, inputs)}
+    if case.kind == "load":
+        return _load(case, dtype, inputs) if case.layout == "npz" else None
     layers = [(w, b, FORMULAS[act], act) for w, b, act in case.layers(dtype)]
     if case.kind == "column":
         layers = [(w, b[:, None], f, act) for w, b, f, act in layers]
@@ -80,3 +86,10 @@ def prepare(case, dtype: str, threads: int):
         return h
 
     return {"plain": (forward, inputs)}
+
+
+def _load(case, dtype: str, inputs):
+    from peers._files import npz_file, read_npz
+
+    path = npz_file(case, dtype)
+    return {"np.load": (lambda x: read_npz(path)(x), inputs)}

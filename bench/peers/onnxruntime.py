@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from peers._onnx_graph import graph, result_shape
+from peers._onnx_graph import file_of, graph, result_shape
 
 
 def available() -> str | None:
@@ -20,18 +20,40 @@ def available() -> str | None:
         return None
 
 
-def prepare(case, dtype: str, threads: int):
+def _options(threads: int):
     import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, NotImplemented
 
-    found = graph(case, dtype)
-    if found is None:
-        return None
-    model, feed = found
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    return options
+
+
+def _load(case, dtype: str, threads: int):
+    """From the file to the first result."""
+    import onnxruntime
+
+    path, options = str(file_of(case, dtype)), _options(threads)
+
+    def load(x):
+        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        return session.run(["y"], {"x": x})[0]
+
+    return {"session": (load, case.inputs(dtype))}
+
+
+def prepare(case, dtype: str, threads: int):
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, NotImplemented
+
+    if case.kind == "load" and case.layout == "onnx":
+        return _load(case, dtype, threads)
+    found = graph(case, dtype)
+    if found is None:
+        return None
+    model, feed = found
+    options = _options(threads)
     try:
         session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
     except (InvalidGraph, NotImplemented):

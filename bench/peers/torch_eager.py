@@ -1,13 +1,19 @@
-"""PyTorch eager in inference mode, on tensors: its users don't convert at every call.
+"""PyTorch in inference mode, on tensors: its users don't convert at every call.
 
-Networks: `nn.Sequential` of `nn.Linear` and modules, and the same parameters through
-`nn.functional`, without the modules' hooks. Functions: plain, and `out=` where there is one.
+Networks: `nn.Sequential` of `nn.Linear` and modules, the same parameters through `nn.functional`,
+without the modules' hooks, and compiled ahead of time by AOTInductor. `torch.compile` makes the same
+kernels and checks guards at each call; with it, 784-512-512-10 took longer than eager at 1, 8 and 256
+rows, so it is not tried. Functions: plain, and `out=` where there is one.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+
+from peers import _torch_compiled
+from peers._files import state_dict_file
 
 NAMES = {  # where torch.nn.functional has another name than fastlayer
     "log_sigmoid": "logsigmoid",
@@ -38,6 +44,10 @@ def prepare(case, dtype: str, threads: int):
         return getattr(functional, NAMES.get(act, act))
 
     inputs = tuple(torch.from_numpy(array) for array in case.inputs(dtype))
+    if case.kind == "accelerate":
+        return None
+    if case.kind == "load":
+        return _load(case, dtype, inputs)
     if case.kind == "activation":
         return _with_out(case.hidden, function(case.hidden), inputs)
     if case.kind == "matmul":
@@ -84,7 +94,38 @@ def prepare(case, dtype: str, threads: int):
         return h
 
     net = nn.Sequential(*modules).eval()
-    return {"nn.Sequential": (net, inputs), "nn.functional": (forward, inputs)}
+    forms = {"nn.Sequential": (net, inputs), "nn.functional": (forward, inputs)}
+    compiled = _torch_compiled.compiled(case, dtype, threads, net, inputs)
+    return forms if compiled is None else forms | {"AOTInductor": (compiled, inputs)}
+
+
+def _load(case, dtype: str, inputs):
+    """From a state dict's file to the first result, the module built anew."""
+    import torch
+    from torch import nn
+
+    if case.layout not in ("pt", "safetensors"):
+        return None
+    path = state_dict_file(case, dtype)
+    if path is None:
+        return None
+    if case.layout == "safetensors":
+        from safetensors.torch import load_file as read
+    else:
+        read = partial(torch.load, weights_only=True, mmap=False)
+    pairs = list(pairwise(case.sizes))
+
+    def load(x):
+        modules = []
+        with torch.device("meta"):  # spares the random weights
+            for i, (k, n) in enumerate(pairs):
+                modules += [nn.Linear(k, n), *([nn.ReLU()] if i < len(pairs) - 1 else [])]
+            net = nn.Sequential(*modules).eval()
+        net.load_state_dict(read(path), assign=True)
+        net.requires_grad_(False)
+        return net(x)
+
+    return {"load_state_dict": (load, inputs)}
 
 
 def _with_out(name: str, plain, inputs):
