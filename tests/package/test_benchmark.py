@@ -1,0 +1,486 @@
+"""bench/ without a clock and without peers: what counts as disturbed, as equally accurate, as reached
+and as fit to be published.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCH = ROOT / "bench"
+NAMES = ("cases", "errors", "quiet", "goals", "report", "results_file", "pictures", "publish")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The modules; they are scripts beside each other, whose names are taken back afterwards."""
+    before = dict(sys.modules)
+    sys.path.insert(0, str(BENCH))
+    try:
+        yield SimpleNamespace(**{name: importlib.import_module(name) for name in NAMES})
+    finally:
+        sys.path.remove(str(BENCH))
+        for name in [name for name in sys.modules if name not in before]:
+            if str(BENCH) in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
+
+
+# --- the load by others
+
+STAT = """\
+cpu  900 0 0 9000 0 0 0 70 0 0
+cpu0 100 20 30 1000 5 6 7 40 50 0
+cpu1 800 1 2 2000 5 3 4 30 60 0
+cpu10 9 9 9 9 9 9 9 9 9 9
+intr 12345
+"""
+
+
+@pytest.mark.parametrize(
+    ("cores", "busy", "steal"),
+    [({0}, 163, 40), ({1}, 810, 30), ({0, 1}, 973, 70), ({10}, 45, 9), ({2}, 0, 0)],
+)
+def test_time_of_the_cores_that_are_ours(bench, cores, busy, steal):
+    assert bench.quiet.cores_of(STAT, cores, 0.01) == pytest.approx((busy / 100, steal / 100))
+
+
+def test_a_family_has_the_children_of_children(bench):
+    parents = {1: 0, 10: 1, 11: 10, 12: 11, 20: 1, 21: 20}
+    assert bench.quiet.family(parents, 10) == {10, 11, 12}
+
+
+@pytest.mark.parametrize(
+    ("busy", "own", "steal", "disturbing"),
+    [
+        (2.0, 2.0, 0.0, False),
+        (1.9, 2.0, 0.0, False),  # ticks are samples: a negative rest is none
+        (2.05, 2.0, 0.0, False),
+        (2.07, 2.0, 0.0, True),
+        (2.0, 2.0, 0.07, True),  # a hypervisor took it
+        (2.04, 2.0, 0.04, True),
+    ],
+)
+def test_what_is_disturbing(bench, busy, own, steal, disturbing):
+    reading = bench.quiet.Reading
+    load = bench.quiet.between(reading(5, 7, 1, 3), reading(6, 7 + busy, 1 + steal, 3 + own))
+    assert load.disturbing == disturbing
+
+
+class Machine:
+    """Others take these shares of a core in one stretch after the other, then nothing."""
+
+    def __init__(self, bench, *shares):
+        self.reading, self.shares, self.now, self.others = bench.quiet.Reading, list(shares), 0, 0.0
+        self.made, self.odd = 0, False
+
+    def read(self):
+        if self.odd and self.shares:
+            self.others += self.shares.pop(0)
+        self.now += self.odd  # a second between the two readings of a stretch
+        self.odd = not self.odd
+        return self.reading(self.now, self.others, 0.0, 0.0)
+
+    def work(self):
+        self.made += 1
+        return self.made
+
+    def quiet(self, bench, patience=100.0):
+        return bench.quiet.Quiet(patience, self.read, sleep=lambda seconds: None)
+
+
+def test_a_quiet_row_is_measured_once(bench):
+    machine = Machine(bench)
+    quiet = machine.quiet(bench)
+    result, load, again = quiet.measure(machine.work)
+    assert (result, again, load.disturbing, quiet.waited) == (1, 0, False, 0)
+
+
+def test_a_disturbed_row_is_measured_again_when_others_rest(bench):
+    machine = Machine(bench, 0.5, 0.9, 0.8, 0.0, 0.01)  # row, two stretches of waiting, rest, row
+    quiet = machine.quiet(bench)
+    result, load, again = quiet.measure(machine.work)
+    assert (result, again, load.disturbing) == (2, 1, False)
+    assert (quiet.waited, quiet.again) == (2, 1)
+
+
+def test_after_some_tries_the_least_disturbed_counts_and_is_marked(bench):
+    machine = Machine(bench, 0.9, 0, 0.3, 0, 0.5, 0, 0.7)
+    result, load, again = machine.quiet(bench).measure(machine.work)
+    assert (result, again, load.disturbing) == (2, 3, True)
+    assert load.share == pytest.approx(0.3)
+
+
+def test_where_patience_ends_nothing_is_repeated(bench):
+    machine = Machine(bench, *[1.0] * 50)
+    quiet = machine.quiet(bench, patience=5)
+    assert quiet.measure(machine.work)[2] == 0
+    assert (quiet.waited, machine.made) == (5, 1)
+    assert quiet.measure(machine.work)[1].disturbing
+    assert machine.made == 2
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("y", "exact", "error"),
+    [
+        ([1.0], [1.0], 0),
+        ([np.nextafter(np.float32(1), np.float32(2))], [1.0], 1),
+        ([1.0], [1 + 2.0**-25], 0.25),
+        ([np.inf], [1e39], 0.5),  # rounds to it
+        ([np.nan], [1.0], np.inf),
+        ([1.0], [np.nan], np.inf),
+        ([0.0], [2.0**-149], 1),
+    ],
+)
+def test_ulp(bench, y, exact, error):
+    assert bench.errors.ulp(np.array(y, np.float32), np.array(exact)) == pytest.approx(error)
+
+
+def test_exact_gelu_keeps_the_digits_of_its_tail(bench):
+    x = np.array([-5.0, -20.0, 1.5])
+    want = np.array([-1.4332578593959695e-06, -5.507248237212468e-88, 1.399789198096713])
+    assert bench.errors.ulp(bench.errors.exact("gelu", x).astype(float), want) < 3
+    assert bench.errors.exact("gelu", x.astype(np.float32)).dtype == np.float64
+
+
+def test_exact_takes_whole_rows(bench):
+    x = np.random.default_rng(0).standard_normal((7, 125), np.float32)
+    y = bench.errors.exact("softmax", x, count=300)
+    assert y.shape == (2, 125)
+    np.testing.assert_allclose(y.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_limits_know_every_activation(bench, dtype):
+    for act in bench.cases.ACTIVATIONS:
+        assert 1 <= bench.errors.limit(act, dtype, 125) < 12
+
+
+def test_who_is_less_accurate(bench):
+    row = {"dtype": "float32", "ulp": {"fastlayer": 9.0, "torch_eager": 1.01, "jax": 1.0}}
+    assert bench.errors.loose(row, "tanh", 125) == {"torch_eager"}
+    assert bench.errors.loose(row | {"dtype": "float64"}, "tanh", 125) == set()
+
+
+# --- ratios and goals
+
+
+def turns(*us):
+    return {
+        "time": float(np.median(us)) * 1e-6,
+        "p99": max(us) * 1e-6,
+        "p50": [t * 1e-6 for t in us],
+    }
+
+
+def test_the_ratio_is_taken_turn_by_turn(bench):
+    timed = {
+        "fastlayer": turns(10, 10, 20),
+        "fastlayer_avx2": turns(20, 20, 20),
+        "numpy_plain": turns(30, 12, 30),
+        "mnn": turns(15, 40),  # left after two turns
+        "litert": turns(1, 1, 1),
+        "jax": {"error": "broken", "p50": []},
+    }
+    row = bench.report.ratios(timed, {"litert"}, "hot")
+    assert (row["ratio"], row["held"], row["ratio_loose"]) == (1.5, 0.75, 0.1)
+    assert row["us"]["mnn"] == 27.5
+    assert row["failed"] == {"jax": "broken"}
+    assert "p99" not in row
+    idle = bench.report.ratios(timed, {"litert"}, "idle20")
+    assert (idle["ratio_p99"], idle["p99"]["mnn"]) == (1.5, 40)
+    assert "ratio" not in bench.report.ratios({"fastlayer": turns(1)}, set(), "hot")
+
+
+def row_of(case, ratio=None, dtype="float32", threads=1, mode="hot", **more):
+    """As in a results file; NumPy is the best peer."""
+    row = {"case": case, "dtype": dtype, "threads": threads, "mode": mode, "load": 0.001}
+    ratio = ratio or 2.0
+    us = {"fastlayer": 100.0, "numpy_plain": 100.0 * ratio} | more.pop("us", {})
+    return row | {"ratio": ratio, "us": us, "p99": us, "ratio_p99": ratio} | more
+
+
+def goals_of(bench, *rows, limit=None):
+    rows = bench.results_file.expanded({"rows": list(rows)})
+    return {goal.name: goal for goal in bench.goals.goals(rows, limit or {}, None)}
+
+
+def test_few_rows_may_lose_and_none_by_more_than_a_tenth(bench):
+    names = [name for name in bench.cases.cases() if name.startswith("activation")][:40]
+    name = "rows behind a peer of our accuracy"
+    rows = [row_of(case) for case in names]
+    assert goals_of(bench, *rows)[name].met
+    rows[0] = row_of(names[0], 0.95)
+    assert goals_of(bench, *rows)[name].met
+    rows[1] = row_of(names[1], 0.99)
+    assert not goals_of(bench, *rows)[name].met
+    rows[:2] = row_of(names[0], 0.89), row_of(names[1])
+    assert not goals_of(bench, *rows)[name].met
+    rows[0] = row_of("load:onnx", 0.1)  # counted apart
+    assert goals_of(bench, *rows)[name].met
+
+
+@pytest.mark.parametrize(
+    ("dtype", "threads", "least"),
+    [("float32", 1, 1.5), ("float32", 2, 2), ("float64", 1, 2), ("float64", 2, 2)],
+)
+def test_batches_of_up_to_32(bench, dtype, threads, least):
+    name = f"networks, batch 1 to 32, geometric mean, {dtype}, {threads}T"
+    many = row_of("64-100-10@1797", 0.1, dtype, threads)
+    for factor, met in ((1.01, True), (0.99, False)):
+        rows = [row_of("64-100-10@1", least * factor * 2, dtype, threads)]
+        rows.append(row_of("64-100-10@32", least * factor / 2, dtype, threads))
+        assert goals_of(bench, *rows, many)[name].met == met
+
+
+def test_the_smallest_whole_calls(bench):
+    us = {"fastlayer": 0.8, "mnn": 2.0, "litert": 2.1}
+    name = "64-100-10@1, whole call"
+    assert goals_of(bench, row_of("64-100-10@1", us=us))[name].met
+    assert not goals_of(bench, row_of("64-100-10@1", us=us | {"litert": 1.9}))[name].met
+    assert not goals_of(bench, row_of("64-100-10@1", us=us | {"fastlayer": 0.81}))[name].met
+
+
+def test_less_accurate_peers_count_apart(bench):
+    us = {"onnxruntime": 80.0, "openvino": 80.0, "torch_eager": 90.0}
+    ulp = {"fastlayer": 0.7, "onnxruntime": 4.0, "openvino": 0.9, "torch_eager": 50.0}
+    (row,) = bench.results_file.expanded({"rows": [row_of("activation:tanh@1e6", us=us, ulp=ulp)]})
+    assert row["loose"] == {"onnxruntime", "torch_eager"}
+    assert row["best"] == "openvino"
+    found = goals_of(bench, row)
+    assert found["activations against ONNX Runtime, where less accurate"].met
+    assert found["activations against ONNX Runtime, where as accurate"].met is None
+    assert found["activations against OpenVINO, where as accurate"].met is False
+    assert found["activations against PyTorch"].met is False  # whatever its error
+    slow = row | {"us": row["us"] | {"onnxruntime": 60.0}}
+    assert not goals_of(bench, slow)["activations against ONNX Runtime, where less accurate"].met
+
+
+def test_near_the_limit_ours_has_to_reach_it(bench):
+    name = "networks, batch 1 to 32, best peer within 1.5 times of the limit: share of it"
+    rates = [[1 << 13, 1e11], [1 << 30, 1e11]]
+    limit = {"1": {"caches": {}, "flops": {"float32": 1e12, "float64": 5e11}, "rates": rates}}
+    case = bench.cases.cases()["784-512-512-10@1"]
+    least = sum(case.traffic("float32")) / 1e11 * 1e6  # microseconds
+    for ours, best, met in ((1.05, 1.4, True), (1.2, 1.4, False), (1.2, 1.6, None)):
+        us = {"fastlayer": ours * least, "numpy_plain": best * least}
+        found = goals_of(bench, row_of("784-512-512-10@1", best / ours, us=us), limit=limit)
+        assert found[name].met is met
+
+
+def test_rows_held_to_avx2_are_those_of_a_slower_fastlayer(bench):
+    rows = [row_of("64-100-10@1", held=0.5, us={"fastlayer_avx2": 400.0}), row_of("3-8-8-3@1")]
+    (row,) = bench.report.held(rows)
+    assert (row["us"]["fastlayer"], row["ratio"]) == (400, 0.5)
+
+
+# --- the results file
+
+
+def test_a_row_has_a_line_and_a_place(bench, tmp_path):
+    file, path = bench.results_file, tmp_path / "results.json"
+    rows = [
+        row_of("64-100-10@1", dtype="float64"),
+        row_of("64-100-10@1", mode="busy"),
+        row_of("64-100-10@1"),
+        row_of("3-8-8-3@1", threads=2),
+    ]
+    file.write({"date": "2026-01-02", "rows": list(rows)}, path)
+    assert file.read(path)["rows"] == [rows[3], rows[2], rows[1], rows[0]]
+    lines = path.read_text().splitlines()
+    assert [line.startswith('{"case"') for line in lines] == [False] * 3 + [True] * 4 + [False] * 2
+    assert file.expanded({"rows": [row_of("gone@1")]}) == []
+
+
+def test_what_was_disturbed_in_one_mode_is_measured_anew_in_all(bench):
+    rows = [row_of("64-100-10@1"), row_of("64-100-10@1", mode="busy", disturbed=True)]
+    rows += [row_of("64-100-10@1", threads=2), row_of("3-8-8-3@1")]
+    assert bench.results_file.undisturbed(rows) == rows[2:]
+
+
+def test_every_case_says_why_and_has_numbers(bench):
+    for case in bench.cases.cases().values():
+        assert case.reason
+        assert case.modes("float32")[0] == "hot"
+        assert set(case.modes("float32")) <= set(bench.results_file.MODES)
+        if case.kind == "activation" and case.sizes[0] <= 10**6:
+            (x,) = case.inputs("float32")
+            assert x.nbytes == pytest.approx(case.sizes[0], rel=0.1)
+            assert case.batch == 1
+            if case.sizes[0] == 10**6:
+                assert x.std() == pytest.approx(case.deviation, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "name", ["accelerate:64-100-10@16:rows", "accelerate:64-100-10@16:columns"]
+)
+def test_the_handwritten_network_computes_its_reference(bench, name):
+    files = importlib.import_module("peers._files")
+    case = bench.cases.cases()[name]
+    y = files.Handwritten(case, "float64").forward(*case.inputs("float64"))
+    want, bound, _ = bench.cases.reference(case, "float64")
+    np.testing.assert_allclose(y, want, atol=bound)
+
+
+# --- publishing
+
+
+@pytest.fixture
+def results(bench):
+    """A whole and quiet run, of made-up times."""
+    rows = [
+        row_of(
+            case.name,
+            dtype=dtype,
+            threads=threads,
+            mode=mode,
+            held=1.5,
+            us={"fastlayer_avx2": 130.0},
+        )
+        for case in bench.cases.cases().values()
+        for dtype in ("float32", "float64")
+        for threads in (1, 2)
+        if case.applies(dtype, threads)
+        for mode in case.modes(dtype)
+    ]
+    machine = {
+        "processor": "A processor",
+        "flags": ["avx2"],
+        "cores": 2,
+        "system": "Linux",
+        "python": "3",
+    }
+    machine["fastlayer"] = {"isa": {"active": "avx512"}}
+    found = {
+        "date": "2026-01-02",
+        "commit": "abcdef0",
+        "machine": machine,
+        "pools": {"1": "openblas"},
+    }
+    found |= {"versions": {"fastlayer": "1", "numpy_plain": "2"}, "limits": {"1": None, "2": None}}
+    found |= {"footprint": None, "settings": {}, "seconds": 60, "waited": 3.0, "disturbed": []}
+    return found | {"whole": True, "forms": {}, "rows": rows}
+
+
+@pytest.fixture
+def pages(bench, tmp_path, monkeypatch):
+    """A copy of the pages; pictures are drawn by matplotlib, which may not be there."""
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/performance.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    drawn = []
+    monkeypatch.setattr(bench.pictures, "draw", lambda columns, folder: drawn.append(list(columns)))
+    return SimpleNamespace(root=tmp_path, drawn=drawn)
+
+
+def publish(bench, pages, **files):
+    for isa, found in files.items():
+        bench.results_file.write(found, pages.root / f"results-{isa}.json")
+    return bench.publish.publish(pages.root, pages.root)
+
+
+def test_a_whole_and_quiet_run_fills_the_pages(bench, results, pages):
+    results["rows"][0] |= {"ratio": 0.5, "us": {"fastlayer": 9.0, "numpy_plain": 4.5}}
+    assert publish(bench, pages, avx512=results) == 0
+    page = (pages.root / "docs/performance.md").read_text("utf-8")
+    answer = page[page.index("<!-- answer -->") : page.index("<!-- end of answer -->")]
+    assert "at worst 0.50" in answer
+    assert (
+        "| AVX-512 machine | A processor, 2 cores | 2026-01-02 | abcdef0 | 0 | [JSON](../bench/results-avx512.json) |"
+        in answer
+    )
+    assert "| AVX2 machine | not measured yet |" in answer
+    assert "No results" not in page
+    assert "| 0.50 | 3-8-8-3@1, f32, 1T | AVX-512 machine |" in page
+    assert (pages.root / "docs/performance_table.md").exists()
+    assert pages.drawn == [["AVX-512 machine", "AVX-512 machine, held to AVX2"]]
+
+
+def test_another_machine_stands_beside_with_its_own_date(bench, results, pages):
+    gone = row_of("a-case-of-then@1", 0.1)
+    old = results | {"date": "2025-05-05", "commit": "1234567"}
+    old["rows"] = [
+        *({k: v for k, v in r.items() if k != "held"} for r in results["rows"][:30]),
+        gone,
+    ]
+    assert publish(bench, pages, avx512=results, avx2=old) == 0
+    page = (pages.root / "docs/performance.md").read_text("utf-8")
+    assert "| AVX2 machine | A processor, 2 cores | 2025-05-05 | 1234567 | 0 |" in page
+    assert "a-case-of-then" not in page
+    assert len(pages.drawn[0]) == 3
+
+
+def spoil(results, kind):
+    row = results["rows"][7]
+    if kind == "disturbed row":
+        row |= {"disturbed": True, "load": 0.37}
+    elif kind == "disturbed limits":
+        results["disturbed"].append("limits, 2 threads")
+    elif kind == "unmeasured":
+        del row["load"]
+    elif kind == "cut short":
+        results["whole"] = False
+    elif kind == "wrong":
+        row["failed"] = {"fastlayer": "3 of 10 outputs are wrong"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("disturbed row", "disturbed 1 rows (most: 0.37 of a core"),
+        ("disturbed limits", "disturbed limits, 2 threads"),
+        ("unmeasured", "was not measured. Make a new run: python bench/run.py --publish"),
+        ("cut short", "not a whole run. Go on: python bench/run.py"),
+        ("wrong", "fastlayer is wrong or broken in"),
+    ],
+)
+def test_what_is_not_published(bench, results, pages, capsys, kind, says):
+    before = (pages.root / "docs/performance.md").read_bytes()
+    spoil(results, kind)
+    assert publish(bench, pages, avx512=results) == 1
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.endswith("nothing was published\n")
+    if "disturbed" in kind:
+        assert "python bench/run.py -o bench/results-avx512.json --resume --publish" in said
+    assert (pages.root / "docs/performance.md").read_bytes() == before
+    assert not pages.drawn
+
+
+def test_nothing_to_publish(bench, pages, capsys):
+    assert bench.publish.publish(pages.root, pages.root) == 1
+    assert "no results" in capsys.readouterr().err
+
+
+def test_every_reason_is_a_heading_of_the_page(bench):
+    page = (ROOT / "docs/performance.md").read_text("utf-8")
+    for heading in bench.publish.REASONS.values():
+        assert f"\n### {heading}\n" in page
+    for case in bench.cases.cases().values():
+        row = row_of(case.name, dtype="float32")
+        (row,) = bench.results_file.expanded({"rows": [row]})
+        assert bench.publish.reason(row) in bench.publish.REASONS
+
+
+def test_the_page_says_how_often_a_row_was_measured_again(bench, results):
+    results["rows"][3] |= {"again": 2, "load": 0.02}
+    text = bench.report.quietness(results)
+    assert f"1 of {len(results['rows'])} rows measured again (2 times), 3 s waited" in text
+    assert text.startswith("0.1% of a core in the median row, 2.0% at most")
+    assert text.endswith("none disturbed")
+
+
+def test_a_ratio_to_peers_that_no_longer_count_is_left_out(bench):
+    row = row_of("activation:tanh@1e6", 3.0, ulp={"numpy_plain": 99.0}, held=2.0)
+    (found,) = bench.results_file.expanded({"rows": [row]})
+    assert found["best"] is None
+    assert not {"ratio", "held"} & found.keys()
