@@ -104,8 +104,9 @@ def answer(machines: dict[str, dict]) -> str:
         rows = counted(title, results)
         behind = [row["ratio"] for row in rows if row["ratio"] < 1]
         worst = f", at worst {min(behind):.2f}" if behind else ""
+        named = f"{title} (its peers are not held)" if title == HELD else title
         share.append(
-            f"{len(behind)} of {len(rows)} rows ({len(behind) / len(rows):.0%}) on the {title}{worst}"
+            f"{len(behind)} of {len(rows)} rows ({len(behind) / len(rows):.0%}) on the {named}{worst}"
         )
     rows = counted(first, machines[first])
     few = [row for row in rows if row["kind"] == "network" and row["batch"] <= 32]
@@ -231,10 +232,13 @@ def reason(row: Row) -> str:
 
 
 def losing(machines: dict[str, dict]) -> str:
-    """Every row behind a peer, the worst first, with where the page says why."""
+    """Every row behind a peer, the worst first, with where the page says why. Not those held to AVX2,
+    where the peers have AVX-512.
+    """
     found = [
         (row["ratio"], title, row)
         for title, results in machines.items()
+        if title != HELD
         for row in rows_of(title, results)
         if row.get("ratio") and row["ratio"] < 1
     ]
@@ -259,6 +263,11 @@ def losing(machines: dict[str, dict]) -> str:
     if len(found) > MOST:
         text += f"\nThe worst {MOST} of {len(found)}; "
         text += "[performance_table.md](performance_table.md) has the others.\n"
+    if HELD in machines:
+        rows = counted(HELD, machines[HELD])
+        behind = sum(row["ratio"] < 1 for row in rows)
+        text += f"\nHeld to AVX2 beside peers that have AVX-512, {behind} of {len(rows)} rows are "
+        text += "behind: [every group](#every-group).\n"
     return text + "\n" + apart(machines)
 
 

@@ -54,7 +54,7 @@ def expanded(results: dict) -> list[dict]:
             facts |= {"weights": weights, "streams": streams, "best": None}
             facts["loose"] = errors.loose(row, case.hidden, case.width) if "ulp" in row else set()
             peers = {k: v for k, v in row["us"].items() if not k.startswith("fastlayer")}
-            equal = peers.keys() - facts["loose"]
+            equal = [name for name in peers if name not in facts["loose"]]
             facts["best"] = min(equal, key=peers.__getitem__, default=None)
             kept = row
             if facts["best"] is None:  # the limits of accuracy were others when it was measured

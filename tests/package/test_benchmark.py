@@ -336,15 +336,15 @@ def test_the_handwritten_network_computes_its_reference(bench, name):
 
 @pytest.fixture
 def results(bench):
-    """A whole and quiet run, of made-up times."""
+    """A whole and quiet run, of made-up times; ahead, but behind when held to AVX2."""
     rows = [
         row_of(
             case.name,
             dtype=dtype,
             threads=threads,
             mode=mode,
-            held=1.5,
-            us={"fastlayer_avx2": 130.0},
+            held=0.5,
+            us={"fastlayer_avx2": 400.0},
         )
         for case in bench.cases.cases().values()
         for dtype in ("float32", "float64")
@@ -367,7 +367,9 @@ def results(bench):
         "pools": {"1": "openblas"},
     }
     found |= {"versions": {"fastlayer": "1", "numpy_plain": "2"}, "limits": {"1": None, "2": None}}
-    found |= {"footprint": None, "settings": {}, "seconds": 60, "waited": 3.0, "disturbed": []}
+    call = {"1": {"16384": {"result": 1 << 24, "resident": 1 << 24}}}
+    footprint = {"import": 0.01, "call": call, "weights": {"weights": 100, "resident": 100}}
+    found |= {"footprint": footprint, "settings": {}, "seconds": 60, "waited": 3.0, "disturbed": []}
     return found | {"whole": True, "forms": {}, "rows": rows}
 
 
@@ -400,7 +402,10 @@ def test_a_whole_and_quiet_run_fills_the_pages(bench, results, pages):
     )
     assert "| AVX2 machine | not measured yet |" in answer
     assert "No results" not in page
-    assert "| 0.50 | 3-8-8-3@1, f32, 1T | AVX-512 machine |" in page
+    losing = page[page.index("<!-- losing -->") : page.index("<!-- end of losing -->")]
+    assert losing.count("\n| 0.") == 1  # the others are ahead, and those held to AVX2 are apart
+    assert "| 0.50 | 3-8-8-3@1, f32, 1T | AVX-512 machine |" in losing
+    assert page.count("| memory of a call") == 1
     assert (pages.root / "docs/performance_table.md").exists()
     assert pages.drawn == [["AVX-512 machine", "AVX-512 machine, held to AVX2"]]
 
