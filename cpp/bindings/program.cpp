@@ -190,12 +190,12 @@ PyObject* run_program(PyObject* capsule, PyObject* const* args, Py_ssize_t count
   return nullptr;
 }
 
+PyMethodDef run_definition = {
+    "run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&run_program)), METH_FASTCALL,
+    "run($self, x, out=None, /)\n--\n\nThe result, or None: not mine. Raises Stale."};
+
 // The function keeps the program alive through its capsule.
 py::object run_function(const py::object& self) {
-  static PyMethodDef definition = {
-      "run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&run_program)),
-      METH_FASTCALL,
-      "run($self, x, out=None, /)\n--\n\nThe result, or None: not mine. Raises Stale."};
   PyObject* const capsule = PyCapsule_New(
       &self.cast<PyProgram&>(), kProgramCapsule,
       [](PyObject* c) { Py_XDECREF(static_cast<PyObject*>(PyCapsule_GetContext(c))); });
@@ -203,15 +203,87 @@ py::object run_function(const py::object& self) {
   const auto owner = py::reinterpret_steal<py::object>(capsule);
   if (PyCapsule_SetContext(capsule, self.ptr()) != 0) throw py::error_already_set();
   Py_INCREF(self.ptr());
-  PyObject* const function = PyCFunction_New(&definition, capsule);
+  PyObject* const function = PyCFunction_New(&run_definition, capsule);
   if (function == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(function);
+}
+
+// Module.__call__, of which call_module is the way without Python, and the names that it looks for.
+PyObject *module_call, *name_run, *name_axis, *name_out;
+
+// Whether (x, *, axis=-1, out=None) is all that the call was given; else Python sorts it out.
+bool is_plain_call(PyObject* args, PyObject* keywords, PyObject*& out) {
+  if (PyTuple_GET_SIZE(args) != 1) return false;
+  if (keywords == nullptr) return true;
+  PyObject *key, *value;
+  for (Py_ssize_t at = 0; PyDict_Next(keywords, &at, &key, &value);) {
+    int overflow = 0;
+    if (key == name_out) {
+      out = value;
+    } else if (key != name_axis || !PyLong_CheckExact(value) ||
+               PyLong_AsLongAndOverflow(value, &overflow) != -1 || overflow != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Null without an error: the program does not take the arguments, or there is none.
+PyObject* run_module(PyObject* self, PyObject* x, PyObject* out) {
+  PyObject* const run = PyObject_GetAttr(self, name_run);
+  if (run == nullptr) return nullptr;
+  PyObject* y = nullptr;
+  if (PyCFunction_CheckExact(run) && PyCFunction_GET_FUNCTION(run) == run_definition.ml_meth) {
+    PyObject* const both[] = {x, out};
+    y = run_program(PyCFunction_GET_SELF(run), both, 2);
+    if (y == nullptr && PyErr_ExceptionMatches(stale_type())) PyErr_Clear();
+    if (y == Py_None) {
+      Py_DECREF(y);
+      y = nullptr;
+    }
+  }
+  Py_DECREF(run);
+  return y;
+}
+
+// tp_call of modules.
+PyObject* call_module(PyObject* self, PyObject* args, PyObject* keywords) noexcept {
+  PyObject* out = Py_None;
+  if (is_plain_call(args, keywords, out)) {
+    PyObject* const y = run_module(self, PyTuple_GET_ITEM(args, 0), out);
+    if (y != nullptr || PyErr_Occurred() != nullptr) return y;
+  }
+  const Py_ssize_t count = PyTuple_GET_SIZE(args);
+  PyObject* const with_self = PyTuple_New(count + 1);
+  if (with_self == nullptr) return nullptr;
+  Py_INCREF(self);
+  PyTuple_SET_ITEM(with_self, 0, self);
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* const arg = PyTuple_GET_ITEM(args, i);
+    Py_INCREF(arg);
+    PyTuple_SET_ITEM(with_self, i + 1, arg);
+  }
+  PyObject* const y = PyObject_Call(module_call, with_self, keywords);
+  Py_DECREF(with_self);
+  return y;
+}
+
+// Instances of `type` are called without a Python frame, which takes a third of the call of a tiny
+// network. Whoever gives the type another __call__ later gets that one: Python sets the slot anew.
+void call_directly(const py::type& type, const py::function& call) {
+  Py_XSETREF(module_call, py::object(call).release().ptr());
+  reinterpret_cast<PyTypeObject*>(type.ptr())->tp_call = &call_module;
 }
 
 }  // namespace
 
 void register_program(py::module_& m) {
   m.attr("Stale") = py::handle(stale_type());
+  name_run = py::str("_run").release().ptr();
+  name_axis = py::str("axis").release().ptr();
+  name_out = py::str("out").release().ptr();
+  for (PyObject** name : {&name_run, &name_axis, &name_out}) PyUnicode_InternInPlace(name);
+  m.def("call_directly", &call_directly, py::arg("type"), py::arg("call"), py::pos_only());
 
   const py::none none;
   py::class_<PyProgram> program(m, "Program", py::module_local());

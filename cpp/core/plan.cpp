@@ -92,6 +92,12 @@ Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int threads)
   Plan plan{};
   plan.picoseconds = estimate(m, work);
   plan.threads = threads;
+  if (threads == 1 && m > 0 &&
+      m <= work.tile_rows) {  // the call of a tiny network notices the rest
+    plan.row_block = m;
+    plan.blocks = 1;
+    return plan;
+  }
 
   // Few rows: a split of the rows would make every thread read all weights.
   const bool few = m < plan.threads * static_cast<ptrdiff_t>(work.tile_rows);
@@ -107,6 +113,10 @@ Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int threads)
     blocks = ceil_div(blocks, plan.threads) * plan.threads;
   }
   plan.row_block = std::max<ptrdiff_t>(ceil_div(m, blocks), 1);
+  // Whole tiles, where a smaller last block leaves no thread idle.
+  if (blocks > 1 && (plan.threads == 1 || blocks >= 8 * plan.threads)) {
+    plan.row_block = ceil_div(plan.row_block, work.tile_rows) * work.tile_rows;
+  }
   plan.blocks = ceil_div(m, plan.row_block);
   plan.threads =
       static_cast<int>(std::min<ptrdiff_t>(plan.threads, std::max<ptrdiff_t>(plan.blocks, 1)));

@@ -6,6 +6,7 @@
 #include "gemv.inc.hpp"
 #include "isa.inc.hpp"
 #include "lanes.inc.hpp"
+#include "strips.inc.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {
@@ -138,12 +139,13 @@ constexpr TileTable<T> kTiles = make_tiles<T>();
 // Cuts `total` into the fewest parts of at most `limit`, near-equal: 15 by 14 is 8 + 7, never 14
 // + 1.
 struct NearEqual {
-  ptrdiff_t total, parts;
-  NearEqual(ptrdiff_t n, ptrdiff_t limit) : total(n), parts((n + limit - 1) / limit) {}
-  ptrdiff_t begin(ptrdiff_t i) const {
-    const ptrdiff_t extra = total % parts;
-    return i * (total / parts) + (i < extra ? i : extra);
+  ptrdiff_t parts, each, extra;
+  NearEqual(ptrdiff_t n, ptrdiff_t limit) : parts((n + limit - 1) / limit), each(n), extra(0) {
+    if (parts <= 1) return;  // a single row notices divisions
+    each = n / parts;
+    extra = n % parts;
   }
+  ptrdiff_t begin(ptrdiff_t i) const { return i * each + (i < extra ? i : extra); }
 };
 
 template <typename T>
@@ -268,6 +270,97 @@ void dense_sums(const DenseArgs<T>& d) {
   }
 }
 
+// So many rows of d from `row` on, and columns from `panel` on.
+template <typename T>
+DenseArgs<T> part_of(const DenseArgs<T>& d, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t panel,
+                     ptrdiff_t cols) {
+  DenseArgs<T> part = d;
+  part.m = rows;
+  part.x += row * d.ldx;
+  part.y += row * d.ldy + panel * kLine<T>;
+  part.cols = cols;
+  part.w += panel * d.panel_stride;
+  part.bias += panel * d.bias_stride;
+  return part;
+}
+
+// Weights of so many bytes stay in L2 between blocks of rows: half of Zen 3's 512 KiB.
+constexpr ptrdiff_t kNearWeights = 256 * 1024;
+
+// Fewer rows than two tiles are cut evenly instead: 20 as 10 + 10, not as 14 + 6.
+template <typename T>
+bool has_strips(const DenseArgs<T>& d) {
+  return d.m >= 2 * kShape.max_rows && d.bias != nullptr && !d.accumulate &&
+         d.line_stride == kLine<T> && d.activation.kind != Activation::kLeakyRelu;
+}
+
+template <typename T>
+StripArgs<T> strip_args(const DenseArgs<T>& d) {
+  return {d.m,
+          d.k,
+          d.x,
+          d.ldx,
+          d.w,
+          d.panel_stride,
+          d.bias,
+          d.bias_stride,
+          d.y,
+          d.ldy,
+          d.activation.kind == Activation::kRelu};
+}
+
+// Whole panels, or a padded last one.
+template <typename T>
+void panels_by_strips(const DenseArgs<T>& d) {
+  constexpr int MR = kShape.max_rows, P = kShape.min_panels, N = kLineVecs<T>;
+  const ptrdiff_t rows = strip_rows(d.m, MR);
+  const ptrdiff_t panels = (d.cols + kLine<T> - 1) / kLine<T>;
+  for (ptrdiff_t p = 0; p < panels; p += P) {
+    const StripArgs<T> s = strip_args(part_of(d, 0, rows, p, 0));
+    (p + P <= panels ? strip<T, Vec<T>, MR, P * N> : strip<T, Vec<T>, MR, N>)(s);
+  }
+  if (rows < d.m) dense_sums(part_of(d, rows, d.m - rows, 0, d.cols));
+}
+
+// One panel of `cols` columns.
+template <typename T>
+void narrow_panel(const DenseArgs<T>& d) {
+  using H = Half<T>;
+  const bool half = d.cols <= kHalfColumns<T>;
+  const ptrdiff_t tile = half ? H::kRows : kShape.max_rows;
+  const auto run = half ? strip<T, typename H::V, H::kRows, H::kVecs>
+                        : strip<T, Vec<T>, kShape.max_rows, kLineVecs<T>>;
+  const ptrdiff_t rows = d.m < tile ? 0 : strip_rows(d.m, tile);
+  StripArgs<T> s = strip_args(d);
+  s.rows = rows;
+  if (d.y_padded) {
+    run(s);
+  } else {
+    alignas(64) T buffer[2 * kShape.max_rows * kLine<T>];
+    s.rows = tile;
+    s.y = buffer;
+    s.ldy = kLine<T>;
+    for (ptrdiff_t row = 0; row < rows; row += tile, s.x += tile * d.ldx) {
+      run(s);
+      copy_block(buffer, kLine<T>, d.y + row * d.ldy, d.ldy, tile, d.cols);
+    }
+  }
+  if (rows < d.m) dense_sums(part_of(d, rows, d.m - rows, 0, d.cols));
+}
+
+template <typename T>
+void sums(const DenseArgs<T>& d) {
+  if (!has_strips(d)) return dense_sums(d);
+  const ptrdiff_t last = d.cols % kLine<T>;
+  const DenseArgs<T> whole = part_of(d, 0, d.m, 0, d.cols - last);
+  if (d.k <= kSumBlock && d.k * d.cols * ptrdiff_t(sizeof(T)) <= kNearWeights) {
+    panels_by_strips(whole);
+  } else {
+    dense_sums(whole);
+  }
+  if (last > 0) narrow_panel(part_of(d, 0, d.m, d.cols / kLine<T>, last));
+}
+
 // A last panel of at most lane_columns() columns would leave most of its lanes idle.
 template <typename T>
 bool last_panel_by_lanes(const DenseArgs<T>& d) {
@@ -315,7 +408,7 @@ void whole_panels(const DenseArgs<T>& d) {
   } else if (is_row_times_matrix(d)) {
     row_times_matrix(d);
   } else {
-    dense_sums(d);
+    sums(d);
     done = done || kind == Activation::kRelu || kind == Activation::kLeakyRelu;
   }
   if (done) return;

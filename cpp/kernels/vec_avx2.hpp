@@ -166,11 +166,13 @@ FL_INLINE VecD select(__m256d m, VecD yes, VecD no) { return {_mm256_blendv_pd(n
 // max and min return their second operand where either is NaN.
 FL_INLINE VecF at_least(VecF x, VecF bound) { return {_mm256_max_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_least(VecD x, VecD bound) { return {_mm256_max_pd(bound.r, x.r)}; }
+FL_INLINE VecF floored(VecF x, VecF floor) { return {_mm256_max_ps(floor.r, x.r)}; }
+FL_INLINE VecD floored(VecD x, VecD floor) { return {_mm256_max_pd(floor.r, x.r)}; }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm256_min_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm256_min_pd(bound.r, x.r)}; }
 
 constexpr TileShape kShape = {/*registers=*/16, /*max_rows=*/6, /*min_panels=*/1, /*max_panels=*/4,
-                              /*lane_share=*/4};
+                              /*lane_share=*/2};
 
 template <typename T>
 using LaneVec = Vec<T>;

@@ -141,11 +141,13 @@ FL_INLINE VecD select(__mmask8 m, VecD yes, VecD no) {
 // max and min return their second operand where either is NaN.
 FL_INLINE VecF at_least(VecF x, VecF bound) { return {_mm512_max_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_least(VecD x, VecD bound) { return {_mm512_max_pd(bound.r, x.r)}; }
+FL_INLINE VecF floored(VecF x, VecF floor) { return {_mm512_max_ps(floor.r, x.r)}; }
+FL_INLINE VecD floored(VecD x, VecD floor) { return {_mm512_max_pd(floor.r, x.r)}; }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm512_min_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm512_min_pd(bound.r, x.r)}; }
 
 constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/14, /*min_panels=*/2, /*max_panels=*/8,
-                              /*lane_share=*/12};
+                              /*lane_share=*/2};
 
 // Transpositions in 256 bits: on Zen 4 a 512-bit one takes three times as long, and two 256-bit
 // FMAs no longer than one of 512.

@@ -151,6 +151,8 @@ FL_INLINE VecD select(uint64x2_t m, VecD yes, VecD no) { return {vbslq_f64(m, ye
 
 FL_INLINE VecF at_least(VecF x, VecF bound) { return {vmaxq_f32(x.r, bound.r)}; }
 FL_INLINE VecD at_least(VecD x, VecD bound) { return {vmaxq_f64(x.r, bound.r)}; }
+FL_INLINE VecF floored(VecF x, VecF floor) { return select(less(x, floor), floor, x); }
+FL_INLINE VecD floored(VecD x, VecD floor) { return select(less(x, floor), floor, x); }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {vminq_f32(x.r, bound.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {vminq_f64(x.r, bound.r)}; }
 

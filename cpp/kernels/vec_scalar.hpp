@@ -152,6 +152,11 @@ template <typename T>
 FL_INLINE Vec<T> at_least(Vec<T> x, Vec<T> bound) {
   return select(less(x, bound), bound, x);
 }
+// The same for any bound but NaN: of two zeros x stays.
+template <typename T>
+FL_INLINE Vec<T> floored(Vec<T> x, Vec<T> floor) {
+  return select(less(x, floor), floor, x);
+}
 template <typename T>
 FL_INLINE Vec<T> at_most(Vec<T> x, Vec<T> bound) {
   return select(less(bound, x), bound, x);

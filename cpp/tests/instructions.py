@@ -3,8 +3,8 @@
     python instructions.py loops OBJDUMP OBJECT...       inner loops, as compiled
     python instructions.py calls VALGRIND PROGRAM        whole calls of AVX2 kernels, as executed
 
-loops: the innermost loop of each tile<T, MR, P> spills no vector, and has no more instructions than
-`bound` says. calls: what callgrind counts for a call is at most CALLS says; valgrind knows no
+loops: the innermost loop of each tile<T, MR, P> and strip<T, V, MR, N> spills no vector, and has no
+more instructions than `bound` says. calls: what callgrind counts for a call is at most CALLS says; valgrind knows no
 AVX-512, so the core takes its AVX2 kernels there. Exits 1 where a bound is broken, and 77 where
 valgrind is missing.
 """
@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 REGISTERS = {"avx2": (16, 32), "avx512": (32, 64)}  # how many, and their bytes
 LINE = 64  # bytes of a panel's line
@@ -29,12 +29,16 @@ SKIPPED = 77  # what ctest takes for a skipped test
 CALLS = (
     (1, (3, 8, 8, 3), 2_000),
     (1, (256, 256, 10), 18_200),
-    (32, (64, 100, 10), 99_000),
-    (84, (256, 256, 256), 3_380_000),
+    (32, (64, 100, 10), 85_600),
+    (56, (16, 64, 32, 32, 5), 84_100),
+    (84, (256, 256, 256), 2_950_000),
 )
 
 FUNCTION = re.compile(r"[0-9a-f]+ <(.+)>:")
-TILE = re.compile(r"fastlayer::(\w+)::\(anonymous namespace\)::tile<(float|double), (\d+), (\d+)")
+TILE = re.compile(
+    r"fastlayer::(\w+)::\(anonymous namespace\)::"
+    r"(tile|strip)<(float|double), (?:fastlayer::[^,]+, )?(\d+), (\d+)"
+)
 INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)")
 TARGET = re.compile(r"([0-9a-f]+) <")
 FMA = re.compile(r"vfn?m(add|sub)\d+p[sd]$")
@@ -46,12 +50,13 @@ Instruction = tuple[int, str, str]  # address, mnemonic, operands
 
 @dataclass(frozen=True)
 class Loop:
-    """The innermost loop of a tile of `rows` rows and `panels` panels."""
+    """The innermost loop of a tile of `rows` rows, and so many panels, or vectors of a strip."""
 
     isa: str
+    kind: str
     dtype: str
     rows: int
-    panels: int
+    width: int
     body: tuple[Instruction, ...]
 
     @property
@@ -61,21 +66,27 @@ class Loop:
     @property
     def accumulators(self) -> int:
         """The FMAs that one step of the sum needs; the compiler may unroll several steps."""
-        return self.rows * self.panels * LINE // REGISTERS[self.isa][1]
+        return self.rows * self.vectors
+
+    @property
+    def vectors(self) -> int:
+        """Weight vectors of one step."""
+        return self.width * (1 if self.kind == "strip" else LINE // REGISTERS[self.isa][1])
 
     @property
     def bound(self) -> int:
         """Instructions of one step.
 
-        Each weight vector is loaded once and each x is broadcast once; each panel is prefetched;
-        each row and each panel may need its address computed, as there are fewer general registers
-        than those; two to advance, a counter and a branch are left. A single row has its weights as
-        operands of the FMAs.
+        Each weight vector is loaded once and each x is broadcast once; each panel of a tile is
+        prefetched, of a strip none; each row and each panel may need its address computed, as there
+        are fewer general registers than those; two to advance, a counter and a branch are left. A
+        single row has its weights as operands of the FMAs.
         """
         if self.rows == 1:
-            return self.accumulators + self.panels + 5
-        loads = self.panels * LINE // REGISTERS[self.isa][1]
-        return self.accumulators + loads + self.rows + self.panels + self.rows + self.panels + 4
+            return self.accumulators + self.width + 5
+        fetches = self.width if self.kind == "tile" else 0
+        addresses = self.rows + self.width
+        return self.accumulators + self.vectors + self.rows + fetches + addresses + 4
 
     def problems(self) -> list[str]:
         steps, rest = divmod(self.fmas, self.accumulators)
@@ -91,7 +102,7 @@ class Loop:
 
     def __str__(self) -> str:
         share = f"{len(self.body) / self.fmas:.2f} instructions per FMA" if self.fmas else "no FMA"
-        return f"{self.isa} tile<{self.dtype}, {self.rows}, {self.panels}>: {share}"
+        return f"{self.isa} {self.kind}<{self.dtype}, {self.rows}, {self.width}>: {share}"
 
 
 def _touches_stack(operands: str) -> bool:
@@ -105,7 +116,7 @@ def loops(disassembly: str) -> Iterator[Loop]:
         begins = FUNCTION.match(line)
         if begins:
             if tile:
-                yield Loop(tile[1], tile[2], int(tile[3]), int(tile[4]), _innermost(body))
+                yield Loop(*tile.group(1, 2, 3), int(tile[4]), int(tile[5]), _innermost(body))
             tile, body = TILE.search(begins[1]), []
         elif tile and (found := INSTRUCTION.match(line)):
             body.append((int(found[1], 16), found[2], found[3]))
@@ -130,13 +141,14 @@ def check_loops(disassembly: str, isa: str) -> list[str]:
     """What is wrong with the tiles of one kernel file."""
     found = list(loops(disassembly))
     problems = [f"{loop}: {problem}" for loop in found for problem in loop.problems()]
-    for dtype in ("float", "double"):
-        widest = max((t for t in found if t.dtype == dtype), key=lambda t: t.fmas, default=None)
+    for kind, dtype in product(("tile", "strip"), ("float", "double")):
+        same = [t for t in found if (t.kind, t.dtype) == (kind, dtype)]
+        widest = max(same, key=lambda t: t.fmas, default=None)
         # else the search above has missed the tiles, or they leave a quarter of the registers
         if widest is None or widest.accumulators < 0.75 * REGISTERS[isa][0]:
-            problems.append(f"{isa}, {dtype}: no tile that fills the registers, but {widest}")
+            problems.append(f"{isa}, {dtype}: no {kind} that fills the registers, but {widest}")
         else:
-            print(f"{isa}, {dtype}: {sum(t.dtype == dtype for t in found)} tiles; {widest}")
+            print(f"{isa}, {dtype}: {len(same)} {kind}s; {widest}")
     return problems
 
 
@@ -176,7 +188,8 @@ def main(task: str, tool: str, *files: str) -> int:
         for file in files:
             command = [tool, "--disassemble", "--demangle", "--no-show-raw-insn", file]
             text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            isa = next((name for name in REGISTERS if f"fastlayer::{name}::" in text), None)
+            tiles = "fastlayer::{}::(anonymous namespace)::tile<"
+            isa = next((name for name in REGISTERS if tiles.format(name) in text), None)
             problems += check_loops(text, isa) if isa else []
     for problem in problems:
         print(problem, file=sys.stderr)

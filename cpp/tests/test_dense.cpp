@@ -2,6 +2,7 @@
 // all operands against inaccessible pages.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "../core/packed_weights.hpp"
 #include "../core/reference.hpp"
@@ -263,6 +264,56 @@ void check_tiles(const KernelTable& table) {
   }
 }
 
+// Many rows of short sums and narrow last panels are those rows one by one: strips, whose relu is a
+// maximum, with bounds, NaN, both zeros and infinities among the sums.
+template <typename T>
+void check_strips(const KernelTable& table, ptrdiff_t k, ptrdiff_t n, bool padded,
+                  Activation activation) {
+  constexpr ptrdiff_t L = kLine<T>;
+  const Kernels<T>& kern = kernels_of<T>(table);
+  Random random(static_cast<uint64_t>(k * 1009 + n));
+  const std::vector<T> w = random.numbers<T>(n * k);
+  std::vector<T> bias = random.numbers<T>(n);
+  bias[n / 2] = T(-0.0);
+  const PackedWeights<T> packed(n, k, w.data(), k, 1, bias.data());
+  const ptrdiff_t most = 4 * kern.max_tile_rows + 1, ldy = padded ? (n + L - 1) / L * L : n + 1;
+  std::vector<T> x = random.numbers<T>(most * k);
+  const T limit = std::numeric_limits<T>::infinity(), tiny = std::numeric_limits<T>::denorm_min();
+  x[0] = std::numeric_limits<T>::quiet_NaN();
+  x[k] = limit;
+  x[2 * k] = -limit;
+  for (ptrdiff_t kk = 0; kk < k; ++kk) x[3 * k + kk] = kk == 0 ? tiny : T(0);  // sums of +-0
+  for (const ptrdiff_t m : {most, most - 1, 2 * ptrdiff_t(kern.max_tile_rows)}) {
+    Guarded<T> all((m - 1) * ldy + (padded ? ldy : n), true), one(padded ? ldy : n, true);
+    DenseArgs<T> d{};
+    d.k = k;
+    d.cols = n;
+    d.ldx = k;
+    d.w = packed.weight_lines(0);
+    d.panel_stride = d.bias_stride = packed.panel_stride();
+    d.line_stride = L;
+    d.bias = packed.bias_line(0);
+    d.ldy = ldy;
+    d.y_padded = padded;
+    d.activation = {activation, T(0.25), T(0)};
+    d.m = m;
+    d.x = x.data();
+    d.y = all.data();
+    kern.dense(d);
+    d.m = 1;
+    d.y = one.data();
+    for (ptrdiff_t i = 0; i < m; ++i, d.x += k) {
+      kern.dense(d);
+      for (ptrdiff_t j = 0; j < n; ++j) {
+        const T a = all.data()[i * ldy + j], b = one.data()[j];
+        FL_CHECK(same_bits(a, b) || (a != a && b != b),
+                 "%s %s strip m=%td k=%td n=%td (%td, %td): %a instead of %a", table.name,
+                 type_name<T>(), m, k, n, i, j, double(a), double(b));
+      }
+    }
+  }
+}
+
 template <typename T>
 void check_table(const KernelTable& table) {
   for (const Shape& s : kShapes) {
@@ -274,6 +325,16 @@ void check_table(const KernelTable& table) {
     }
   }
   check_tiles<T>(table);
+  for (const ptrdiff_t n : {1, 2, 3, 4, 5, 8, 9, 10, 13, 16, 24, 32, 35, 44, 100}) {
+    for (const ptrdiff_t k : {1, 3, 16, 64, 256, 257, 520}) {
+      for (const bool padded : {false, true}) {
+        for (const auto kind : {Activation::kIdentity, Activation::kRelu, Activation::kLeakyRelu,
+                                Activation::kTanh}) {
+          check_strips<T>(table, k, n, padded, kind);
+        }
+      }
+    }
+  }
   for (const bool accumulate : {false, true}) check_row_times_matrix<T>(table, accumulate, true);
   check_row_times_matrix<T>(table, false, false);
   for (const bool at_end : {false, true}) {

@@ -217,6 +217,8 @@ void test_plan() {
             "width=%td m=%td block=%td blocks=%td", width, m, p.row_block, p.blocks);
         FL_CHECK(!p.split_columns || p.blocks == 1, "width=%td m=%td", width, m);
         FL_CHECK(p.split_columns || p.threads <= p.blocks, "width=%td m=%td", width, m);
+        FL_CHECK(threads > 1 || p.blocks == 1 || p.row_block % work.tile_rows == 0,
+                 "width=%td m=%td block=%td: no whole tiles", width, m, p.row_block);
       }
     }
   }

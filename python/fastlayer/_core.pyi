@@ -79,6 +79,12 @@ class Program:
 
     def describe(self, m: int) -> str: ...
 
+def call_directly(type: type, call: Callable[..., FloatArray], /) -> None:
+    """Have instances of `type`, whose `__call__` is `call`, run their `_run` without a Python frame.
+
+    Everything that `_run` does not take goes to `call`.
+    """
+
 def linear(
     x: object,
     weight: object,

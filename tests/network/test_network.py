@@ -533,3 +533,84 @@ def test_repr_shows_every_layer():
         "Network([\n    Network([\n        Layer(3, 2, activation='relu', dtype=float32),\n    ]),"
         "\n    Flatten(),\n    'tanh',\n])"
     )
+
+
+# --- the call without Python
+
+
+class Doubled(fl.Network):
+    def __call__(self, x, *, axis=-1, out=None):
+        return 2 * super().__call__(x, axis=axis, out=out)
+
+
+class Inherited(fl.Network):
+    pass
+
+
+def test_whoever_overrides_the_call_is_called(rng, monkeypatch):
+    layer = fl.Layer.from_arrays(rng.standard_normal((5, 4)), rng.standard_normal(5))
+    x = rng.standard_normal((3, 4))
+    plain = fl.Network([layer])
+    y = plain(x)
+    assert_same_bits(Doubled([layer])(x), 2 * y)
+    assert_same_bits(Doubled([layer]).forward(x), 2 * y)
+    assert_same_bits(type("Further", (Doubled,), {})([layer])(x), 2 * y)
+    heir = Inherited([layer])
+    assert_same_bits(heir(x), y)
+    monkeypatch.setattr(Inherited, "__call__", lambda self, x: "patched")
+    assert heir(x) == "patched"
+    assert_same_bits(plain(x), y)
+    monkeypatch.setattr(module.Module, "__call__", lambda self, x: "all of them")
+    assert plain(x) == layer(x) == "all of them"
+    monkeypatch.undo()
+    assert_same_bits(heir(x), y)
+    assert_same_bits(plain(x), y)
+
+
+def test_no_way_of_calling_is_lost(rng):
+    net = fl.Network([fl.Layer.from_arrays(rng.standard_normal((5, 4)), rng.standard_normal(5))])
+    x = rng.standard_normal((3, 4))
+    y, out = net(x), np.empty((3, 5))
+    for _ in range(2):  # before and after the program is made anew
+        for result in (
+            net(x, axis=-1),
+            net(x=x),
+            net(x, out=None, axis=-1),
+            net(x, axis=np.int64(-1)),
+            net(x, axis=1),
+            net(x.T.copy(), axis=0).T,
+            net(x.tolist()),
+            net.forward(x),
+            net(x, **{"".join("out"): None}),
+        ):
+            assert_same_bits(result, y)
+        assert net(x, out=out) is out
+        assert_same_bits(out, y)
+        net[0].update(weight=net[0].weight)
+    for args, keywords, message in (
+        ((), {}, "'x'"),
+        ((x, -1), {}, "positional argument"),
+        ((x,), {"axes": 0}, "'axes'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            net(*args, **keywords)
+    for axis in (2**80, -(2**80)):
+        with pytest.raises((IndexError, OverflowError, ValueError)):
+            net(x, axis=axis)
+    with pytest.raises(TypeError, match="dtype"):
+        net(x, out=np.empty((3, 5), np.float32))
+
+
+def test_a_call_keeps_no_references(rng):
+    net = fl.Network([fl.Layer.from_arrays(rng.standard_normal((5, 4)))])
+    x, out = rng.standard_normal((3, 4)), np.empty((3, 5))
+    net(x)
+    held = (x, out, net, None, net._run)
+    before = [sys.getrefcount(v) for v in held]
+    for _ in range(100):
+        net(x)
+        net(x, out=out)
+        net(x[0].tolist())
+        net(x.astype(np.float16))
+    after = [sys.getrefcount(v) for v in held]
+    assert all(abs(a - b) < 50 for a, b in zip(after, before, strict=True))

@@ -30,21 +30,31 @@ def guard():
     del sys.modules["instructions"]
 
 
-def disassembly(step, dtype="float"):
+def disassembly(step, dtype="float", kind="tile"):
     """A tile of 6 rows and 1 panel, as objdump prints it: `step` in a loop, stores after it."""
-    name = f"void fastlayer::avx2::(anonymous namespace)::tile<{dtype}, 6, 1>(TileArgs const&)"
+    space = "fastlayer::avx2::(anonymous namespace)::"
+    shape = {"tile": "6, 1", "strip": f"{space}Vec<{dtype}>, 6, 2"}[kind]
+    name = f"void {space}{kind}<{dtype}, {shape}>(TileArgs const&)"
     lines = ["push %rbp", "vmovups %ymm0,0x8(%rsp)", *step, f"jne 102 <{name}+0x2>", "ret"]
     body = [f"  {0x100 + i:x}:\t{line.replace(' ', '   ', 1)}" for i, line in enumerate(lines)]
     return "\n".join([f"0000000000000100 <{name}>:", *body, ""])
 
 
 def both(step):
-    return disassembly(step) + "\n" + disassembly(step, "double")
+    """In every function that the guard looks for; strips without the prefetch."""
+    of_strip = [line for line in step if not line.startswith("prefetch")]
+    return "\n".join(
+        disassembly(lines, dtype, kind)
+        for kind, lines in (("tile", step), ("strip", of_strip))
+        for dtype in ("float", "double")
+    )
 
 
 def test_a_good_tile_passes(guard, capsys):
     assert guard.check_loops(both(STEP), "avx2") == []
-    assert "avx2 tile<float, 6, 1>: 2.08 instructions per FMA" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "avx2 tile<float, 6, 1>: 2.08 instructions per FMA" in printed
+    assert "avx2 strip<float, 6, 2>: 2.00 instructions per FMA" in printed
 
 
 def test_steps_may_be_unrolled(guard):
@@ -69,8 +79,13 @@ def test_a_worse_tile_fails(guard, step, message):
 
 
 def test_tiles_that_are_not_found_fail(guard):
-    renamed = both(STEP).replace("tile<", "other<")
-    assert len(guard.check_loops(renamed, "avx2")) == 2
+    for kind in ("tile<", "strip<"):
+        assert len(guard.check_loops(both(STEP).replace(kind, "other<"), "avx2")) == 2
+
+
+def test_strips_fetch_nothing(guard):
+    problems = guard.check_loops(disassembly([*STEP, *STEP[2:3] * 9], kind="strip"), "avx2")
+    assert any("strip<float" in p and "bound" in p for p in problems)
 
 
 def test_a_missing_tool_is_a_skip(guard, capsys):

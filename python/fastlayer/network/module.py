@@ -38,6 +38,11 @@ class Module(Part):
     _compilation: tuple[list[Step] | None, Folds] = (None, {})
     _dtype: DType
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if cls.__call__ is Module.__call__:
+            _core.call_directly(cls, Module.__call__)
+
     @property
     def dtype(self) -> DType:
         """The dtype that it computes in and returns: float32 or float64."""
