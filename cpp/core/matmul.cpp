@@ -30,6 +30,9 @@
 namespace fastlayer {
 namespace {
 
+// From this size of w on, in bytes, lanes fetch what they will read next: see kLaneFar there.
+constexpr ptrdiff_t kLanesFar = 24 * 1024 * 1024;
+
 template <typename T>
 struct Call {
   const MatmulArgs<T>& a;
@@ -118,6 +121,7 @@ struct Call {
     t.vectors = m;
     t.a = a.w + j * a.stride_n;
     t.lda = a.stride_n;
+    t.far = n * k * ptrdiff_t(sizeof(T)) > kLanesFar;
     t.b = x;
     t.b_step = m == 1 ? 1 : kLine<T>;
     t.bias = a.bias == nullptr ? nullptr : a.bias + j;

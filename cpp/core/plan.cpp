@@ -159,7 +159,7 @@ ProductPlan make_product_plan(const Product& product, const Caches& caches, int 
   } else if (plan.way == ProductWay::kLanes) {
     // A last panel too narrow for a vector of lanes goes with the one before it.
     plan.panels = std::max<ptrdiff_t>(1, full);
-    plan.pieces = std::min(kMaxPieces, ceil_div(plan.panels, kGroup));
+    plan.pieces = threads == 1 ? 1 : std::min(kMaxPieces, ceil_div(plan.panels, kGroup));
   }
   if (plan.pieces > 0) {
     plan.threads = static_cast<int>(std::min<ptrdiff_t>(threads, plan.pieces));

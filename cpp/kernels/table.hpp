@@ -52,6 +52,7 @@ struct LaneArgs {
   ptrdiff_t vectors;  // 1 .. Kernels::max_lane_vectors
   const T* a;
   ptrdiff_t lda;
+  bool far = false;  // a is a part of rows that come from memory, not from a cache
   const T* b;
   ptrdiff_t b_step;  // kLine; or 1, of a single vector
   const T* bias;     // null: the sum starts at 0
