@@ -9,6 +9,7 @@
 #include "../core/turns.hpp"
 #include "../core/workspace.hpp"
 #include "arrays.hpp"
+#include "fast_call.hpp"
 #include "gil.hpp"
 #include "registers.hpp"
 
@@ -76,21 +77,43 @@ py::object linear_of(const ArrayView& x, const ArrayView& w, const ArrayView* bi
   return result.finish();
 }
 
-py::object linear(py::handle x, py::handle weight, py::handle bias, const std::string& activation,
-                  double p0, double p1, py::handle out, bool accumulate) {
+// The three arguments of a fused activation: its name and parameters.
+struct FusedArguments {
+  std::string name;
+  double p0, p1;
+
+  explicit FusedArguments(PyObject* const* args)
+      : p0(PyFloat_AsDouble(args[1])), p1(PyFloat_AsDouble(args[2])) {
+    Py_ssize_t length = 0;
+    const char* const text = PyUnicode_AsUTF8AndSize(args[0], &length);
+    if (text == nullptr || PyErr_Occurred() != nullptr) throw py::error_already_set();
+    name.assign(text, static_cast<size_t>(length));
+  }
+  template <typename T>
+  ActivationArgs<T> args() const {
+    return activation_args<T>(name, p0, p1);
+  }
+};
+
+py::object linear(py::handle x, py::handle weight, py::handle bias, const FusedArguments& fused,
+                  py::handle out, bool accumulate) {
   ArrayView from, w, b;
   if (!borrow(x, from) || !borrow(weight, w)) return py::none();
   if (from.dtype != w.dtype || from.ndim < 1 || w.ndim != 2) return py::none();
   if (from.shape[from.ndim - 1] != w.shape[1]) return py::none();
-  if (!bias.is_none() &&
-      (!borrow(bias, b) || b.dtype != w.dtype || b.ndim != 1 || b.shape[0] != w.shape[0])) {
-    return py::none();
+  if (!bias.is_none()) {
+    if (!borrow(bias, b) || b.dtype != w.dtype) return py::none();
+    if (b.ndim == 2 && b.shape[0] == 1 && from.ndim > 1) {  // (1, n) beside rows
+      b.ndim = 1;
+      ++b.shape;
+      ++b.strides;
+    }
+    if (b.ndim != 1 || b.shape[0] != w.shape[0]) return py::none();
   }
   py::object y = py::none();
   with_float(w.dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
-    y = linear_of<T>(from, w, bias.is_none() ? nullptr : &b, activation_args<T>(activation, p0, p1),
-                     out, accumulate);
+    y = linear_of<T>(from, w, bias.is_none() ? nullptr : &b, fused.args<T>(), out, accumulate);
   });
   return y;
 }
@@ -139,7 +162,7 @@ py::object dense_forward_of(const ArrayView& x, const ArrayView& w, const ArrayV
 // (a, z) with z = w @ x + bias and a = act(z), samples being columns; a is None where act is the
 // identity or runs over an axis.
 py::object dense_forward(py::handle x, py::handle weight, py::handle bias,
-                         const std::string& activation, double p0, double p1) {
+                         const FusedArguments& fused) {
   ArrayView from, w, b;
   if (!borrow(x, from) || !borrow(weight, w) || !borrow(bias, b)) return py::none();
   if (from.dtype != w.dtype || b.dtype != w.dtype || w.ndim != 2) return py::none();
@@ -149,7 +172,7 @@ py::object dense_forward(py::handle x, py::handle weight, py::handle bias,
   py::object pair = py::none();
   with_float(w.dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
-    pair = dense_forward_of<T>(from, w, b, activation_args<T>(activation, p0, p1));
+    pair = dense_forward_of<T>(from, w, b, fused.args<T>());
   });
   return pair;
 }
@@ -175,27 +198,56 @@ bool broadcast(const ArrayView& a, const ArrayView& b, Stack& stack) {
   return true;
 }
 
-// The rows of one (rows, cols) matrix of a stack.
-void matrix_rows(const ArrayView& a, char* data, RowsView& rows) {
-  const ArrayView matrix = {data, a.dtype, 2, a.shape + a.ndim - 2, a.strides + a.ndim - 2, true};
-  rows_of(matrix, rows);
+// A matrix at `data`, by strides in bytes.
+RowsView matrix(char* data, DType dtype, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t row_stride,
+                ptrdiff_t col_stride) {
+  const ptrdiff_t shape[] = {rows, cols}, strides[] = {row_stride, col_stride};
+  RowsView view;
+  rows_of({data, dtype, 2, shape, strides, true}, view);
+  return view;
 }
 
+// A vector as a matrix: a row on the left, a column on the right.
+struct Operand {
+  ArrayView view;
+  ptrdiff_t shape[2], strides[2];
+
+  Operand(const ArrayView& a, bool left) : view(a) {
+    if (a.ndim != 1) return;
+    const int along = left ? 1 : 0;
+    shape[along] = a.shape[0];
+    strides[along] = a.strides[0];
+    shape[1 - along] = 1;
+    strides[1 - along] = a.dtype == DType::kFloat32 ? 4 : 8;
+    view.ndim = 2;
+    view.shape = shape;
+    view.strides = strides;
+  }
+  Operand(const Operand&) = delete;
+};
+
 template <typename T>
-py::object matmul_of(const ArrayView& a, const ArrayView& b, py::handle out) {
+py::object matmul_of(const ArrayView& left, const ArrayView& right, py::handle out) {
+  const Operand left_matrix(left, true), right_matrix(right, false);
+  const ArrayView &a = left_matrix.view, &b = right_matrix.view;
   Stack stack;
   if (!whole_strides<T>(b) || !broadcast(a, b, stack)) return py::none();
   const ptrdiff_t m = a.shape[a.ndim - 2], k = a.shape[a.ndim - 1], n = b.shape[b.ndim - 1];
   ptrdiff_t shape[kMaxDims];
   std::copy(stack.shape, stack.shape + stack.ndim, shape);
-  shape[stack.ndim] = m;
-  shape[stack.ndim + 1] = n;
-  Result result(out, dtype_of<T>(), shape, stack.ndim + 2);
+  int ndim = stack.ndim;
+  if (left.ndim > 1) shape[ndim++] = m;
+  if (right.ndim > 1) shape[ndim++] = n;
+  Result result(out, dtype_of<T>(), shape, ndim);
   if (!result.usable()) return py::none();
   result.avoid(a, false);
   result.avoid(b, false);
   const ArrayView y = result.view();
   const ptrdiff_t size = sizeof(T);
+  const ptrdiff_t y_row = left.ndim > 1 ? y.strides[stack.ndim] : size;
+  const ptrdiff_t y_col = right.ndim > 1 ? y.strides[ndim - 1] : size;
+  const ptrdiff_t a_row = a.strides[a.ndim - 2], a_col = a.strides[a.ndim - 1];
+  const ptrdiff_t b_row = b.strides[b.ndim - 2], b_col = b.strides[b.ndim - 1];
   const double cost = matmul_picoseconds(m, n, k, sizeof(T)) * static_cast<double>(stack.count);
   run_released(cost, [&] {
     for (ptrdiff_t i = 0; i < stack.count && go_on(); ++i) {
@@ -208,33 +260,36 @@ py::object matmul_of(const ArrayView& a, const ArrayView& b, py::handle out) {
         pb += at * stack.b[d];
         py_ += at * y.strides[d];
       }
-      RowsView rows_a, rows_y;
-      matrix_rows(a, pa, rows_a);
-      matrix_rows(y, py_, rows_y);
-      matmul<T>({&rows_a,
-                 &rows_y,
-                 reinterpret_cast<const T*>(pb),
-                 n,
-                 b.strides[b.ndim - 1] / size,
-                 b.strides[b.ndim - 2] / size,
-                 nullptr,
-                 false,
-                 {Activation::kIdentity, T(0), T(0)}});
+      const ActivationArgs<T> identity = {Activation::kIdentity, T(0), T(0)};
+      if (n == 1 && whole_strides<T>(a)) {
+        // The same sums: a column is the one sample of a layer whose weights are a.
+        const RowsView x = matrix(pb, b.dtype, 1, k, b_col, b_row);
+        const RowsView to = matrix(py_, y.dtype, 1, m, y_col, y_row);
+        matmul<T>({&x, &to, reinterpret_cast<const T*>(pa), m, a_row / size, a_col / size, nullptr,
+                   false, identity});
+      } else {
+        const RowsView x = matrix(pa, a.dtype, m, k, a_row, a_col);
+        const RowsView to = matrix(py_, y.dtype, m, n, y_row, y_col);
+        matmul<T>({&x, &to, reinterpret_cast<const T*>(pb), n, b_col / size, b_row / size, nullptr,
+                   false, identity});
+      }
     }
   });
   return result.finish();
 }
 
-py::object matmul_arrays(py::handle a, py::handle b, py::handle out) {
-  ArrayView va, vb;
-  if (!borrow(a, va) || !borrow(b, vb) || va.dtype != vb.dtype) return py::none();
-  if (va.ndim < 2 || vb.ndim < 2 || va.shape[va.ndim - 1] != vb.shape[vb.ndim - 2]) {
-    return py::none();
-  }
+// np.matmul, and np.dot where both are the same.
+py::object product(py::handle left, py::handle right, py::handle out, bool stacks) {
+  ArrayView a, b;
+  if (!borrow(left, a) || !borrow(right, b) || a.dtype != b.dtype) return py::none();
+  if (a.ndim < 1 || b.ndim < 1 || (!stacks && b.ndim > 2)) return py::none();
+  if (a.shape[a.ndim - 1] != b.shape[b.ndim > 1 ? b.ndim - 2 : 0]) return py::none();
   py::object y = py::none();
-  with_float(va.dtype, [&](auto* type) {
-    y = matmul_of<std::remove_pointer_t<decltype(type)>>(va, vb, out);
-  });
+  with_float(a.dtype,
+             [&](auto* type) { y = matmul_of<std::remove_pointer_t<decltype(type)>>(a, b, out); });
+  if (a.ndim == 1 && b.ndim == 1 && out.is_none() && !y.is_none()) {
+    return y[py::tuple()];  // two vectors give a scalar
+  }
   return y;
 }
 
@@ -305,10 +360,113 @@ py::object prelu(py::handle x, py::handle slope, py::handle out) {
       [](const RowsView& from, const auto* v, const RowsView& to) { prelu_rows(from, v, to); });
 }
 
-py::object bias_add(py::handle z, py::handle bias, py::handle out) {
-  return map_with_vector(z, bias, out, [](const RowsView& from, const auto* v, const RowsView& to) {
-    add_rows(from, v, to);
+// y = z + b along axes [d, ndim); strides in bytes, 0 where b is broadcast.
+template <typename T>
+void add_along(const ArrayView& shape_of_z, const ptrdiff_t* b_strides, const ArrayView& to, int d,
+               const char* z, const char* b, char* y) {
+  const ptrdiff_t count = shape_of_z.shape[d], size = sizeof(T);
+  const ptrdiff_t z_step = shape_of_z.strides[d], b_step = b_strides[d], y_step = to.strides[d];
+  if (d + 1 < shape_of_z.ndim) {
+    for (ptrdiff_t i = 0; i < count; ++i) {
+      add_along<T>(shape_of_z, b_strides, to, d + 1, z + i * z_step, b + i * b_step,
+                   y + i * y_step);
+    }
+  } else if (z_step == size && y_step == size && b_step == size) {
+    kernels<T>().add(reinterpret_cast<const T*>(z), reinterpret_cast<const T*>(b),
+                     reinterpret_cast<T*>(y), count);
+  } else {
+    for (ptrdiff_t i = 0; i < count; ++i) {
+      const T sum =
+          *reinterpret_cast<const T*>(z + i * z_step) + *reinterpret_cast<const T*>(b + i * b_step);
+      *reinterpret_cast<T*>(y + i * y_step) = sum;
+    }
+  }
+}
+
+// Whether elements follow each other from the first to the last.
+template <typename T>
+bool is_contiguous(const ArrayView& a) {
+  ptrdiff_t step = sizeof(T);
+  for (int d = a.ndim - 1; d >= 0; step *= a.shape[d--]) {
+    if (a.shape[d] != 1 && a.strides[d] != step) return false;
+  }
+  return true;
+}
+
+// z + b where b broadcasts to the shape of z: a column beside columns, or an equal shape.
+template <typename T>
+py::object add_broadcast(const ArrayView& z, const ArrayView& b, py::handle out) {
+  ptrdiff_t b_strides[kMaxDims];
+  bool equal = true;
+  for (int d = 0; d < z.ndim; ++d) {
+    const int at = d - (z.ndim - b.ndim);
+    const ptrdiff_t length = at < 0 ? 1 : b.shape[at];
+    if (length != 1 && length != z.shape[d]) return py::none();
+    b_strides[d] = length == 1 ? 0 : b.strides[at];
+    equal = equal && length == z.shape[d];
+  }
+  Result result(out, z.dtype, z.shape, z.ndim);
+  if (!result.usable() || !whole_strides<T>(z) || !whole_strides<T>(b)) return py::none();
+  result.avoid(z, true);
+  result.avoid(b, false);
+  const ArrayView y = result.view();
+  ptrdiff_t count = 1;
+  for (int d = 0; d < z.ndim; ++d) count *= z.shape[d];
+  if (count > 0 && !whole_strides<T>(y)) return py::none();
+  run_released(elementwise_picoseconds(count), [&] {
+    if (count == 0) return;
+    if (equal && is_contiguous<T>(z) && is_contiguous<T>(b) && is_contiguous<T>(y)) {
+      kernels<T>().add(reinterpret_cast<const T*>(z.data), reinterpret_cast<const T*>(b.data),
+                       reinterpret_cast<T*>(y.data), count);
+    } else {
+      add_along<T>(z, b_strides, y, 0, z.data, b.data, y.data);
+    }
   });
+  return result.finish();
+}
+
+py::object bias_add(py::handle z, py::handle bias, py::handle out) {
+  ArrayView from, b;
+  if (!borrow(z, from) || !borrow(bias, b) || from.dtype != b.dtype) return py::none();
+  if (from.ndim < 1 || b.ndim < 1 || b.ndim > from.ndim) return py::none();
+  if (b.ndim == 1 && b.shape[0] == from.shape[from.ndim - 1]) {
+    return map_with_vector(
+        z, bias, out,
+        [](const RowsView& rows, const auto* v, const RowsView& to) { add_rows(rows, v, to); });
+  }
+  py::object y = py::none();
+  with_float(from.dtype, [&](auto* type) {
+    y = add_broadcast<std::remove_pointer_t<decltype(type)>>(from, b, out);
+  });
+  return y;
+}
+
+PyObject* fast_linear(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (!takes("linear", 8, count)) return nullptr;
+  return call_guarded([&] {
+    return linear(args[0], args[1], args[2], FusedArguments(args + 3), args[6], args[7] == Py_True);
+  });
+}
+
+PyObject* fast_dense_forward(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (!takes("dense_forward", 6, count)) return nullptr;
+  return call_guarded(
+      [&] { return dense_forward(args[0], args[1], args[2], FusedArguments(args + 3)); });
+}
+
+PyObject* fast_matmul(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (!takes("matmul", 3, count)) return nullptr;
+  return call_guarded([&] { return product(args[0], args[1], args[2], true); });
+}
+
+PyObject* fast_dot(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (!takes("dot", 3, count)) return nullptr;
+  return call_guarded([&] { return product(args[0], args[1], args[2], false); });
+}
+
+PyObject* fast_bias_add(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (!takes("bias_add", 3, count)) return nullptr;
+  return call_guarded([&] { return bias_add(args[0], args[1], args[2]); });
 }
 
 }  // namespace
@@ -321,12 +479,15 @@ Activation activation_named(const std::string& name) {
 }
 
 void register_functions(py::module_& m) {
-  m.def("linear", &linear);
-  m.def("dense_forward", &dense_forward);
-  m.def("matmul", &matmul_arrays);
+  static PyMethodDef functions[] = {fast_function("linear", &fast_linear),
+                                    fast_function("dense_forward", &fast_dense_forward),
+                                    fast_function("matmul", &fast_matmul),
+                                    fast_function("dot", &fast_dot),
+                                    fast_function("bias_add", &fast_bias_add),
+                                    {nullptr, nullptr, 0, nullptr}};
+  if (PyModule_AddFunctions(m.ptr(), functions) != 0) throw py::error_already_set();
   m.def("activation", &activation);
   m.def("prelu", &prelu);
-  m.def("bias_add", &bias_add);
 }
 
 }  // namespace fastlayer
