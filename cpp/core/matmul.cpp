@@ -33,6 +33,10 @@ namespace {
 // From this size of w on, in bytes, lanes fetch what they will read next: see kLaneFar there.
 constexpr ptrdiff_t kLanesFar = 24 * 1024 * 1024;
 
+// So many lines of a panel are packed before the next panel's: as many pages of (k, n) weights are
+// in use, a quarter of a small TLB.
+constexpr ptrdiff_t kPackedLines = 16;
+
 template <typename T>
 struct Call {
   const MatmulArgs<T>& a;
@@ -60,6 +64,7 @@ struct Call {
     p.k = k;
     p.element = sizeof(T);
     p.lines_in_w = a.stride_n == 1;
+    p.lines_collide = a.stride_k * ptrdiff_t(sizeof(T)) % kBadStride == 0;
     p.accumulate = a.accumulate;
     p.tile_rows = kern.max_tile_rows;
     p.max_lane_vectors = kern.max_lane_vectors;
@@ -70,13 +75,23 @@ struct Call {
   // Packs panels [p, p + count) of part `d` of k with their bias lines, d.count + 1 lines each.
   void pack(ptrdiff_t p, ptrdiff_t count, Part d, T* to) const {
     constexpr ptrdiff_t L = kLine<T>;
-    for (ptrdiff_t i = 0; i < count; ++i, to += (d.count + 1) * L) {
-      const ptrdiff_t j0 = (p + i) * L;
-      const ptrdiff_t cols = std::min(L, n - j0);
-      for (ptrdiff_t j = 0; j < L; ++j)
-        to[j] = a.bias != nullptr && j < cols ? a.bias[j0 + j] : T(0);
-      const T* w = a.w + j0 * a.stride_n + d.begin * a.stride_k;
-      kern.pack_panel(w, a.stride_n, a.stride_k, cols, d.count, to + L, L);
+    const ptrdiff_t panel = (d.count + 1) * L;
+    for (ptrdiff_t i = 0; i < count; ++i) {
+      for (ptrdiff_t j = 0; j < L; ++j) {
+        const ptrdiff_t column = (p + i) * L + j;
+        to[i * panel + j] = a.bias != nullptr && column < n ? a.bias[column] : T(0);
+      }
+    }
+    // Lines of a (k, n) matrix are read along its rows, through all panels.
+    const ptrdiff_t lines = a.stride_n == 1 ? kPackedLines : d.count;
+    for (ptrdiff_t k0 = 0; k0 < d.count; k0 += lines) {
+      const ptrdiff_t some = std::min(lines, d.count - k0);
+      for (ptrdiff_t i = 0; i < count; ++i) {
+        const ptrdiff_t j0 = (p + i) * L;
+        const T* w = a.w + j0 * a.stride_n + (d.begin + k0) * a.stride_k;
+        kern.pack_panel(w, a.stride_n, a.stride_k, std::min(L, n - j0), some,
+                        to + i * panel + (k0 + 1) * L, L);
+      }
     }
   }
 

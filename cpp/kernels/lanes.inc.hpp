@@ -61,7 +61,7 @@ constexpr ptrdiff_t kLaneFar = 24 * 1024 * 1024;
 
 template <typename T>
 bool is_far(const LaneArgs<T>& t) {
-  return t.far || t.rows * t.k * ptrdiff_t(sizeof(T)) > kLaneFar;
+  return t.lda == t.k && (t.far || t.rows * t.k * ptrdiff_t(sizeof(T)) > kLaneFar);
 }
 
 // Adds columns [first, Q) of the group of Q at `a` and `b`. Each value of b is fetched once for all
@@ -104,10 +104,10 @@ FL_INLINE void add_quad(const T* const (&a)[P], ptrdiff_t lda, ptrdiff_t at, con
 
 // B blocks of the sum, of `count` columns each, for the rows at `a`, P times kLanes of them, and J
 // vectors; total = c + a. Where `count` is no multiple of Q, up to Q - 1 columns before them are
-// read. `next` is what will be read after these rows, in the order of memory, or null.
-template <typename T, int J, int P, int B, int S>
-void lane_sums(const T* const (&rows)[P], ptrdiff_t lda, const T* b, ptrdiff_t count,
-               const char*& next, T* total) {
+// read. `next` is what will be read after these rows, in the order of memory; fetched where Far.
+template <typename T, int J, int P, int B, int S, bool Far>
+FL_INLINE void lane_sums(const T* const (&rows)[P], ptrdiff_t lda, const T* b, ptrdiff_t count,
+                         const char*& next, T* total) {
   using V = LaneVec<T>;
   constexpr ptrdiff_t Q = V::kQuad, lines = P * V::kLanes * 16 / kLineBytes;
   V acc[B][J][P];
@@ -125,11 +125,10 @@ void lane_sums(const T* const (&rows)[P], ptrdiff_t lda, const T* b, ptrdiff_t c
   for (; count >= kLine<T>; count -= kLine<T>) {
 #pragma GCC unroll 1
     for (ptrdiff_t q = 0; q < kLine<T> / Q; ++q) {
+#pragma GCC unroll 4
       for (int i = 0; i < B; ++i) {
-        if (next != nullptr) {
-          for (int l = 0; l < lines; ++l) __builtin_prefetch(next + l * kLineBytes, 0, 2);
-          next += lines * kLineBytes;
-        }
+        for (int l = 0; Far && l < lines; ++l) __builtin_prefetch(next + l * kLineBytes, 0, 2);
+        if (Far) next += lines * kLineBytes;
         add_quad<T, J, P, S>(a, lda, i * kSumBlock, b, 0, acc[i]);
       }
       step();
@@ -137,6 +136,7 @@ void lane_sums(const T* const (&rows)[P], ptrdiff_t lda, const T* b, ptrdiff_t c
   }
 #pragma GCC unroll 1
   for (; count >= Q; count -= Q) {
+#pragma GCC unroll 4
     for (int i = 0; i < B; ++i) add_quad<T, J, P, S>(a, lda, i * kSumBlock, b, 0, acc[i]);
     step();
   }
@@ -155,19 +155,19 @@ void lane_sums(const T* const (&rows)[P], ptrdiff_t lda, const T* b, ptrdiff_t c
 }
 
 // The rest of the sum from k0 on, B blocks at a time while there are as many.
-template <typename T, int J, int P, int B, int S>
+template <typename T, int J, int P, int B, int S, bool Far>
 FL_INLINE void add_blocks(const LaneArgs<T>& t, const T* (&a)[P], ptrdiff_t k0, const char*& next,
                           T* total) {
   const auto add = [&](ptrdiff_t count) {
     const T* at[P];
     for (int p = 0; p < P; ++p) at[p] = a[p] + k0;
     const ptrdiff_t each = B == 1 ? count : kSumBlock;
-    lane_sums<T, J, P, B, S>(at, t.lda, t.b + k0 * S, each, next, total);
+    lane_sums<T, J, P, B, S, Far>(at, t.lda, t.b + k0 * S, each, next, total);
     k0 += count;
   };
   while (t.k - k0 >= B * kSumBlock) add(B * kSumBlock);
   if constexpr (B > 1) {
-    add_blocks<T, J, P, B / 2, S>(t, a, k0, next, total);
+    add_blocks<T, J, P, B / 2, S, Far>(t, a, k0, next, total);
   } else if (k0 < t.k) {
     add(t.k - k0);
   }
@@ -175,7 +175,7 @@ FL_INLINE void add_blocks(const LaneArgs<T>& t, const T* (&a)[P], ptrdiff_t k0, 
 
 // P vectors of rows from vector `first` on, of which the last one ends with the last row: bias, all
 // blocks of the sum, activation, store.
-template <typename T, int J, int P, int B, int S>
+template <typename T, int J, int P, int B, int S, bool Far>
 void lane_rows(const LaneArgs<T>& t, ptrdiff_t first) {
   using V = LaneVec<T>;
   constexpr ptrdiff_t L = V::kLanes;
@@ -200,9 +200,8 @@ void lane_rows(const LaneArgs<T>& t, ptrdiff_t first) {
       }
     }
   }
-  const char* next = nullptr;
-  if (t.lda == t.k && is_far(t)) next = reinterpret_cast<const char*>(a[P - 1] + L * t.lda);
-  add_blocks<T, J, P, B, S>(t, a, 0, next, total);
+  const char* next = reinterpret_cast<const char*>(a[P - 1] + L * t.lda);
+  add_blocks<T, J, P, B, S, Far>(t, a, 0, next, total);
   activation(t.activation, total, total, J * P * L);
   for (int j = 0; j < J; ++j) {
     for (int p = 0; p < P; ++p) {
@@ -220,7 +219,7 @@ void lane_rows(const LaneArgs<T>& t, ptrdiff_t first) {
 template <typename T, int J, int P, int S>
 void lane_group(const LaneArgs<T>& t, ptrdiff_t first, ptrdiff_t count) {
   if (P == 1 || count == P) {
-    lane_rows<T, J, P, lane_blocks(J * P), S>(t, first);
+    lane_rows<T, J, P, lane_blocks(J * P), S, false>(t, first);
   } else {
     lane_group<T, J, (P > 1 ? P - 1 : 1), S>(t, first, count);
   }
@@ -239,7 +238,7 @@ void lane_groups(const LaneArgs<T>& t) {
     // Never one alone at the end.
     count = left < most ? left : left == most + 1 && most > 2 ? most - 1 : most;
     if (far && count == 2) {
-      lane_rows<T, J, 2, 1, S>(t, v);
+      lane_rows<T, J, 2, 1, S, true>(t, v);
     } else {
       lane_group<T, J, P, S>(t, v, count);
     }
