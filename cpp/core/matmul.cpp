@@ -14,8 +14,8 @@
 // Which way a product goes; make_product_plan decides it, from shapes and strides alone:
 //
 //   way          when                           how, and why
-//   in place     w (k, n), up to 14 rows        A row of w is a line of neurons already; packing
-//                                               does not pay for so few rows. Threads share the
+//   in place     w (k, n), up to 14 rows, or a  A row of w is a line of neurons already; packing
+//                tile where its rows collide    does not pay for so few rows. Threads share the
 //                                               columns. A single row times a large w goes along
 //                                               whole rows of w (kernels/gemv).
 //   lanes        w (n, k), no more rows than    Nothing is packed: lanes are neurons, transposed
@@ -29,9 +29,6 @@
 
 namespace fastlayer {
 namespace {
-
-// From this size of w on, in bytes, lanes fetch what they will read next: see kLaneFar there.
-constexpr ptrdiff_t kLanesFar = 24 * 1024 * 1024;
 
 // So many lines of a panel are packed before the next panel's: as many pages of (k, n) weights are
 // in use, a quarter of a small TLB.
@@ -136,7 +133,7 @@ struct Call {
     t.vectors = m;
     t.a = a.w + j * a.stride_n;
     t.lda = a.stride_n;
-    t.far = n * k * ptrdiff_t(sizeof(T)) > kLanesFar;
+    t.far = n * k * ptrdiff_t(sizeof(T)) > kFarBytes;
     t.b = x;
     t.b_step = m == 1 ? 1 : kLine<T>;
     t.bias = a.bias == nullptr ? nullptr : a.bias + j;

@@ -53,19 +53,16 @@ constexpr ptrdiff_t lane_rows_at_once(ptrdiff_t lda) {
   return !is_bad_stride<T>(lda) ? 32 : is_bad_stride<T>(lda / 2) ? 8 : 16;
 }
 
-// From this size of all rows on, in bytes, they come from memory: two vectors of rows at a time,
-// and what is read next is fetched into L2, in memory's own order. On Zen 5 one row times 4096 by
-// 4096 plain weights reads 37 GB/s with that, 17 to 27 without. Fetching from L3 gains nothing, and
-// from L2 it costs a quarter.
-constexpr ptrdiff_t kLaneFar = 24 * 1024 * 1024;
-
+// Rows that come from memory are read two vectors at a time, and what is read next is fetched into
+// L2, in memory's own order. On Zen 5 one row times 4096 by 4096 plain weights reads 37 GB/s with
+// that, 17 to 27 without. Fetching from L3 gains nothing, and from L2 it costs a quarter.
 template <typename T>
 bool is_far(const LaneArgs<T>& t) {
-  return t.lda == t.k && (t.far || t.rows * t.k * ptrdiff_t(sizeof(T)) > kLaneFar);
+  return t.lda == t.k && (t.far || t.rows * t.k * ptrdiff_t(sizeof(T)) > kFarBytes);
 }
 
-// Adds columns [first, Q) of the group of Q at `a` and `b`. Each value of b is fetched once for all
-// P: loads, not FMAs, would be the limit.
+// Adds columns [first, Q) of the group of Q at `at`. Each value of b is fetched once for all P:
+// loads, not FMAs, would be the limit.
 template <typename T, int J, int P, int S>
 FL_INLINE void add_quad(const T* const (&a)[P], ptrdiff_t lda, ptrdiff_t at, const T* b, int first,
                         LaneVec<T> (&acc)[J][P]) {
