@@ -14,8 +14,8 @@
 // Which way a product goes; make_product_plan decides it, from shapes and strides alone:
 //
 //   way          when                           how, and why
-//   in place     w (k, n), up to 14 rows        A row of w is a line of neurons already; packing
-//                                               does not pay for so few rows. Threads share the
+//   in place     w (k, n), up to 14 rows, or a  A row of w is a line of neurons already; packing
+//                tile where its rows collide    does not pay for so few rows. Threads share the
 //                                               columns. A single row times a large w goes along
 //                                               whole rows of w (kernels/gemv).
 //   lanes        w (n, k), no more rows than    Nothing is packed: lanes are neurons, transposed
@@ -29,6 +29,10 @@
 
 namespace fastlayer {
 namespace {
+
+// So many lines of a panel are packed before the next panel's: as many pages of (k, n) weights are
+// in use, a quarter of a small TLB.
+constexpr ptrdiff_t kPackedLines = 16;
 
 template <typename T>
 struct Call {
@@ -57,6 +61,7 @@ struct Call {
     p.k = k;
     p.element = sizeof(T);
     p.lines_in_w = a.stride_n == 1;
+    p.lines_collide = a.stride_k * ptrdiff_t(sizeof(T)) % kBadStride == 0;
     p.accumulate = a.accumulate;
     p.tile_rows = kern.max_tile_rows;
     p.max_lane_vectors = kern.max_lane_vectors;
@@ -67,13 +72,23 @@ struct Call {
   // Packs panels [p, p + count) of part `d` of k with their bias lines, d.count + 1 lines each.
   void pack(ptrdiff_t p, ptrdiff_t count, Part d, T* to) const {
     constexpr ptrdiff_t L = kLine<T>;
-    for (ptrdiff_t i = 0; i < count; ++i, to += (d.count + 1) * L) {
-      const ptrdiff_t j0 = (p + i) * L;
-      const ptrdiff_t cols = std::min(L, n - j0);
-      for (ptrdiff_t j = 0; j < L; ++j)
-        to[j] = a.bias != nullptr && j < cols ? a.bias[j0 + j] : T(0);
-      const T* w = a.w + j0 * a.stride_n + d.begin * a.stride_k;
-      kern.pack_panel(w, a.stride_n, a.stride_k, cols, d.count, to + L, L);
+    const ptrdiff_t panel = (d.count + 1) * L;
+    for (ptrdiff_t i = 0; i < count; ++i) {
+      for (ptrdiff_t j = 0; j < L; ++j) {
+        const ptrdiff_t column = (p + i) * L + j;
+        to[i * panel + j] = a.bias != nullptr && column < n ? a.bias[column] : T(0);
+      }
+    }
+    // Lines of a (k, n) matrix are read along its rows, through all panels.
+    const ptrdiff_t lines = a.stride_n == 1 ? kPackedLines : d.count;
+    for (ptrdiff_t k0 = 0; k0 < d.count; k0 += lines) {
+      const ptrdiff_t some = std::min(lines, d.count - k0);
+      for (ptrdiff_t i = 0; i < count; ++i) {
+        const ptrdiff_t j0 = (p + i) * L;
+        const T* w = a.w + j0 * a.stride_n + (d.begin + k0) * a.stride_k;
+        kern.pack_panel(w, a.stride_n, a.stride_k, std::min(L, n - j0), some,
+                        to + i * panel + (k0 + 1) * L, L);
+      }
     }
   }
 
@@ -118,6 +133,7 @@ struct Call {
     t.vectors = m;
     t.a = a.w + j * a.stride_n;
     t.lda = a.stride_n;
+    t.far = n * k * ptrdiff_t(sizeof(T)) > kFarBytes;
     t.b = x;
     t.b_step = m == 1 ? 1 : kLine<T>;
     t.bias = a.bias == nullptr ? nullptr : a.bias + j;

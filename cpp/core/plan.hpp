@@ -39,9 +39,10 @@ std::string describe(const Plan& plan);
 
 // A product of arrays as they are, y (m, n) = x (m, k) @ w.T, nothing packed beforehand.
 struct Product {
-  ptrdiff_t m, n, k;  // m, n >= 1
-  size_t element;     // sizeof(T)
-  bool lines_in_w;    // w is row-major (k, n): lines of a panel can be read in place
+  ptrdiff_t m, n, k;   // m, n >= 1
+  size_t element;      // sizeof(T)
+  bool lines_in_w;     // w is row-major (k, n): lines of a panel can be read in place
+  bool lines_collide;  // their distance is a multiple of kBadStride
   bool accumulate;
   int tile_rows;         // rows of the largest register tile
   int max_lane_vectors;  // rows of x that lanes can take

@@ -11,11 +11,26 @@ namespace fastlayer {
 namespace FL_ISA {
 namespace {
 
+// Whether the sums of `vecs` vectors of rows and `count` of the other side leave registers for a
+// group of columns of each of the latter.
+template <typename T>
+constexpr bool holds_values(int count, int vecs) {
+  return (count + 1) * LaneVec<T>::kQuad + count * vecs + 4 <= kShape.registers;
+}
+
 // Vectors of rows at a time, for `count` vectors on the other side: enough sums in flight to hide
 // the 4 cycles of an FMA, and all of them in registers.
+template <typename T>
 constexpr int lane_vecs(int count) {
-  return count == 1 ? kShape.registers / 8 : count <= kShape.registers / 8 ? 2 : 1;
+  for (int vecs = 4; vecs > 1; --vecs) {
+    if (holds_values<T>(count, vecs)) return vecs;
+  }
+  return count <= kShape.registers / 5 ? 2 : 1;
 }
+
+// Blocks of the sum at a time where only `sums` are in flight otherwise. They are independent of
+// each other until they are added, in their order.
+constexpr int lane_blocks(int sums) { return sums == 1 ? 4 : sums <= 3 ? 2 : 1; }
 
 // As many vectors as a register tile has rows, and a line of b holds.
 template <typename T>
@@ -31,127 +46,200 @@ constexpr ptrdiff_t lane_columns() {
   return most < most_lane_vectors<T>() ? most : most_lane_vectors<T>();
 }
 
-// Rows that come from memory are fetched into L2 so far ahead, in bytes: 1024 and 2048 reach the
-// memory's bandwidth on Zen 4 (one row of 4000 by 4096 plain weights: 2.9 ms, 5.0 without).
-constexpr ptrdiff_t kLaneAhead = 1024;
-// Below this size of all rows, in bytes, they are in L2 and fetching costs a tenth.
-constexpr ptrdiff_t kLaneFar = 1024 * 1024;
-
-template <typename T, int P>
-FL_INLINE void prefetch_rows(const T* a, ptrdiff_t lda) {
-  for (int r = 0; r < P * LaneVec<T>::kLanes; ++r) {
-    __builtin_prefetch(a + r * lda + kLaneAhead / ptrdiff_t(sizeof(T)), 0, 2);
-  }
+// Rows whose lines share the sets of L1 at stride `lda` stay in its 8 ways, if so many are read at
+// a time.
+template <typename T>
+constexpr ptrdiff_t lane_rows_at_once(ptrdiff_t lda) {
+  return !is_bad_stride<T>(lda) ? 32 : is_bad_stride<T>(lda / 2) ? 8 : 16;
 }
 
-// Adds columns [first, Q) of the group of Q at `a` and `b`. Each value of b is fetched once for all
-// P: loads, not FMAs, would be the limit.
+// Rows that come from memory are read two vectors at a time, and what is read next is fetched into
+// L2, in memory's own order. On Zen 5 one row times 4096 by 4096 plain weights reads 37 GB/s with
+// that, 17 to 27 without. Fetching from L3 gains nothing, and from L2 it costs a quarter.
+template <typename T>
+bool is_far(const LaneArgs<T>& t) {
+  return t.lda == t.k && (t.far || t.rows * t.k * ptrdiff_t(sizeof(T)) > kFarBytes);
+}
+
+// Adds columns [first, Q) of the group of Q at `at`. Each value of b is fetched once for all P:
+// loads, not FMAs, would be the limit.
 template <typename T, int J, int P, int S>
-FL_INLINE void add_quad(const T* a, ptrdiff_t lda, const T* b, int first, LaneVec<T> (&acc)[J][P]) {
+FL_INLINE void add_quad(const T* const (&a)[P], ptrdiff_t lda, ptrdiff_t at, const T* b, int first,
+                        LaneVec<T> (&acc)[J][P]) {
   using V = LaneVec<T>;
-  V columns[P][V::kQuad];
-  for (int p = 0; p < P; ++p) V::load_transposed(a + p * V::kLanes * lda, lda, columns[p]);
+  constexpr int Q = V::kQuad;
+  if constexpr (holds_values<T>(J, P)) {
+    V value[Q][J];
+    for (int c = 0; c < Q; ++c) {
+      for (int j = 0; j < J; ++j) value[c][j] = V::set1(b[(at + c) * S + j]);
+    }
 #pragma GCC unroll 4
-  for (int c = 0; c < V::kQuad; ++c) {
-    if (c < first) continue;  // first is 0, a constant, but in the tail
+    for (int p = 0; p < P; ++p) {
+      V columns[Q];
+      V::load_transposed(a[p] + at, lda, columns);
+#pragma GCC unroll 4
+      for (int c = 0; c < Q; ++c) {
+        if (c < first) continue;  // first is 0, a constant, but in the tail
+#pragma GCC unroll 16
+        for (int j = 0; j < J; ++j) acc[j][p] = fma(value[c][j], columns[c], acc[j][p]);
+      }
+    }
+    return;
+  }
+  V columns[P][Q];
+  for (int p = 0; p < P; ++p) V::load_transposed(a[p] + at, lda, columns[p]);
+#pragma GCC unroll 4
+  for (int c = 0; c < Q; ++c) {
+    if (c < first) continue;
 #pragma GCC unroll 16
     for (int j = 0; j < J; ++j) {
-      const V value = V::set1(b[c * S + j]);
+      const V value = V::set1(b[(at + c) * S + j]);
       for (int p = 0; p < P; ++p) acc[j][p] = fma(value, columns[p][c], acc[j][p]);
     }
   }
 }
 
-// Adds `count` columns. Where that is no multiple of Q, up to Q - 1 columns before them are read.
-template <typename T, int J, int P, int S>
-FL_INLINE void add_columns(const T* a, ptrdiff_t lda, const T* b, ptrdiff_t count, bool far,
-                           LaneVec<T> (&acc)[J][P]) {
-  constexpr ptrdiff_t Q = LaneVec<T>::kQuad;
+// B blocks of the sum, of `count` columns each, for the rows at `a`, P times kLanes of them, and J
+// vectors; total = c + a. Where `count` is no multiple of Q, up to Q - 1 columns before them are
+// read. `next` is what will be read after these rows, in the order of memory; fetched where Far.
+template <typename T, int J, int P, int B, int S, bool Far>
+FL_INLINE void lane_sums(const T* const (&rows)[P], ptrdiff_t lda, const T* b, ptrdiff_t count,
+                         const char*& next, T* total) {
+  using V = LaneVec<T>;
+  constexpr ptrdiff_t Q = V::kQuad, lines = P * V::kLanes * 16 / kLineBytes;
+  V acc[B][J][P];
+  for (int i = 0; i < B; ++i) {
+    for (int j = 0; j < J; ++j) {
+      for (int p = 0; p < P; ++p) acc[i][j][p] = V::zero();
+    }
+  }
+  const T* a[P];
+  for (int p = 0; p < P; ++p) a[p] = rows[p];
+  const auto step = [&] {
+    for (int p = 0; p < P; ++p) a[p] += Q;
+    b += Q * S;
+  };
   for (; count >= kLine<T>; count -= kLine<T>) {
-    if (far) prefetch_rows<T, P>(a, lda);
 #pragma GCC unroll 1
-    for (ptrdiff_t q = 0; q < kLine<T> / Q; ++q, a += Q, b += Q * S) {
-      add_quad<T, J, P, S>(a, lda, b, 0, acc);
+    for (ptrdiff_t q = 0; q < kLine<T> / Q; ++q) {
+#pragma GCC unroll 4
+      for (int i = 0; i < B; ++i) {
+        for (int l = 0; Far && l < lines; ++l) __builtin_prefetch(next + l * kLineBytes, 0, 2);
+        if (Far) next += lines * kLineBytes;
+        add_quad<T, J, P, S>(a, lda, i * kSumBlock, b, 0, acc[i]);
+      }
+      step();
     }
   }
 #pragma GCC unroll 1
-  for (; count >= Q; count -= Q, a += Q, b += Q * S) add_quad<T, J, P, S>(a, lda, b, 0, acc);
+  for (; count >= Q; count -= Q) {
+#pragma GCC unroll 4
+    for (int i = 0; i < B; ++i) add_quad<T, J, P, S>(a, lda, i * kSumBlock, b, 0, acc[i]);
+    step();
+  }
   if (count > 0) {
     const ptrdiff_t back = Q - count;
-    add_quad<T, J, P, S>(a - back, lda, b - back * S, static_cast<int>(back), acc);
-  }
-}
-
-// One block of the sum for P * kLanes rows from `row` on and J vectors; total = c + a.
-template <typename T, int J, int P, int S>
-void lane_tile(const LaneArgs<T>& t, ptrdiff_t row, ptrdiff_t k0, T* total) {
-  using V = LaneVec<T>;
-  V acc[J][P];
-  for (int j = 0; j < J; ++j) {
-    for (int p = 0; p < P; ++p) acc[j][p] = V::zero();
-  }
-  const ptrdiff_t kc = t.k - k0 < kSumBlock ? t.k - k0 : kSumBlock;
-  const T* a = t.a + row * t.lda + k0;
-  const T* b = t.b + k0 * S;
-  if (is_bad_stride<T>(t.lda)) {
-    constexpr ptrdiff_t rows = P * V::kLanes, C = kSideBySide<T>, lead = kLine<T>;
-    constexpr ptrdiff_t ld = lead + C + kLine<T>;
-    alignas(64) T copy[rows * ld];
-    for (ptrdiff_t at = 0; at < kc; at += C) {
-      const ptrdiff_t count = kc - at < C ? kc - at : C;
-      const ptrdiff_t before = k0 + at == 0 ? 0 : lead;
-      copy_rows(a + at - before, t.lda, rows, before + count, copy + lead - before, ld);
-      add_columns<T, J, P, S>(copy + lead, ld, b + at * S, count, false, acc);
-    }
-  } else {
-    const bool far = t.rows * t.k * ptrdiff_t(sizeof(T)) > kLaneFar;
-    add_columns<T, J, P, S>(a, t.lda, b, kc, far, acc);
+    add_quad<T, J, P, S>(a, lda, -back, b, static_cast<int>(back), acc[0]);
   }
   for (int j = 0; j < J; ++j) {
     for (int p = 0; p < P; ++p) {
-      T* sum = total + (j * P + p) * V::kLanes;
-      (V::load(sum) + acc[j][p]).store(sum);
+      T* const sum = total + (j * P + p) * V::kLanes;
+      V c = V::load(sum);
+      for (int i = 0; i < B; ++i) c = c + acc[i][j][p];
+      c.store(sum);
     }
   }
 }
 
-// Rows [row, row + P * kLanes): bias, all blocks of the sum, activation, store.
-template <typename T, int J, int P, int S>
-void lane_rows(const LaneArgs<T>& t, ptrdiff_t row) {
-  using V = LaneVec<T>;
-  constexpr ptrdiff_t rows = P * V::kLanes;
-  alignas(64) T total[J * rows];
-  for (ptrdiff_t j = 0; j < J; ++j) {
-    for (ptrdiff_t r = 0; r < rows; ++r) {
-      total[j * rows + r] =
-          t.bias == nullptr ? T(0) : t.bias[(row + r) * t.bias_row + j * t.bias_vector];
-    }
+// The rest of the sum from k0 on, B blocks at a time while there are as many.
+template <typename T, int J, int P, int B, int S, bool Far>
+FL_INLINE void add_blocks(const LaneArgs<T>& t, const T* (&a)[P], ptrdiff_t k0, const char*& next,
+                          T* total) {
+  const auto add = [&](ptrdiff_t count) {
+    const T* at[P];
+    for (int p = 0; p < P; ++p) at[p] = a[p] + k0;
+    const ptrdiff_t each = B == 1 ? count : kSumBlock;
+    lane_sums<T, J, P, B, S, Far>(at, t.lda, t.b + k0 * S, each, next, total);
+    k0 += count;
+  };
+  while (t.k - k0 >= B * kSumBlock) add(B * kSumBlock);
+  if constexpr (B > 1) {
+    add_blocks<T, J, P, B / 2, S, Far>(t, a, k0, next, total);
+  } else if (k0 < t.k) {
+    add(t.k - k0);
   }
-  for (ptrdiff_t k0 = 0; k0 < t.k; k0 += kSumBlock) lane_tile<T, J, P, S>(t, row, k0, total);
-  activation(t.activation, total, total, J * rows);
-  T* y = t.y + row * t.y_row;
-  if (t.y_row == 1) {
-    for (ptrdiff_t j = 0; j < J; ++j) {
-      for (ptrdiff_t r = 0; r < rows; r += V::kLanes) {
-        V::load(total + j * rows + r).store(y + j * t.y_vector + r);
+}
+
+// P vectors of rows from vector `first` on, of which the last one ends with the last row: bias, all
+// blocks of the sum, activation, store.
+template <typename T, int J, int P, int B, int S, bool Far>
+void lane_rows(const LaneArgs<T>& t, ptrdiff_t first) {
+  using V = LaneVec<T>;
+  constexpr ptrdiff_t L = V::kLanes;
+  alignas(64) T total[J * P * L];
+  ptrdiff_t row[P];
+  const T* a[P];
+  for (int p = 0; p < P; ++p) {
+    const ptrdiff_t r = (first + p) * L;
+    row[p] = r + L <= t.rows ? r : t.rows - L;
+    a[p] = t.a + row[p] * t.lda;
+  }
+  for (int j = 0; j < J; ++j) {
+    for (int p = 0; p < P; ++p) {
+      T* const sum = total + (j * P + p) * L;
+      const T* const bias = t.bias + row[p] * t.bias_row + j * t.bias_vector;
+      if (t.bias == nullptr) {
+        V::zero().store(sum);
+      } else if (t.bias_row == 1) {
+        V::load(bias).store(sum);
+      } else {
+        V::set1(*bias).store(sum);
       }
     }
-    return;
   }
-  for (ptrdiff_t r = 0; r < rows; ++r) {
-    for (ptrdiff_t j = 0; j < J; ++j) y[r * t.y_row + j * t.y_vector] = total[j * rows + r];
+  const char* next = reinterpret_cast<const char*>(a[P - 1] + L * t.lda);
+  add_blocks<T, J, P, B, S, Far>(t, a, 0, next, total);
+  activation(t.activation, total, total, J * P * L);
+  for (int j = 0; j < J; ++j) {
+    for (int p = 0; p < P; ++p) {
+      const T* const sum = total + (j * P + p) * L;
+      T* const y = t.y + row[p] * t.y_row + j * t.y_vector;
+      if (t.y_row == 1) {
+        V::load(sum).store(y);
+      } else {
+        for (ptrdiff_t r = 0; r < L; ++r) y[r * t.y_row] = sum[r];
+      }
+    }
+  }
+}
+
+template <typename T, int J, int P, int S>
+void lane_group(const LaneArgs<T>& t, ptrdiff_t first, ptrdiff_t count) {
+  if (P == 1 || count == P) {
+    lane_rows<T, J, P, lane_blocks(J * P), S, false>(t, first);
+  } else {
+    lane_group<T, J, (P > 1 ? P - 1 : 1), S>(t, first, count);
   }
 }
 
 template <typename T, int J, int S>
 void lane_groups(const LaneArgs<T>& t) {
-  constexpr ptrdiff_t lanes = LaneVec<T>::kLanes;
-  constexpr int P = lane_vecs(J);
-  ptrdiff_t row = 0;
-  for (; row + P * lanes <= t.rows; row += P * lanes) lane_rows<T, J, P, S>(t, row);
-  for (; row + lanes <= t.rows; row += lanes) lane_rows<T, J, 1, S>(t, row);
-  // The last rows once more with their predecessors: the same values, stored twice.
-  if (row < t.rows) lane_rows<T, J, 1, S>(t, t.rows - lanes);
+  constexpr ptrdiff_t L = LaneVec<T>::kLanes;
+  constexpr int P = lane_vecs<T>(J);
+  const bool far = is_far(t);
+  const ptrdiff_t fits = far ? 2 : lane_rows_at_once<T>(t.lda) / L;
+  const ptrdiff_t most = fits < 1 ? 1 : fits < P ? fits : P;
+  const ptrdiff_t vecs = (t.rows + L - 1) / L;
+  for (ptrdiff_t v = 0, count; v < vecs; v += count) {
+    const ptrdiff_t left = vecs - v;
+    // Never one alone at the end.
+    count = left < most ? left : left == most + 1 && most > 2 ? most - 1 : most;
+    if (far && count == 2) {
+      lane_rows<T, J, 2, 1, S, true>(t, v);
+    } else {
+      lane_group<T, J, P, S>(t, v, count);
+    }
+  }
 }
 
 template <typename T, int J = 1>

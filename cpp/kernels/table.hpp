@@ -18,8 +18,12 @@ template <typename T>
 constexpr ptrdiff_t kLine = kLineBytes / static_cast<ptrdiff_t>(sizeof(T));
 
 // Rows whose distance in bytes is a multiple of this fall into few sets of the L1 cache and drive
-// each other out (32 KiB, 8 ways: 64 lines). Copied side by side first, they cost one pass more.
+// each other out (32 KiB, 8 ways: 64 lines).
 constexpr ptrdiff_t kBadStride = 2048;
+
+// Rows that lanes read come from memory, and not from a cache, from this size of all of them on:
+// the L3 of a core's neighbourhood, in a virtual machine often less than the system reports.
+constexpr ptrdiff_t kFarBytes = 24 * 1024 * 1024;
 
 // y = activation(x @ w.T + bias) for m rows and the panels of `cols` columns.
 //
@@ -52,6 +56,7 @@ struct LaneArgs {
   ptrdiff_t vectors;  // 1 .. Kernels::max_lane_vectors
   const T* a;
   ptrdiff_t lda;
+  bool far = false;  // a is a part of more than kFarBytes
   const T* b;
   ptrdiff_t b_step;  // kLine; or 1, of a single vector
   const T* bias;     // null: the sum starts at 0

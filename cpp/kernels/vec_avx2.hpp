@@ -45,12 +45,10 @@ struct Vec<float> {
     }
     const __m256 a = _mm256_unpacklo_ps(row[0], row[1]), b = _mm256_unpackhi_ps(row[0], row[1]);
     const __m256 c = _mm256_unpacklo_ps(row[2], row[3]), d = _mm256_unpackhi_ps(row[2], row[3]);
-    // Blends have more ports than shuffles: one shuffle in the middle serves two columns.
-    const __m256 ac = _mm256_shuffle_ps(a, c, 0x4e), bd = _mm256_shuffle_ps(b, d, 0x4e);
-    columns[0] = {_mm256_blend_ps(a, ac, 0xcc)};
-    columns[1] = {_mm256_blend_ps(ac, c, 0xcc)};
-    columns[2] = {_mm256_blend_ps(b, bd, 0xcc)};
-    columns[3] = {_mm256_blend_ps(bd, d, 0xcc)};
+    columns[0] = {_mm256_shuffle_ps(a, c, 0x44)};
+    columns[1] = {_mm256_shuffle_ps(a, c, 0xee)};
+    columns[2] = {_mm256_shuffle_ps(b, d, 0x44)};
+    columns[3] = {_mm256_shuffle_ps(b, d, 0xee)};
   }
   static FL_INLINE Vec zero() { return {_mm256_setzero_ps()}; }
   static FL_INLINE Vec set1(float s) { return {_mm256_set1_ps(s)}; }

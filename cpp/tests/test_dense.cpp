@@ -109,7 +109,7 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
 // The lanes kernel: plain weights times few rows, and many rows times the last panel's columns.
 template <typename T>
 void check_lanes(const KernelTable& table, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t vectors,
-                 ptrdiff_t spare, bool at_end, bool with_bias = true) {
+                 ptrdiff_t spare, bool at_end, bool with_bias = true, bool far = false) {
   constexpr ptrdiff_t L = kLine<T>;
   const Kernels<T>& kern = kernels_of<T>(table);
   if (!kern.fits_lanes(rows, k) || vectors > kern.max_lane_vectors) return;
@@ -128,6 +128,7 @@ void check_lanes(const KernelTable& table, ptrdiff_t rows, ptrdiff_t k, ptrdiff_
     t.vectors = vectors;
     t.a = ga.data();
     t.lda = lda;
+    t.far = far;
     t.b = gb.data();
     t.b_step = step;
     t.bias = with_bias ? bias.data() : nullptr;
@@ -347,17 +348,18 @@ void check_table(const KernelTable& table) {
       for (const ptrdiff_t rows : {37, 38}) {
         check_lanes<T>(table, rows, 19, vectors, 0, at_end, false);
       }
-      // 2048 and 4096 bytes apart: copied side by side first.
-      for (const ptrdiff_t k : {511, 512}) {
+      // Strides that fill few sets of L1, and one, two and four blocks of the sum at a time.
+      for (const ptrdiff_t k : {511, 512, 1024, 1801, 2048}) {
         for (const ptrdiff_t rows : {37, 38}) {
-          check_lanes<T>(table, rows, k, vectors, 512 - k, at_end);
+          check_lanes<T>(table, rows, k, vectors, (2048 - k) % 512, at_end);
+        }
+      }
+      for (const ptrdiff_t spare : {0, 1}) {
+        for (const ptrdiff_t rows : {7, 39, 40}) {
+          check_lanes<T>(table, rows, 700, vectors, spare, at_end, true, true);
         }
       }
     }
-  }
-  // More than 1 MiB of rows, which are fetched ahead.
-  for (ptrdiff_t vectors = 1; vectors <= 16; ++vectors) {
-    for (const ptrdiff_t rows : {39, 40}) check_lanes<T>(table, rows, 7001, vectors, 0, true);
   }
   for (int kind = 0; kind < kActivationCount; ++kind) {
     const auto activation = static_cast<Activation>(kind);

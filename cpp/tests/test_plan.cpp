@@ -66,6 +66,12 @@ Product turned(Product p) {
   return p;
 }
 
+Product colliding(Product p, int tile_rows = 14) {
+  p = turned(p);
+  p.lines_collide = true;
+  p.tile_rows = tile_rows;
+  return p;
+}
 Product accumulated(Product p) {
   p.accumulate = true;
   return p;
@@ -96,6 +102,12 @@ void check_product_plans() {
       {"few rows", product(14, 784, 512), kDesktop, 2, "2 threads, lanes, 4 pieces"},
       {"few rows, (k, n)", turned(product(14, 784, 512)), kDesktop, 2,
        "2 threads, in place, 2 pieces"},
+      {"few rows, (k, n), bad stride", colliding(product(14, 784, 512)), kDesktop, 2,
+       "2 threads, in place, 2 pieces"},
+      {"few rows, (k, n), bad stride, small tile", colliding(product(7, 784, 512), 6), kDesktop, 1,
+       "1 thread, packed, 1 block of 7 rows, 4 stripes of 8 panels, 1 part of 784 products"},
+      {"one tile, (k, n), bad stride, small tile", colliding(product(6, 784, 512), 6), kDesktop, 1,
+       "1 thread, in place, 1 piece"},
       {"a row more", product(15, 784, 512), kDesktop, 2,
        "2 threads, packed, 1 block of 15 rows, 4 stripes of 8 panels, 1 part of 784 products"},
       {"a row more, (k, n)", turned(product(15, 784, 512)), kDesktop, 2,

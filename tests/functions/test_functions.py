@@ -495,6 +495,48 @@ def test_bias_add_is_numpys_addition(shapes):
         assert_same_bits(out, np.asarray(z + b))
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((5, 7), (5, 1)),
+        ((5, 1), (5, 1)),
+        ((5, 7), (1, 7)),
+        ((3, 5, 7), (5, 7)),
+        ((3, 5, 7), (5, 1)),
+    ],
+)
+@pytest.mark.parametrize("layout", SAME_VALUES)
+def test_bias_add_of_columns_and_equal_shapes(rng, dtype, left, right, layout):
+    z, b = normal(rng, left, dtype), normal(rng, right, dtype)
+    change = LAYOUTS[layout]
+    assert_same_bits(fl.bias_add(change(z), b), z + b)
+    assert_same_bits(fl.bias_add(z, change(b)), z + b)
+    expected, whole = z + b, z.copy()
+    assert fl.bias_add(whole, b, out=whole) is whole
+    assert_same_bits(whole, expected)
+    if left == right:
+        assert_same_bits(fl.bias_add(z, b, out=b), expected)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "shape"),
+    [((6,), (6, 4), (4,)), ((3, 6), (6,), (3,)), ((2, 3, 6), (6,), (2, 3)), ((6,), (6,), ())],
+)
+def test_products_with_vectors_write_to_out(rng, dtype, left, right, shape):
+    a, b = normal(rng, left, dtype), normal(rng, right, dtype)
+    y = fl.matmul(a, b)
+    for spaced in (False, True):
+        out = np.full((*shape, 2), np.nan, dtype)[..., 0] if spaced else np.empty(shape, dtype)
+        assert fl.matmul(a, b, out=out) is out
+        assert_same_bits(out, np.asarray(y))
+        assert fl.dot(a, b, out=out) is out
+        assert_same_bits(out, np.asarray(y))
+    if shape == (3,):  # a result that is written over its input
+        square = normal(rng, (6, 6), dtype)
+        expected = fl.matmul(square, b)
+        assert_same_bits(fl.matmul(square, b, out=b), expected)
+
+
 def test_bias_add_over_sizes_and_layouts(rng, dtype):
     for n in SIZES:
         z, b = normal(rng, (5, n), dtype), normal(rng, n, dtype)

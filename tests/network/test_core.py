@@ -214,6 +214,7 @@ def test_what_linear_declines():
     x, w = np.ones((5, 4), F4), np.ones((3, 4), F4)
     tail = ("identity", 0.0, 0.0, None, False)
     assert_same_bits(_core.linear(x, w, None, *tail), np.full((5, 3), 4, F4))
+    assert_same_bits(_core.linear(x, w, np.ones((1, 3), F4), *tail), np.full((5, 3), 5, F4))
     for a, b, bias in (
         (x, w.astype(F8), None),
         (x[:, :3], w, None),
@@ -221,7 +222,8 @@ def test_what_linear_declines():
         (x[0, 0], w, None),
         (x, w, np.ones(4, F4)),
         (x, w, np.ones(3, F8)),
-        (x, w, np.ones((1, 3), F4)),
+        (x, w, np.ones((3, 1), F4)),
+        (x[0], w, np.ones((1, 3), F4)),
         (x, w, [1.0] * 3),
         (x.tolist(), w, None),
         (x, w.tolist(), None),
@@ -276,13 +278,19 @@ def test_what_functions_decline(dtype):
 
     stack = np.ones((2, 5, 4), dtype)
     assert_same_bits(_core.matmul(stack, x, None), np.full((2, 5, 5), 4, dtype))
+    assert_same_bits(_core.matmul(stack, x[:, 0], None), np.full((2, 5), 4, dtype))
+    assert_same_bits(_core.matmul(x[:, 0], x, None), np.full(5, 4, dtype))
+    assert_same_bits(_core.dot(x[:, 0], x[:, 0], None), dtype(4))
+    assert _core.dot(stack, stack.transpose(0, 2, 1), None) is None
     for left, right, out in (
         (stack, np.ones((3, 4, 5), dtype), None),
         (stack, misaligned(x), None),
         (stack, x.astype(other), None),
         (stack, x[:3], None),
-        (stack[0, 0], x, None),
+        (stack[0, 0], x[:3], None),
         (stack, x[0], None),
+        (np.ones((), dtype), x, None),
+        (x[0], x[0].astype(other), None),
         (stack.tolist(), x, None),
         (stack, x.tolist(), None),
         (stack, x, np.empty((2, 5, 4), dtype)),
@@ -297,7 +305,7 @@ def test_what_functions_decline(dtype):
             (x, v.tolist(), None),
             (x[0, 0:1].reshape(()), v, None),
             (x, v.astype(other), None),
-            (x, v[None], None),
+            *([(x, v[None], None)] if f is _core.prelu else [(v, x, None)]),
             (x, v[:4], None),
             (x, v, np.empty((4, 4), dtype)),
         ):

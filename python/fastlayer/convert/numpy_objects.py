@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer import _core
 from fastlayer.arrays import FLOAT32, FLOAT64, as_real, is_weak
 from fastlayer.convert._numpy.objects import Found, original_of, title
 from fastlayer.convert._numpy.recognise import GUESSES, Oriented, match, recognise
@@ -369,7 +370,10 @@ class Candidate:
         self._turned, self._columns = turned, form == "columns"
         self._dimensions = {1 if form == "vector" else 2}  # of input that is proven
         # Looked up at every call, so what is inside of the named tuples is laid out here.
-        self._places = [(stage.weight, stage.bias, activation) for stage, activation in steps]
+        self._places = [
+            (stage.weight, stage.bias, act, act._fused if isinstance(act, Activation) else None)
+            for stage, act in steps
+        ]
 
     def proven(self, original: Callable[[Array], Any], name: str) -> Candidate:
         """Return itself, after both ran on the same samples; if both take vectors, on these too.
@@ -400,7 +404,7 @@ class Candidate:
             return None
         columns = self._columns and x.ndim == 2
         a = x.T if columns else x
-        for weight, bias, activation in self._places:
+        for weight, bias, activation, fused in self._places:
             if weight is None:
                 a = activation(a)
                 continue
@@ -411,20 +415,11 @@ class Candidate:
                 b = bias()
                 if b is None:
                     return None
-                if a.ndim == 2:
-                    b = self._beside_rows(b)
-            a = linear(a, w, b, activation)
+                if columns:
+                    b = _beside_rows(b)
+            y = None if fused is None else _core.linear(a, w, b, *fused, None, False)
+            a = linear(a, w, b, activation) if y is None else y
         return a.T if columns else a
-
-    def _beside_rows(self, bias: Any) -> Any:
-        """Return a bias as one number for each neuron, where it is; the core takes those at once.
-
-        NumPy broadcasts it against columns where those are samples.
-        """
-        if type(bias) is np.ndarray and bias.ndim == 2:
-            b = bias.T if self._columns else bias
-            return b[0] if len(b) == 1 else b
-        return bias if is_weak(bias) or not self._columns else np.atleast_2d(bias).T
 
     def network(self) -> Network:
         """Return a network of its own with the weights as they are now.
@@ -437,7 +432,7 @@ class Candidate:
         arrays, dtype = _read_arrays(self.found.dense)
         left = iter(arrays)
         parts: list[Any] = []
-        for weight, _, activation in self._places:
+        for weight, _, activation, _ in self._places:
             if weight is None:
                 parts.append(activation)
                 continue
@@ -475,6 +470,13 @@ def _read_arrays(dense: list[Stage]) -> tuple[list[Arrays], DType]:
                 name, f"it computes in {whole} and {first} in {dtype}; make all arrays one dtype"
             )
     return arrays, dtype
+
+
+def _beside_rows(bias: Any) -> Any:
+    """Return a bias that NumPy broadcasts against columns for the same samples as rows."""
+    if type(bias) is np.ndarray and bias.ndim == 2:
+        return bias.T
+    return bias if is_weak(bias) else np.atleast_2d(bias).T
 
 
 def _sums(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Array]:

@@ -206,8 +206,6 @@ def matmul(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     array([12., 34.])
     """
     y = _core.matmul(a, b, out)
-    if y is None and out is None:
-        y = _with_vector(a, b)
     return y if y is not None else _matmul(a, b, out, "matmul")
 
 
@@ -245,23 +243,6 @@ def _matmul(a_: Any, b_: Any, out: Array | None, who: str) -> Array:
     return evaluate(run, a, dtypes, shape, out)
 
 
-def _with_vector(a: Any, b: Any) -> Array | None:
-    """``a @ b`` where one is a vector and nothing needs converting, else None.
-
-    A product is the same sum in either order, so the vector can be the row that `linear` takes.
-    """
-    if type(a) is not np.ndarray or type(b) is not np.ndarray:
-        return None
-    if b.ndim == 1 and a.ndim == 2:
-        return _core.linear(b, a, None, *IDENTITY, None, False)
-    if a.ndim == 1 and b.ndim == 2:
-        return _core.linear(a, b.T, None, *IDENTITY, None, False)
-    if a.ndim == 1 and b.ndim == 1:
-        y = _core.linear(a, b[None, :], None, *IDENTITY, None, False)
-        return None if y is None else y[0]
-    return None
-
-
 def dot(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     """Dot product: ``np.dot(a, b)`` for vectors, matrices and what `matmul` computes alike.
 
@@ -293,9 +274,7 @@ def dot(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     >>> float(fl.dot([3.0, 2.0], [1.0, 4.0]))
     11.0
     """
-    y = _with_vector(a, b) if out is None else None
-    if y is None and type(b) is np.ndarray and b.ndim == 2:
-        y = _core.matmul(a, b, out)
+    y = _core.dot(a, b, out)
     if y is not None:
         return y
     left, right = as_real(a, "a"), as_real(b, "b")
