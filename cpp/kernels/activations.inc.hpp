@@ -327,6 +327,27 @@ FL_INLINE Vec<T> softsign(Vec<T> x) {
   return select(is_nan(x), x, with_sign_of(y, x));
 }
 
+// Calls use(f) with the function of `act` on vectors.
+template <typename T, typename Use>
+FL_INLINE void with_function(const ActivationArgs<T>& act, Use use) {
+  [[maybe_unused]] const Vec<T> p0 = constant(act.p0), p1 = constant(act.p1);
+  // Nothing of beta x is rounded away: fewer steps, and the same bits.
+  if (act.kind == Activation::kSoftplus && act.p0 == T(1)) {
+    return use(Softplus<T, true>::of(act.p0, act.p1));
+  }
+  switch (act.kind) {
+#define FL_ELEMENT(Name, name, result) \
+  case Activation::k##Name:            \
+    return use([=](Vec<T> v) { return result; });
+#define FL_ROW(Name, name)  \
+  case Activation::k##Name: \
+    return;  // rows.inc.hpp
+    FASTLAYER_ACTIVATIONS(FL_ELEMENT, FL_ROW)
+#undef FL_ELEMENT
+#undef FL_ROW
+  }
+}
+
 }  // namespace
 }  // namespace FL_ISA
 }  // namespace fastlayer

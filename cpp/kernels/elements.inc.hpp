@@ -34,23 +34,13 @@ FL_INLINE void map(const T* x, T* y, ptrdiff_t n, F f) {
 
 template <typename T>
 void activation(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n) {
-  [[maybe_unused]] const Vec<T> p0 = constant(act.p0), p1 = constant(act.p1);
   if (act.kind == Activation::kIdentity && x == y) return;
-  // Nothing of beta x is rounded away: fewer steps, and the same bits.
-  if (act.kind == Activation::kSoftplus && act.p0 == T(1)) {
-    return map(x, y, n, Softplus<T, true>::of(act.p0, act.p1));
-  }
-  switch (act.kind) {
-#define FL_ELEMENT(Name, name, result) \
-  case Activation::k##Name:            \
-    return map(x, y, n, [=](Vec<T> v) { return result; });
-#define FL_ROW(Name, name)  \
-  case Activation::k##Name: \
-    return;  // rows.inc.hpp
-    FASTLAYER_ACTIVATIONS(FL_ELEMENT, FL_ROW)
-#undef FL_ELEMENT
-#undef FL_ROW
-  }
+  ptrdiff_t done = 0;
+#ifdef FL_PAIRS
+  done = n - n % (2 * Vec<T>::kLanes);
+  if (done > 0) FL_PAIRS::activation(act, x, y, done);
+#endif
+  if (done < n) with_function(act, [=](auto f) { map(x + done, y + done, n - done, f); });
 }
 
 template <typename T>

@@ -28,6 +28,7 @@ namespace {
 //   kExpm1Max       above, expm1 may overflow
 //   kGelu*Max       at this magnitude the negative branch has gone to 0
 //   kNearGelu       up to here Phi is found without a division
+//   kGeluOne        gelu is x from here on
 template <typename T>
 struct MathConstants;
 template <>
@@ -44,6 +45,7 @@ struct MathConstants<float> {
   static constexpr float kExpm1Max = 88.0f;
   static constexpr float kInteger = 0x1p+23f, kExponentBias = 127.0f;
   static constexpr float kGeluMax = 14.5f, kNearGelu = 5.0f;
+  static constexpr float kGeluOne = 5.5f;
   static constexpr float kGeluTanhMax = 11.0f;
   static constexpr float kLog2e = 0x1.715476p+0f;
   static constexpr float kLn2Hi = 0x1.62e43p-1f, kLn2Lo = -0x1.05c61p-29f;
@@ -83,6 +85,7 @@ struct MathConstants<double> {
   static constexpr double kExpm1Max = 709.0;
   static constexpr double kInteger = 0x1p+52, kExponentBias = 1023.0;
   static constexpr double kGeluMax = 39.0, kNearGelu = 5.0;
+  static constexpr double kGeluOne = 8.5;
   static constexpr double kGeluTanhMax = 21.75;
   static constexpr double kLog2e = 0x1.71547652b82fep+0;
   static constexpr double kLn2Hi = 0x1.62e42fefa39efp-1, kLn2Lo = 0x1.abc9e3b39803fp-56;
