@@ -112,6 +112,14 @@ double elementwise_picoseconds(ptrdiff_t elements) {
 template <typename T>
 void activate(const ActivationArgs<T>& act, const RowsView& x, const RowsView& y) {
   const Kernels<T>& kern = kernels<T>();
+  // A single piece of work: there is nothing to cut up, and a short call notices.
+  const ptrdiff_t elements = x.rows * x.cols;
+  if (elements <= kPiece && x.direct<T>() && y.direct<T>() && flat(x, sizeof(T)) &&
+      flat(y, sizeof(T))) {
+    kern.activation(act, reinterpret_cast<const T*>(x.data), reinterpret_cast<T*>(y.data),
+                    elements);
+    return;
+  }
   for_each_row<T>(x, y, true,
                   [&](const T* from, T* to, ptrdiff_t n) { kern.activation(act, from, to, n); });
 }
