@@ -53,8 +53,11 @@ void stream(const T* x, T* y, ptrdiff_t n) {
     map(x, y, i, [](Vec<T> v) { return v; });
     for (; i + kLanes <= n; i += kLanes) Vec<T>::load(x + i).stream(y + i);
     map(x + i, y + i, n - i, [](Vec<T> v) { return v; });
-    Vec<T>::end_stream();
   }
+}
+template <typename T>
+void end_stream() {
+  if constexpr (Vec<T>::kStreams) Vec<T>::end_stream();
 }
 
 template <typename T>
