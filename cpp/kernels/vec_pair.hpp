@@ -118,7 +118,8 @@ FL_INLINE Mask<T> is_nan(Vec<T> x) {
 }
 template <typename T>
 FL_INLINE bool all(Mask<T> m) {
-  return FL_HALF::all(m.a) & FL_HALF::all(m.b);
+  const int a = FL_HALF::all(m.a), b = FL_HALF::all(m.b);
+  return (a & b) != 0;  // one branch for both
 }
 template <typename T>
 FL_INLINE Vec<T> select(Mask<T> m, Vec<T> yes, Vec<T> no) {
