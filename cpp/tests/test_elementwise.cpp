@@ -56,8 +56,9 @@ void expect_same(const T* a, const T* b, ptrdiff_t n, const char* isa, const cha
 
 // f(kernels, x, y, n) on guarded memory for each length, against the scalar table.
 template <typename T, typename F>
-void check(const KernelTable& table, const char* what, int detail, F f) {
-  for (ptrdiff_t n = 0; n <= kMaxLength; ++n) {
+void check(const KernelTable& table, const char* what, int detail, F f, ptrdiff_t first = 0,
+           ptrdiff_t last = kMaxLength) {
+  for (ptrdiff_t n = first; n <= last; ++n) {
     const std::vector<T> x = values<T>(n, static_cast<uint64_t>(n * 131 + detail));
     std::vector<T> expected(x.size());
     f(kernels_of<T>(scalar::kTable), x.data(), expected.data(), n);
@@ -79,9 +80,11 @@ void check_table(const KernelTable& table) {
     const T parameters[][2] = {{T(0.75), T(20)}, {T(1), T(20)}, {T(0.75), T(100)}, {T(1), T(100)}};
     for (const auto& p : parameters) {
       const ActivationArgs<T> act = {static_cast<Activation>(kind), p[0], p[1]};
-      check<T>(table, "activation", kind, [&](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
+      const auto activate = [&](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
         k.activation(act, x, y, n);
-      });
+      };
+      check<T>(table, "activation", kind, activate);
+      check<T>(table, "activation in pairs", kind, activate, 254, 289);
       if (act.kind != Activation::kSoftplus) break;
     }
   }
