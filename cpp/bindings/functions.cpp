@@ -48,8 +48,7 @@ py::object map_rows(py::handle x, py::handle out, bool zero_d_allowed, const Arr
   return y;
 }
 
-py::object activation(const std::string& name, py::handle x, double p0, double p1, py::handle out) {
-  const Activation kind = activation_named(name);
+py::object activation(Activation kind, py::handle x, double p0, double p1, py::handle out) {
   return map_rows(x, out, !is_row_wise(kind), nullptr,
                   [&](const RowsView& from, const RowsView& to, auto* type) {
                     using T = std::remove_pointer_t<decltype(type)>;
@@ -59,6 +58,21 @@ py::object activation(const std::string& name, py::handle x, double p0, double p
                       activate<T>({kind, static_cast<T>(p0), static_cast<T>(p1)}, from, to);
                     }
                   });
+}
+
+// A new array without dimensions as the scalar that NumPy's own functions return.
+py::object scalar_if_0d(py::object y, py::handle out) {
+  ArrayView view;
+  if (!out.is_none() || y.is_none() || !borrow(y, view) || view.ndim > 0) return y;
+  return y[py::tuple()];
+}
+
+PyObject* fast_activation(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (!takes("activation", 5, count)) return nullptr;
+  return call_guarded([&] {
+    const FusedArguments f(args[0], args[2], args[3]);
+    return scalar_if_0d(activation(f.kind, args[1], f.p0, f.p1, args[4]), args[4]);
+  });
 }
 
 // x combined with a vector along its last axis.
@@ -174,11 +188,34 @@ Activation activation_named(const std::string& name) {
   throw std::invalid_argument("unknown activation " + name);
 }
 
+Activation activation_named(PyObject* name) {
+  // Names in Python sources are interned, and found without a look at them.
+  static PyObject* const* const interned = [] {
+    static PyObject* names[kActivationCount];
+    for (int i = 0; i < kActivationCount; ++i) {
+      names[i] = PyUnicode_InternFromString(kActivationNames[i]);
+    }
+    return names;
+  }();
+  for (int i = 0; i < kActivationCount; ++i) {
+    if (name == interned[i]) return static_cast<Activation>(i);
+  }
+  Py_ssize_t length = 0;
+  const char* const text = PyUnicode_AsUTF8AndSize(name, &length);
+  if (text == nullptr) throw py::error_already_set();
+  return activation_named(std::string(text, static_cast<size_t>(length)));
+}
+
+FusedArguments::FusedArguments(PyObject* name, PyObject* first, PyObject* second)
+    : kind(activation_named(name)), p0(PyFloat_AsDouble(first)), p1(PyFloat_AsDouble(second)) {
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+}
+
 void register_functions(py::module_& m) {
-  static PyMethodDef functions[] = {fast_function("bias_add", &fast_bias_add),
+  static PyMethodDef functions[] = {fast_function("activation", &fast_activation),
+                                    fast_function("bias_add", &fast_bias_add),
                                     {nullptr, nullptr, 0, nullptr}};
   if (PyModule_AddFunctions(m.ptr(), functions) != 0) throw py::error_already_set();
-  m.def("activation", &activation);
   m.def("prelu", &prelu);
 }
 

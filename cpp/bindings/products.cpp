@@ -55,24 +55,6 @@ py::object linear_of(const ArrayView& x, const ArrayView& w, const ArrayView* bi
   return result.finish();
 }
 
-// The three arguments of a fused activation: its name and parameters.
-struct FusedArguments {
-  std::string name;
-  double p0, p1;
-
-  explicit FusedArguments(PyObject* const* args)
-      : p0(PyFloat_AsDouble(args[1])), p1(PyFloat_AsDouble(args[2])) {
-    Py_ssize_t length = 0;
-    const char* const text = PyUnicode_AsUTF8AndSize(args[0], &length);
-    if (text == nullptr || PyErr_Occurred() != nullptr) throw py::error_already_set();
-    name.assign(text, static_cast<size_t>(length));
-  }
-  template <typename T>
-  ActivationArgs<T> args() const {
-    return activation_args<T>(name, p0, p1);
-  }
-};
-
 py::object linear(py::handle x, py::handle weight, py::handle bias, const FusedArguments& fused,
                   py::handle out, bool accumulate) {
   ArrayView from, w, b;
@@ -274,14 +256,16 @@ py::object product(py::handle left, py::handle right, py::handle out, bool stack
 PyObject* fast_linear(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (!takes("linear", 8, count)) return nullptr;
   return call_guarded([&] {
-    return linear(args[0], args[1], args[2], FusedArguments(args + 3), args[6], args[7] == Py_True);
+    return linear(args[0], args[1], args[2], FusedArguments(args[3], args[4], args[5]), args[6],
+                  args[7] == Py_True);
   });
 }
 
 PyObject* fast_dense_forward(PyObject*, PyObject* const* args, Py_ssize_t count) {
   if (!takes("dense_forward", 6, count)) return nullptr;
-  return call_guarded(
-      [&] { return dense_forward(args[0], args[1], args[2], FusedArguments(args + 3)); });
+  return call_guarded([&] {
+    return dense_forward(args[0], args[1], args[2], FusedArguments(args[3], args[4], args[5]));
+  });
 }
 
 PyObject* fast_matmul(PyObject*, PyObject* const* args, Py_ssize_t count) {

@@ -18,8 +18,8 @@ namespace {
 constexpr ptrdiff_t kPiece = 16 * 1024;
 
 // Results of the last cache's size and more go past it, made in L1 so many elements at a time: relu
-// of 1e8 bytes takes 7 ms on a core of Zen 4, where plain stores take 10. With 4 Ki elements it is
-// 11: the reading ahead stops while a piece is copied.
+// of 1e8 bytes takes 4.4 ms on a core of Zen 5, as long as a copy. With 4 Ki elements it took 11 on
+// Zen 4, and with 1 Ki 7: the reading ahead stops while a piece is copied.
 constexpr ptrdiff_t kStreamed = 1024;
 
 // A direct array without gaps is one long row where a row function does not care for rows.
@@ -39,7 +39,7 @@ ptrdiff_t streamed_rows(ptrdiff_t cols) {
 template <typename T, typename Block>
 void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
   constexpr ptrdiff_t size = sizeof(T);
-  const ptrdiff_t elements = x.rows * x.cols;
+  ptrdiff_t elements = x.rows * x.cols;
   if (elements == 0) return;
   const bool direct = x.direct<T>() && y.direct<T>();
   const bool whole_y = direct && flat(y, size);
@@ -47,6 +47,16 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
   const bool streamed = whole_y && kernels<T>().stream && x.data != y.data &&
                         static_cast<size_t>(elements * size) >= caches().l3 &&
                         (one_row || x.cols <= kPiece);
+  if (one_row && streamed) {
+    // Pieces begin at whole lines: the two ends of a piece that does not would be read from memory.
+    const ptrdiff_t before = static_cast<ptrdiff_t>(
+        -reinterpret_cast<uintptr_t>(y.data) % kLineBytes / sizeof(T));
+    block(reinterpret_cast<const T*>(x.data), before, reinterpret_cast<T*>(y.data), before, 1,
+          before);
+    x.data += before * size;
+    y.data += before * size;
+    elements -= before;
+  }
   if (one_row) {
     const ptrdiff_t flat_row = streamed ? kStreamed : kPiece;
     for (RowsView* v : {&x, &y}) {
@@ -87,6 +97,7 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
       }
       if (!direct) store_rows(own, x.cols, y, first, count);
     }
+    if (streamed) kernels<T>().end_stream();
   });
 }
 
@@ -112,6 +123,14 @@ double elementwise_picoseconds(ptrdiff_t elements) {
 template <typename T>
 void activate(const ActivationArgs<T>& act, const RowsView& x, const RowsView& y) {
   const Kernels<T>& kern = kernels<T>();
+  // A single piece of work: there is nothing to cut up, and a short call notices.
+  const ptrdiff_t elements = x.rows * x.cols;
+  if (elements <= kPiece && x.direct<T>() && y.direct<T>() && flat(x, sizeof(T)) &&
+      flat(y, sizeof(T))) {
+    kern.activation(act, reinterpret_cast<const T*>(x.data), reinterpret_cast<T*>(y.data),
+                    elements);
+    return;
+  }
   for_each_row<T>(x, y, true,
                   [&](const T* from, T* to, ptrdiff_t n) { kern.activation(act, from, to, n); });
 }

@@ -32,6 +32,7 @@ constexpr Kernels<T> kernels() {
   k.activation = &activation<T>;
   k.prelu = &prelu<T>;
   k.stream = Vec<T>::kStreams ? &stream<T> : nullptr;
+  k.end_stream = Vec<T>::kStreams ? &end_stream<T> : nullptr;
   k.add = &add<T>;
   k.affine = &affine<T>;
   k.softmax = &softmax<T, false>;

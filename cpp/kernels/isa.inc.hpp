@@ -13,6 +13,15 @@
 #endif
 
 namespace fastlayer {
+
+#ifdef FL_PAIRS
+namespace FL_PAIRS {
+// Of whole pairs of vectors, from an object of its own: see pairs.inc.hpp.
+void activation(const ActivationArgs<float>& act, const float* x, float* y, ptrdiff_t n);
+void activation(const ActivationArgs<double>& act, const double* x, double* y, ptrdiff_t n);
+}  // namespace FL_PAIRS
+#endif
+
 namespace FL_ISA {
 namespace {
 

@@ -18,25 +18,28 @@ namespace {
 //   kMagic          added to a number, rounds it to an integer in the low bits
 //   kPlainArg       below this magnitude 2^n may be applied at once: all that roundoff leaves of
 //                   e^x / (1 + e^x), as pairs, is still a multiple of the least subnormal number
+//   kPlainExp       below this magnitude e^x and 2^n are normal numbers
 //   kExpMin         exp_parts with scale_up works down to here; e^kExpMin times any x is 0
 //   kExpArg*        beyond these e^x is 0 or infinite
 //   kScaleUp, Down  keep 2^n a normal number on the way
-//   kTanhMax        tanh is 1 from here on
-//   kTinyArg        below, log(1 + e^x) and tanh(log(1 + e^x)) are e^x
-//   kLinearArg      above, log(1 + e^x) is x; below its negative, e^x - 1 is -1
-//   kCeluTiny       below, e^x - 1 is x
+//   kLeastScale     times kScaleDown: beside 1, a smaller 2^n changes the sign of a remainder at
+//   most kLeastSquare    beside 1, a smaller square changes nothing kTanhMax        tanh is 1 from
+//   here on kTinyArg        below, log(1 + e^x) and tanh(log(1 + e^x)) are e^x kLinearArg above,
+//   log(1 + e^x) is x; below its negative, e^x - 1 is -1 kCeluTiny       below, e^x - 1 is x
 //   kExpm1Max       above, expm1 may overflow
 //   kGelu*Max       at this magnitude the negative branch has gone to 0
 //   kNearGelu       up to here Phi is found without a division
+//   kGeluOne        gelu is x from here on
 template <typename T>
 struct MathConstants;
 template <>
 struct MathConstants<float> {
   static constexpr float kMagic = 0x1.8p+23f;
-  static constexpr float kPlainArg = 16.0f;
+  static constexpr float kPlainArg = 16.0f, kPlainExp = 86.0f;
   static constexpr float kExpMin = -130.0f;
   static constexpr float kExpArgMin = -104.0f, kExpArgMax = 89.0f;
   static constexpr float kScaleUp = 0x1p+64f, kScaleDown = 0x1p-64f;
+  static constexpr float kLeastScale = 0x1p-16f, kLeastSquare = 0x1p-60f;
   static constexpr float kTanhMax = 10.0f;
   static constexpr float kTinyArg = -20.0f;
   static constexpr float kLinearArg = 64.0f;
@@ -44,6 +47,7 @@ struct MathConstants<float> {
   static constexpr float kExpm1Max = 88.0f;
   static constexpr float kInteger = 0x1p+23f, kExponentBias = 127.0f;
   static constexpr float kGeluMax = 14.5f, kNearGelu = 5.0f;
+  static constexpr float kGeluOne = 5.5f;
   static constexpr float kGeluTanhMax = 11.0f;
   static constexpr float kLog2e = 0x1.715476p+0f;
   static constexpr float kLn2Hi = 0x1.62e43p-1f, kLn2Lo = -0x1.05c61p-29f;
@@ -72,10 +76,11 @@ struct MathConstants<float> {
 template <>
 struct MathConstants<double> {
   static constexpr double kMagic = 0x1.8p+52;
-  static constexpr double kPlainArg = 256.0;
+  static constexpr double kPlainArg = 256.0, kPlainExp = 707.0;
   static constexpr double kExpMin = -870.0;
   static constexpr double kExpArgMin = -746.0, kExpArgMax = 710.0;
   static constexpr double kScaleUp = 0x1p+256, kScaleDown = 0x1p-256;
+  static constexpr double kLeastScale = 0x1p+56, kLeastSquare = 0x1p-200;
   static constexpr double kTanhMax = 20.0;
   static constexpr double kTinyArg = -40.0;
   static constexpr double kLinearArg = 64.0;
@@ -83,6 +88,7 @@ struct MathConstants<double> {
   static constexpr double kExpm1Max = 709.0;
   static constexpr double kInteger = 0x1p+52, kExponentBias = 1023.0;
   static constexpr double kGeluMax = 39.0, kNearGelu = 5.0;
+  static constexpr double kGeluOne = 8.5;
   static constexpr double kGeluTanhMax = 21.75;
   static constexpr double kLog2e = 0x1.71547652b82fep+0;
   static constexpr double kLn2Hi = 0x1.62e42fefa39efp-1, kLn2Lo = 0x1.abc9e3b39803fp-56;
@@ -286,10 +292,17 @@ FL_INLINE Vec<T> scale_up(ExpParts<T> e) {
   return power_of_two(e.shifted, MathConstants<T>::kScaleUp);
 }
 
+// 2^n, or a number as good as it beside 1: subnormal products take a hundred cycles.
+template <typename T>
+FL_INLINE Vec<T> scale_beside_one(Vec<T> scaled_up) {
+  using C = MathConstants<T>;
+  return at_least(scaled_up, constant(C::kLeastScale)) * constant(C::kScaleDown);
+}
+
 template <typename T>
 FL_INLINE Vec<T> exp(Vec<T> x) {
   using C = MathConstants<T>;
-  if (plain(x)) {
+  if (all(less(abs(x), constant(C::kPlainExp)))) {
     const ExpParts<T> e = exp_parts(x, Vec<T>::zero());
     return rounded_mantissa(e) * power_of_two(e.shifted, T(1));
   }
@@ -326,7 +339,10 @@ FL_INLINE Pair<T> log1p(Pair<T> f) {
   Pair<T> d = fast_two_sum(constant(T(2)), f.h);
   d.l = d.l + f.l;
   const Pair<T> s = divide(f, d);
-  const Vec<T> z = s.h * s.h;
+  const Vec<T> square = s.h * s.h;
+  // Its product with s.h may be subnormal, and would take a hundred cycles.
+  const Vec<T> least = constant(MathConstants<T>::kLeastSquare);
+  const Vec<T> z = select(less(square, least), Vec<T>::zero(), square);
   const Vec<T> p = polynomial(MathConstants<T>::kLog, z);
   return {s.h + s.h, fma(s.h * z, p, s.l + s.l)};
 }

@@ -84,8 +84,10 @@ struct Kernels {
   void (*activation)(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n);
   void (*prelu)(const T* x, const T* slope, T* y, ptrdiff_t n);
   // Copies past the caches: a store to a line that is in none of them would first read the line.
-  // Null where the instruction set has no such stores.
+  // end_stream() before another thread may read what was stored; it waits for memory. Both null
+  // where the instruction set has no such stores.
   void (*stream)(const T* x, T* y, ptrdiff_t n);
+  void (*end_stream)();
   void (*add)(const T* x, const T* b, T* y, ptrdiff_t n);
   void (*affine)(const T* x, const T* scale, const T* shift, T* y, ptrdiff_t n);
   // Over each row. Here and below sums are compensated, and their order is fixed.

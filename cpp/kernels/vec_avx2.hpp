@@ -169,6 +169,55 @@ FL_INLINE VecD floored(VecD x, VecD floor) { return {_mm256_max_pd(floor.r, x.r)
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm256_min_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm256_min_pd(bound.r, x.r)}; }
 
+// Where lanes go: byte i of an entry is the lane that lane i comes from. Packed: the lanes of the
+// mask first; spread: the reverse.
+struct LaneTable {
+  uint64_t packed[256], spread[256];
+
+  // Words: how many 32-bit lanes make one lane of the mask.
+  static constexpr LaneTable of(int lanes, int words) {
+    LaneTable t{};
+    for (int m = 0; m < 1 << lanes; ++m) {
+      int n = 0;
+      for (int i = 0; i < lanes; ++i) {
+        if ((m >> i & 1) == 0) continue;
+        for (int w = 0; w < words; ++w) {
+          t.packed[m] |= static_cast<uint64_t>(i * words + w) << 8 * (n * words + w);
+          t.spread[m] |= static_cast<uint64_t>(n * words + w) << 8 * (i * words + w);
+        }
+        ++n;
+      }
+    }
+    return t;
+  }
+};
+constexpr LaneTable kLanesF = LaneTable::of(8, 1), kLanesD = LaneTable::of(4, 2);
+
+FL_INLINE __m256 permuted(__m256 v, uint64_t lanes) {
+  const __m128i bytes = _mm_cvtsi64_si128(static_cast<long long>(lanes));
+  return _mm256_permutevar8x32_ps(v, _mm256_cvtepu8_epi32(bytes));
+}
+FL_INLINE uint32_t bits_of(__m256 m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
+FL_INLINE uint32_t bits_of(__m256d m) { return static_cast<uint32_t>(_mm256_movemask_pd(m)); }
+FL_INLINE __m256 but_not(__m256 a, __m256 b) { return _mm256_andnot_ps(a, b); }
+FL_INLINE __m256d but_not(__m256d a, __m256d b) { return _mm256_andnot_pd(a, b); }
+FL_INLINE void store_selected(__m256 m, VecF v, float* p) {
+  _mm256_storeu_ps(p, permuted(v.r, kLanesF.packed[bits_of(m)]));
+}
+FL_INLINE void store_selected(__m256d m, VecD v, double* p) {
+  const uint64_t lanes = kLanesD.packed[bits_of(m)];
+  _mm256_storeu_pd(p, _mm256_castps_pd(permuted(_mm256_castpd_ps(v.r), lanes)));
+}
+FL_INLINE VecF load_selected(__m256 m, const float* p, VecF no) {
+  const __m256 v = permuted(_mm256_loadu_ps(p), kLanesF.spread[bits_of(m)]);
+  return {_mm256_blendv_ps(no.r, v, m)};
+}
+FL_INLINE VecD load_selected(__m256d m, const double* p, VecD no) {
+  const __m256 v = _mm256_castpd_ps(_mm256_loadu_pd(p));
+  const uint64_t lanes = kLanesD.spread[bits_of(m)];
+  return {_mm256_blendv_pd(no.r, _mm256_castps_pd(permuted(v, lanes)), m)};
+}
+
 constexpr TileShape kShape = {/*registers=*/16, /*max_rows=*/6, /*min_panels=*/1, /*max_panels=*/4,
                               /*lane_share=*/2};
 

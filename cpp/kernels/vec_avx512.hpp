@@ -146,6 +146,23 @@ FL_INLINE VecD floored(VecD x, VecD floor) { return {_mm512_max_pd(floor.r, x.r)
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm512_min_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm512_min_pd(bound.r, x.r)}; }
 
+FL_INLINE uint32_t bits_of(__mmask16 m) { return m; }
+FL_INLINE uint32_t bits_of(__mmask8 m) { return m; }
+FL_INLINE __mmask16 but_not(__mmask16 a, __mmask16 b) { return _kandn_mask16(a, b); }
+FL_INLINE __mmask8 but_not(__mmask8 a, __mmask8 b) { return _kandn_mask8(a, b); }
+FL_INLINE void store_selected(__mmask16 m, VecF v, float* p) {
+  _mm512_storeu_ps(p, _mm512_maskz_compress_ps(m, v.r));
+}
+FL_INLINE void store_selected(__mmask8 m, VecD v, double* p) {
+  _mm512_storeu_pd(p, _mm512_maskz_compress_pd(m, v.r));
+}
+FL_INLINE VecF load_selected(__mmask16 m, const float* p, VecF no) {
+  return {_mm512_mask_expand_ps(no.r, m, _mm512_loadu_ps(p))};
+}
+FL_INLINE VecD load_selected(__mmask8 m, const double* p, VecD no) {
+  return {_mm512_mask_expand_pd(no.r, m, _mm512_loadu_pd(p))};
+}
+
 constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/14, /*min_panels=*/2, /*max_panels=*/8,
                               /*lane_share=*/2};
 

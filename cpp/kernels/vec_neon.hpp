@@ -156,6 +156,38 @@ FL_INLINE VecD floored(VecD x, VecD floor) { return select(less(x, floor), floor
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {vminq_f32(x.r, bound.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {vminq_f64(x.r, bound.r)}; }
 
+FL_INLINE uint32_t bits_of(uint32x4_t m) {
+  const uint32_t powers[] = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(m, vld1q_u32(powers)));
+}
+FL_INLINE uint32_t bits_of(uint64x2_t m) {
+  return static_cast<uint32_t>((vgetq_lane_u64(m, 0) & 1) | (vgetq_lane_u64(m, 1) & 2));
+}
+FL_INLINE uint32x4_t but_not(uint32x4_t a, uint32x4_t b) { return vbicq_u32(b, a); }
+FL_INLINE uint64x2_t but_not(uint64x2_t a, uint64x2_t b) { return vbicq_u64(b, a); }
+template <typename Mask, typename T>
+FL_INLINE void store_selected(Mask m, Vec<T> v, T* p) {
+  constexpr int kLanes = Vec<T>::kLanes;
+  T lanes[kLanes];
+  v.store(lanes);
+  int n = 0;
+  for (int i = 0; i < kLanes; ++i) {
+    p[n] = lanes[i];
+    n += m[i] != 0;
+  }
+}
+template <typename Mask, typename T>
+FL_INLINE Vec<T> load_selected(Mask m, const T* p, Vec<T> no) {
+  constexpr int kLanes = Vec<T>::kLanes;
+  T lanes[kLanes];
+  int n = 0;
+  for (int i = 0; i < kLanes; ++i) {
+    lanes[i] = p[n];
+    n += m[i] != 0;
+  }
+  return select(m, Vec<T>::load(lanes), no);
+}
+
 constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/6, /*min_panels=*/1, /*max_panels=*/4,
                               /*lane_share=*/4};
 

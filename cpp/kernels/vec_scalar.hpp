@@ -147,6 +147,20 @@ FL_INLINE Vec<T> select(bool m, Vec<T> yes, Vec<T> no) {
   return m ? yes : no;
 }
 
+// The lanes of a mask: as bits, the first the lowest; those of b that are not in a; stored side by
+// side at p; loaded from there again, with those of `no` in between. A whole vector at p may be
+// written and read.
+FL_INLINE uint32_t bits_of(bool m) { return m ? 1 : 0; }
+FL_INLINE bool but_not(bool a, bool b) { return !a && b; }
+template <typename T>
+FL_INLINE void store_selected(bool, Vec<T> v, T* p) {
+  v.store(p);
+}
+template <typename T>
+FL_INLINE Vec<T> load_selected(bool m, const T* p, Vec<T> no) {
+  return m ? Vec<T>::load(p) : no;
+}
+
 // The bound where x lies beyond it, x elsewhere, NaN included; the bound must not be 0 or NaN.
 template <typename T>
 FL_INLINE Vec<T> at_least(Vec<T> x, Vec<T> bound) {

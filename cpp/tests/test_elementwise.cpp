@@ -56,8 +56,9 @@ void expect_same(const T* a, const T* b, ptrdiff_t n, const char* isa, const cha
 
 // f(kernels, x, y, n) on guarded memory for each length, against the scalar table.
 template <typename T, typename F>
-void check(const KernelTable& table, const char* what, int detail, F f) {
-  for (ptrdiff_t n = 0; n <= kMaxLength; ++n) {
+void check(const KernelTable& table, const char* what, int detail, F f, ptrdiff_t first = 0,
+           ptrdiff_t last = kMaxLength) {
+  for (ptrdiff_t n = first; n <= last; ++n) {
     const std::vector<T> x = values<T>(n, static_cast<uint64_t>(n * 131 + detail));
     std::vector<T> expected(x.size());
     f(kernels_of<T>(scalar::kTable), x.data(), expected.data(), n);
@@ -79,9 +80,11 @@ void check_table(const KernelTable& table) {
     const T parameters[][2] = {{T(0.75), T(20)}, {T(1), T(20)}, {T(0.75), T(100)}, {T(1), T(100)}};
     for (const auto& p : parameters) {
       const ActivationArgs<T> act = {static_cast<Activation>(kind), p[0], p[1]};
-      check<T>(table, "activation", kind, [&](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
+      const auto activate = [&](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
         k.activation(act, x, y, n);
-      });
+      };
+      check<T>(table, "activation", kind, activate);
+      check<T>(table, "activation in pairs", kind, activate, 254, 289);
       if (act.kind != Activation::kSoftplus) break;
     }
   }
@@ -116,6 +119,40 @@ void check_table(const KernelTable& table) {
   check<T>(table, "log_softmax", 0, [](const Kernels<T>& k, const T* x, T* y, ptrdiff_t n) {
     k.log_softmax(x, n, y, n, 1, n);
   });
+}
+
+// gelu takes its two formulas apart in blocks of many elements: few and many of those beyond the
+// near one, all and none, where they meet, in place too.
+template <typename T>
+void check_gelu(const KernelTable& table) {
+  const ActivationArgs<T> act = {Activation::kGelu, T(0), T(0)};
+  const T edges[] = {T(5), T(5.5), T(8.5), T(14.5), T(39), std::numeric_limits<T>::infinity()};
+  for (const ptrdiff_t n : {16, 32, 48, 100, 1000, 1024, 1040, 2048, 3001}) {
+    // How many of 64 elements are random with this spread, and how many at an edge.
+    const struct {
+      int spread, wide, edge;
+    } mixes[] = {{1, 64, 0}, {4, 1, 0}, {9, 3, 1}, {20, 32, 4}, {40, 64, 8}, {9, 0, 64}};
+    for (const auto& mix : mixes) {
+      Random random(static_cast<uint64_t>(n + mix.spread));
+      std::vector<T> x = random.numbers<T>(n);
+      for (T& v : x) {
+        const uint64_t bits = random.next();
+        if (static_cast<int>(bits % 64) < mix.wide) v = random.number<T>() * T(mix.spread);
+        if (static_cast<int>(bits / 64 % 64) >= mix.edge) continue;
+        const T edge = edges[bits / 4096 % 6];
+        const T beside[] = {edge, std::nextafter(edge, T(0)), std::nextafter(edge, T(99))};
+        v = std::copysign(beside[bits / 65536 % 3], v);
+        if (bits >> 60 == 0) v = std::numeric_limits<T>::quiet_NaN();
+      }
+      std::vector<T> expected(x.size());
+      kernels_of<T>(scalar::kTable).activation(act, x.data(), expected.data(), n);
+      Guarded<T> from(x, true), to(n, true);
+      kernels_of<T>(table).activation(act, from.data(), to.data(), n);
+      expect_same(to.data(), expected.data(), n, table.name, "gelu of spread", mix.spread);
+      kernels_of<T>(table).activation(act, from.data(), from.data(), n);
+      expect_same(from.data(), expected.data(), n, table.name, "gelu in place", mix.spread);
+    }
+  }
 }
 
 // Copies past the cache, from every alignment to every alignment.
@@ -222,6 +259,8 @@ void test_elementwise() {
     check_table<double>(*table);
     check_finite_rows<float>(*table);
     check_finite_rows<double>(*table);
+    check_gelu<float>(*table);
+    check_gelu<double>(*table);
     check_softmax_rows<float>(*table);
     check_softmax_rows<double>(*table);
     check_rows_without_variance<float>(*table);

@@ -20,6 +20,7 @@ from helpers import (
 from hypothesis import given
 
 import fastlayer as fl
+from fastlayer import _core
 
 
 def _shapes():
@@ -544,3 +545,18 @@ def test_bias_add_over_sizes_and_layouts(rng, dtype):
             assert_same_bits(fl.bias_add(LAYOUTS[layout](z), LAYOUTS[layout](b)), z + b)
         expected = z + b
         assert_same_bits(fl.bias_add(z, b, out=z), expected)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 4, 15])
+def test_results_larger_than_the_caches_are_whole_wherever_they_begin(dtype, offset, threads):
+    n = _core.config()["caches"]["l3"] // np.dtype(dtype).itemsize + 1000 + offset
+    if n > 1 << 25:
+        pytest.skip("the last cache is very large")
+    x = np.resize(np.array([-2, -0.0, 0.5, 3, -0.25, 7, -1], dtype), n)
+    around = np.full(n + 32, 9, dtype)
+    out = around[offset : offset + n]
+    fl.set_num_threads(threads)
+    assert fl.relu(x, out=out) is out
+    assert_same_bits(out, np.where(x < 0, np.zeros((), dtype), x))
+    assert (around[:offset] == 9).all()
+    assert (around[offset + n :] == 9).all()

@@ -41,7 +41,8 @@ def isa_of(file: str) -> str:
     """The instruction set whose kernels show a mutant of `file`."""
     stem = pathlib.PurePath(file).name.split(".")[0]
     name = stem.partition("_")[2]
-    return name if stem.startswith(("vec_", "kernels_")) else "avx2"
+    known = stem.startswith(("vec_", "kernels_", "pairs_")) and name != "pair"
+    return name if known else "avx2"
 
 
 class DoesNotLink(RuntimeError):
@@ -66,9 +67,9 @@ class Build:
         self.bindings = sources(tree, "bindings")
 
     def kernels(self, isa: str) -> list[str]:
-        return [
-            f"cpp/kernels/kernels_{name}.cpp" for name in dict.fromkeys(("scalar", isa, "avx2"))
-        ][: 2 if isa != "scalar" else 3]
+        names = [*dict.fromkeys(("scalar", isa, "avx2"))][: 2 if isa != "scalar" else 3]
+        pairs = [f"cpp/kernels/pairs_{name}.cpp" for name in names if name != "scalar"]
+        return [*(f"cpp/kernels/kernels_{name}.cpp" for name in names), *pairs]
 
     def compile(
         self, source: str, to: pathlib.Path, isa: str, tree: pathlib.Path | None = None

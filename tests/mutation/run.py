@@ -122,14 +122,16 @@ class Worker:
             to = self.tree / f"changed{len(changed)}.o"
             if not self.build.compile(source, to, isa):
                 return "not compiled", ""
-            if to.read_bytes() == self.build.plain(source, isa).read_bytes() and not changed:
-                return "same code", ""
+            if to.read_bytes() == self.build.plain(source, isa).read_bytes():
+                continue
             changed[source] = to
             # Against the reference and the hashes one instruction set is enough.
             if len(sources) > 1 and len(changed) == 1:
                 found = self.cpp_tests(changed, isa, ("dense", "golden"))
                 if found:
                     return "found", found
+        if not changed:
+            return "same code", ""
         if not file.startswith("cpp/bindings/"):
             found = self.cpp_tests(changed, isa, SUBJECTS)
             if found:

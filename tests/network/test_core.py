@@ -311,10 +311,24 @@ def test_what_functions_decline(dtype):
         ):
             assert f(left, right, out) is None
     scalar = np.full((), -1, dtype)
-    assert_same_bits(_core.activation("relu", scalar, 0.0, 0.0, None), np.zeros((), dtype))
+    y = _core.activation("relu", scalar, 0.0, 0.0, None)
+    assert type(y) is np.dtype(dtype).type
+    assert y == 0
+    assert _core.activation("relu", scalar, 0.0, 0.0, scalar) is scalar
     assert _core.activation("softmax", scalar, 0.0, 0.0, None) is None
     assert _core.activation("relu", x.tolist(), 0.0, 0.0, None) is None
     assert _core.activation("relu", x, 0.0, 0.0, x[:3]) is None
+
+
+def test_activations_check_their_arguments_and_find_any_spelling_of_a_name():
+    x = np.array([-1.0, 2.0])
+    spelt = b"relu".decode()  # not the interned string
+    assert_same_bits(_core.activation(spelt, x, 0, 0, None), np.array([0.0, 2.0]))
+    for args in (("relu", x), ("relu", x, "0", 0.0, None), (1, x, 0.0, 0.0, None)):
+        with pytest.raises(TypeError):
+            _core.activation(*args)
+    with pytest.raises(ValueError, match="unknown activation relo"):
+        _core.activation("relo", x, 0.0, 0.0, None)
 
 
 def test_a_program_lives_as_long_as_its_function_and_no_longer():

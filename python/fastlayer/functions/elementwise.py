@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import as_real, as_result, evaluate, is_weak, normalize_axis, promote
+from fastlayer.arrays import as_real, evaluate, is_weak, normalize_axis, promote
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -38,10 +38,8 @@ def number(name: str, value: object) -> float:
     return result
 
 
-def finish(y: Array | None, name: str, p0: float, p1: float, x: Any, out: Array | None) -> Array:
-    """Complete an elementwise call: `y` is what the core returned for the arguments as given."""
-    if y is not None:
-        return as_result(y) if out is None else y
+def finish(name: str, p0: float, p1: float, x: Any, out: Array | None) -> Array:
+    """Complete an elementwise call whose arguments the core has declined as they are."""
     a = as_real(x)
 
     def run(a: Array, target: Array | None) -> Array | None:
@@ -137,7 +135,7 @@ def identity(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([1., 2.])
     """
     y = _core.activation("identity", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "identity", 0.0, 0.0, x, out)
+    return finish("identity", 0.0, 0.0, x, out) if y is None else y
 
 
 def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
@@ -171,7 +169,7 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([0., 0., 2.])
     """
     y = _core.activation("relu", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "relu", 0.0, 0.0, x, out)
+    return finish("relu", 0.0, 0.0, x, out) if y is None else y
 
 
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
@@ -207,7 +205,7 @@ def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: Array | None 
     """
     p0 = number("negative_slope", negative_slope)
     y = _core.activation("leaky_relu", x, p0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "leaky_relu", p0, 0.0, x, out)
+    return finish("leaky_relu", p0, 0.0, x, out) if y is None else y
 
 
 def prelu(x: ArrayLike, weight: ArrayLike, *, out: Array | None = None) -> Array:
@@ -274,7 +272,7 @@ def relu6(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([0., 3., 6.])
     """
     y = _core.activation("hardtanh", x, 0.0, 6.0, out)
-    return y if y is not None and y.ndim else finish(y, "hardtanh", 0.0, 6.0, x, out)
+    return finish("hardtanh", 0.0, 6.0, x, out) if y is None else y
 
 
 def hardtanh(
@@ -312,7 +310,7 @@ def hardtanh(
     p0, p1 = number("min_val", min_val), number("max_val", max_val)
     check_range(p0, p1)
     y = _core.activation("hardtanh", x, p0, p1, out)
-    return y if y is not None and y.ndim else finish(y, "hardtanh", p0, p1, x, out)
+    return finish("hardtanh", p0, p1, x, out) if y is None else y
 
 
 def check_range(min_val: float, max_val: float) -> None:
@@ -352,7 +350,7 @@ def hardsigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([0.  , 0.5 , 0.75])
     """
     y = _core.activation("hardsigmoid", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "hardsigmoid", 0.0, 0.0, x, out)
+    return finish("hardsigmoid", 0.0, 0.0, x, out) if y is None else y
 
 
 def hardswish(x: ArrayLike, *, out: Array | None = None) -> Array:
@@ -384,7 +382,7 @@ def hardswish(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([0.   , 1.125, 4.   ])
     """
     y = _core.activation("hardswish", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "hardswish", 0.0, 0.0, x, out)
+    return finish("hardswish", 0.0, 0.0, x, out) if y is None else y
 
 
 def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
@@ -419,7 +417,7 @@ def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     """
     p0 = number("alpha", alpha)
     y = _core.activation("elu", x, p0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "elu", p0, 0.0, x, out)
+    return finish("elu", p0, 0.0, x, out) if y is None else y
 
 
 def celu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
@@ -457,7 +455,7 @@ def celu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array
     p0 = number("alpha", alpha)
     check_nonzero(p0)
     y = _core.activation("celu", x, p0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "celu", p0, 0.0, x, out)
+    return finish("celu", p0, 0.0, x, out) if y is None else y
 
 
 def check_nonzero(alpha: float) -> None:
@@ -497,7 +495,7 @@ def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([1.05070099])
     """
     y = _core.activation("selu", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "selu", 0.0, 0.0, x, out)
+    return finish("selu", 0.0, 0.0, x, out) if y is None else y
 
 
 def gelu(x: ArrayLike, approximate: str = "none", *, out: Array | None = None) -> Array:
@@ -535,7 +533,7 @@ def gelu(x: ArrayLike, approximate: str = "none", *, out: Array | None = None) -
     """
     core = gelu_kernel(approximate)
     y = _core.activation(core, x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, core, 0.0, 0.0, x, out)
+    return finish(core, 0.0, 0.0, x, out) if y is None else y
 
 
 def gelu_kernel(approximate: object) -> str:
@@ -578,7 +576,7 @@ def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([0.    , 0.7311])
     """
     y = _core.activation("silu", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "silu", 0.0, 0.0, x, out)
+    return finish("silu", 0.0, 0.0, x, out) if y is None else y
 
 
 def mish(x: ArrayLike, *, out: Array | None = None) -> Array:
@@ -610,7 +608,7 @@ def mish(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([0.    , 0.8651])
     """
     y = _core.activation("mish", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "mish", 0.0, 0.0, x, out)
+    return finish("mish", 0.0, 0.0, x, out) if y is None else y
 
 
 def softplus(
@@ -650,7 +648,7 @@ def softplus(
     p0, p1 = number("beta", beta), number("threshold", threshold)
     check_positive(p0, p1)
     y = _core.activation("softplus", x, p0, p1, out)
-    return y if y is not None and y.ndim else finish(y, "softplus", p0, p1, x, out)
+    return finish("softplus", p0, p1, x, out) if y is None else y
 
 
 def check_positive(beta: float, threshold: float) -> None:
@@ -693,7 +691,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([0. , 0.5, 1. ])
     """
     y = _core.activation("sigmoid", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "sigmoid", 0.0, 0.0, x, out)
+    return finish("sigmoid", 0.0, 0.0, x, out) if y is None else y
 
 
 def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
@@ -725,7 +723,7 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([-1.000e+03, -6.931e-01])
     """
     y = _core.activation("log_sigmoid", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "log_sigmoid", 0.0, 0.0, x, out)
+    return finish("log_sigmoid", 0.0, 0.0, x, out) if y is None else y
 
 
 def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
@@ -757,7 +755,7 @@ def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([0., 1.])
     """
     y = _core.activation("tanh", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "tanh", 0.0, 0.0, x, out)
+    return finish("tanh", 0.0, 0.0, x, out) if y is None else y
 
 
 def softsign(x: ArrayLike, *, out: Array | None = None) -> Array:
@@ -789,7 +787,7 @@ def softsign(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([-0.5 ,  0.75])
     """
     y = _core.activation("softsign", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "softsign", 0.0, 0.0, x, out)
+    return finish("softsign", 0.0, 0.0, x, out) if y is None else y
 
 
 def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
@@ -821,7 +819,7 @@ def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     array([1.    , 2.7183])
     """
     y = _core.activation("exp", x, 0.0, 0.0, out)
-    return y if y is not None and y.ndim else finish(y, "exp", 0.0, 0.0, x, out)
+    return finish("exp", 0.0, 0.0, x, out) if y is None else y
 
 
 def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
