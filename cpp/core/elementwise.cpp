@@ -49,8 +49,8 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
                         (one_row || x.cols <= kPiece);
   if (one_row && streamed) {
     // Pieces begin at whole lines: the two ends of a piece that does not would be read from memory.
-    const ptrdiff_t before = static_cast<ptrdiff_t>(
-        -reinterpret_cast<uintptr_t>(y.data) % kLineBytes / sizeof(T));
+    const ptrdiff_t before =
+        static_cast<ptrdiff_t>(-reinterpret_cast<uintptr_t>(y.data) % kLineBytes / sizeof(T));
     block(reinterpret_cast<const T*>(x.data), before, reinterpret_cast<T*>(y.data), before, 1,
           before);
     x.data += before * size;

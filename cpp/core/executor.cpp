@@ -24,6 +24,7 @@ struct Rows {
 template <typename T>
 struct Block {
   ptrdiff_t rows;
+  const Plan* plan;
   Rows<T> input, output;
   T* scratch;
   const ptrdiff_t* offsets;  // of each slot, in elements
@@ -63,6 +64,9 @@ void run_dense(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_
   d.y = y.data + panels.begin * kLine<T>;
   d.ldy = y.ld;
   d.accumulate = false;
+  d.far = block.plan->far;
+  d.x_bytes = block.plan->x_bytes;
+  d.x_copy = nullptr;
   d.y_padded = y.padded;
   d.activation = op.activation;
   kernels<T>().dense(d);
@@ -137,10 +141,11 @@ template <typename T>
 class Scratch {
  public:
   Scratch(const RowsView& x, const RowsView& y, const std::vector<ptrdiff_t>& strides, bool apart,
-          ptrdiff_t rows, int users, size_t header)
+          ptrdiff_t rows, int users, size_t header, const Plan& plan)
       : x_(x),
         y_(y),
         strides_(strides),
+        plan_(plan),
         direct_x_(x.direct<T>() && !(apart && x.collides())),
         direct_y_(y.direct<T>()),
         ld_x_(direct_x_ ? 0 : row_stride<T>(x.cols)),
@@ -170,7 +175,7 @@ class Scratch {
     const ptrdiff_t size = sizeof(T);
     T* const own = data_ + user * user_;
     T* const converted = own + slots_;
-    Block<T> block{count, {}, {}, own, offsets_, strides_.data()};
+    Block<T> block{count, &plan_, {}, {}, own, offsets_, strides_.data()};
     block.input = direct_x_
                       ? Rows<T>{reinterpret_cast<T*>(x_.row(first)), x_.strides[0] / size, false}
                       : Rows<T>{converted, ld_x_, true};
@@ -183,6 +188,7 @@ class Scratch {
  private:
   const RowsView &x_, &y_;
   const std::vector<ptrdiff_t>& strides_;
+  const Plan& plan_;
   bool direct_x_, direct_y_;
   ptrdiff_t ld_x_, ld_y_;
   ptrdiff_t slots_ = 0, user_ = 0,
@@ -204,7 +210,7 @@ bool reads_often(const Program<T>& program) {
 template <typename T>
 void run_rows(const Program<T>& program, const RowsView& x, const RowsView& y, const Plan& plan) {
   const Scratch<T> scratch(x, y, program.slot_strides(), reads_often(program), plan.row_block,
-                           plan.threads, 0);
+                           plan.threads, 0, plan);
   const auto run_block = [&](ptrdiff_t b, int thread) {
     const ptrdiff_t first = b * plan.row_block;
     const Block<T> block = scratch.block(first, std::min(plan.row_block, x.rows - first), thread);
@@ -235,7 +241,7 @@ void run_columns(const Program<T>& program, const RowsView& x, const RowsView& y
                  const Plan& plan) {
   const size_t count = program.ops().size() + 2;
   const Scratch<T> scratch(x, y, program.slot_strides(), reads_often(program), x.rows, 1,
-                           count * sizeof(SharedStep));
+                           count * sizeof(SharedStep), plan);
   SharedStep* const steps = static_cast<SharedStep*>(scratch.header());
   for (size_t i = 0; i < count; ++i) new (steps + i) SharedStep;
   const Block<T> block = scratch.block(0, x.rows, 0);

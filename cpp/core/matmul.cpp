@@ -40,6 +40,7 @@ struct Call {
   const Kernels<T>& kern;
   ptrdiff_t m, n, k, panels;
   bool direct_x, direct_y;
+  bool apart;            // rows of x collide, and are used often enough to be copied
   ptrdiff_t ld_x, ld_y;  // of converted rows
 
   explicit Call(const MatmulArgs<T>& args)
@@ -49,12 +50,13 @@ struct Call {
         n(args.n),
         k(args.x->cols),
         panels((args.n + kLine<T> - 1) / kLine<T>),
-        direct_x(args.x->template direct<T>() && (args.n <= kLine<T> || !args.x->collides())),
+        direct_x(args.x->template direct<T>()),
         direct_y(args.y->template direct<T>()),
+        apart(direct_x && args.n > kLine<T> && args.x->collides()),
         ld_x(k + kLine<T>),
         ld_y(n + kLine<T>) {}
 
-  ProductPlan plan() const {
+  ProductPlan make_plan() const {
     Product p{};
     p.m = m;
     p.n = n;
@@ -96,8 +98,9 @@ struct Call {
 
   // Rows at x (of part `part` of k) and y (of column 0) times panels [p, p + count), packed at
   // `packed` or in place.
-  void dense(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t p,
-             ptrdiff_t count, Part part, const T* packed) const {
+  void dense(const ProductPlan& plan, const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy,
+             ptrdiff_t rows, ptrdiff_t p, ptrdiff_t count, Part part, const T* packed,
+             T* x_copy = nullptr) const {
     constexpr ptrdiff_t L = kLine<T>;
     DenseArgs<T> d;
     d.m = rows;
@@ -109,6 +112,9 @@ struct Call {
     d.ldy = ldy;
     d.accumulate = a.accumulate || part.begin > 0;
     d.y_padded = false;
+    d.far = plan.far;
+    d.x_copy = x_copy;
+    d.x_bytes = plan.x_bytes;
     d.activation = element_wise_part(a.activation);
     if (part.begin + part.count < k) d.activation.kind = Activation::kIdentity;
     if (packed != nullptr) {
@@ -178,11 +184,11 @@ void in_place(const Call<T>& c, const ProductPlan& plan) {
         return;
       }
       if (p < std::min(end, full)) {
-        c.dense(x, ldx, y, ldy, c.m, p, std::min(end, full) - p, c.whole(), nullptr);
+        c.dense(plan, x, ldx, y, ldy, c.m, p, std::min(end, full) - p, c.whole(), nullptr);
       }
       if (last && full < c.panels) {
         c.pack(full, 1, c.whole(), panel);
-        c.dense(x, ldx, y, ldy, c.m, full, 1, c.whole(), panel);
+        c.dense(plan, x, ldx, y, ldy, c.m, full, 1, c.whole(), panel);
       }
     });
   });
@@ -195,21 +201,22 @@ struct Blocks {
   const Call<T>& c;
   const ProductPlan& plan;
   ptrdiff_t stripe;  // elements of a packed one
-  ptrdiff_t ld_x;    // of converted x
+  ptrdiff_t ld_x;    // of converted x: whole blocks of the sum, as a copy has them
   ptrdiff_t own;     // elements of a thread's converted x and y
 
   Blocks(const Call<T>& call, const ProductPlan& p)
       : c(call),
         plan(p),
         stripe(plan.stripe * (plan.depth + 1) * kLine<T>),
-        ld_x(plan.depth + kLine<T>),
-        own((c.direct_x ? 0 : plan.row_block * ld_x) + (c.direct_y ? 0 : plan.row_block * c.ld_y)) {
-  }
+        ld_x((plan.depth + kSumBlock - 1) / kSumBlock * kSumBlock + kLine<T>),
+        own((c.direct_x && !c.apart ? 0 : plan.row_block * ld_x) +
+            (c.direct_y ? 0 : plan.row_block * c.ld_y)) {}
 
   // Block `b` of the rows times panels [p, p + count) over part `d` of k.
   void run(ptrdiff_t b, ptrdiff_t p, ptrdiff_t count, Part d, const T* packed, T* mine) const {
     constexpr ptrdiff_t size = sizeof(T);
-    T* const converted_y = mine + (c.direct_x ? 0 : plan.row_block * ld_x);
+    T* const converted_y = mine + own - (c.direct_y ? 0 : plan.row_block * c.ld_y);
+    T* const x_copy = c.apart ? mine : nullptr;
     const ptrdiff_t first = b * plan.row_block, m = std::min(plan.row_block, c.m - first);
     const T* x = mine;
     ptrdiff_t ldx = ld_x;
@@ -224,7 +231,7 @@ struct Blocks {
     }
     if (c.direct_y) {
       T* const y = reinterpret_cast<T*>(c.a.y->row(first));
-      c.dense(x, ldx, y, c.a.y->strides[0] / size, m, p, count, d, packed);
+      c.dense(plan, x, ldx, y, c.a.y->strides[0] / size, m, p, count, d, packed, x_copy);
       return;
     }
     // Only this stripe's columns of the block are read and written.
@@ -233,7 +240,7 @@ struct Blocks {
     view.cols = std::min(c.n, (p + count) * kLine<T>) - p * kLine<T>;
     T* const y = converted_y + p * kLine<T>;
     if (c.a.accumulate || d.begin > 0) load_rows(view, first, m, y, c.ld_y);
-    c.dense(x, ldx, converted_y, c.ld_y, m, p, count, d, packed);
+    c.dense(plan, x, ldx, converted_y, c.ld_y, m, p, count, d, packed, x_copy);
     store_rows(y, c.ld_y, view, first, m);
   }
 };
@@ -294,7 +301,7 @@ template <typename T>
 void matmul(const MatmulArgs<T>& args) {
   const Call<T> call(args);
   if (call.m == 0 || call.n == 0) return;
-  const ProductPlan plan = call.plan();
+  const ProductPlan plan = call.make_plan();
   switch (plan.way) {
     case ProductWay::kInPlace:
     case ProductWay::kLanes:

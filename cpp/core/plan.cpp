@@ -15,16 +15,21 @@ constexpr double kMac = 8.0;          // one float multiply-add in a tile of man
 constexpr double kWeightByte = 10.0;  // reading weights for few rows: 100 GB/s
 constexpr double kElement = 400.0;    // one element of an activation
 
-// Tiles of rows in a block, by where the weights come from: those from L3 or memory are read once a
-// block, so blocks grow until that reading hides behind the arithmetic. Found with a prototype on
-// Zen 5; on one core of Zen 4, 784-512-512-10 runs at 93 % of the FMA peak with them.
-constexpr ptrdiff_t kTilesL2 = 2;
-constexpr ptrdiff_t kTilesL3 = 4;
-constexpr ptrdiff_t kTilesMemory = 24;
+// Tiles of rows in a block where weights come from L2. Found with a prototype on Zen 5; on one core
+// of Zen 4, 784-512-512-10 runs at 93 % of the FMA peak with them.
+constexpr ptrdiff_t kNearTiles = 2;
 
-// Packed weights of a product in flight: at most this much, or one panel for each thread. 4 MiB is
-// an eighth of the 32 MiB L3 of Zen 4 and Zen 5, which the rows of x and y pass through as well.
-constexpr ptrdiff_t kPackedBytes = 4 * 1024 * 1024;
+// Weights from beyond L2 are read once a block, ahead of their use, so blocks need no more rows
+// than hide that. 128 were best on Zen 3, whose memory gives 5 to 12 GB/s; on Zen 5 56 to 256 are
+// alike, and 4096-4096-4096 gains 3 % from 128 over 256. Intermediate rows of a block take at most
+// kFarScratch bytes: they may leave L2.
+constexpr ptrdiff_t kFarRows = 128;
+constexpr size_t kFarScratch = 4 * 1024 * 1024;
+
+// Packed weights of a product in flight: at most this much, or one panel for each thread. It is a
+// small part of the 9 to 12 MiB that virtual machines have of a 32 MiB L3, which the rows of x and
+// y pass through as well, and holds 1024 by 1024 floats with their bias lines.
+constexpr ptrdiff_t kPackedBytes = 5 * 1024 * 1024;
 
 // Row-major (k, n) weights are read in place for up to this many rows; from there on a packed copy,
 // with its adjacent lines, pays for itself. Lines whose distance fills few sets of L1 are not read
@@ -44,20 +49,28 @@ constexpr ptrdiff_t kDepth = 4 * kSumBlock;
 
 ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
 
+// So much of x is taken through all weights at a time, and stays in L2 meanwhile.
+ptrdiff_t bytes_of_x(const Caches& caches) { return static_cast<ptrdiff_t>(caches.l2 / 4); }
+
+// Whether weights come from beyond L2. How large the last cache says it is does not matter: a
+// virtual machine may have a third of it.
+bool is_far(const Work& work, const Caches& caches) { return work.weight_bytes > caches.l2 / 2; }
+
 ptrdiff_t cache_rows(const Work& work, const Caches& caches) {
-  const ptrdiff_t tiles = work.weight_bytes <= caches.l2 / 2   ? kTilesL2
-                          : work.weight_bytes <= caches.l3 / 2 ? kTilesL3
-                                                               : kTilesMemory;
   const size_t row = std::max<size_t>(work.scratch_row_bytes, 1);
-  // Narrow networks: what a block costs beside its work shrinks while all of its rows fit L1.
-  const auto in_l1 = static_cast<ptrdiff_t>(caches.l1 / 2 / row) / work.tile_rows;
-  const ptrdiff_t wanted = std::max(tiles, in_l1) * work.tile_rows;
-  // Intermediate rows stay in L2 beside the weights that pass through it. Where the weights come
-  // from memory, reading them less often is worth more, and the rows may spill into a part of L3.
-  const size_t room =
-      tiles == kTilesMemory ? std::max(caches.l2 / 2, caches.l3 / 8) : caches.l2 / 2;
-  const auto fits = static_cast<ptrdiff_t>(room / row);
-  return std::max<ptrdiff_t>(std::min(wanted, fits), work.tile_rows);
+  ptrdiff_t rows;
+  if (is_far(work, caches)) {
+    // One block of the sum of all rows of x, at least, is to stay in L2.
+    const ptrdiff_t x = bytes_of_x(caches) / (kSumBlock * static_cast<ptrdiff_t>(work.element));
+    rows = std::min({kFarRows, x, static_cast<ptrdiff_t>(kFarScratch / row)});
+  } else {
+    // Narrow networks: what a block costs beside its work shrinks while all of its rows fit L1.
+    // Intermediate rows stay in L2 beside the weights.
+    const auto in_l1 = static_cast<ptrdiff_t>(caches.l1 / 2 / row) / work.tile_rows;
+    rows = std::min(std::max(kNearTiles, in_l1) * work.tile_rows,
+                    static_cast<ptrdiff_t>(caches.l2 / 2 / row));
+  }
+  return std::max<ptrdiff_t>(rows / work.tile_rows, 1) * work.tile_rows;
 }
 
 std::string counted(ptrdiff_t n, const char* what) {
@@ -96,6 +109,8 @@ Plan make_plan(ptrdiff_t m, const Work& work, const Caches& caches, int threads)
   Plan plan{};
   plan.picoseconds = estimate(m, work);
   plan.threads = threads;
+  plan.far = is_far(work, caches);
+  plan.x_bytes = bytes_of_x(caches);
   if (threads == 1 && m > 0 &&
       m <= work.tile_rows) {  // the call of a tiny network notices the rest
     plan.row_block = m;
@@ -138,7 +153,7 @@ Plan with_short_blocks(Plan plan, ptrdiff_t m, ptrdiff_t least, double longest) 
 std::string describe(const Plan& plan) {
   return counted(plan.threads, "thread") + (plan.split_columns ? ", columns" : ", rows") +
          " split, " + counted(plan.blocks, "block") + " of " + counted(plan.row_block, "row") +
-         about(plan.picoseconds);
+         (plan.far ? ", weights fetched ahead" : "") + about(plan.picoseconds);
 }
 
 double matmul_picoseconds(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, size_t element) {
@@ -165,6 +180,7 @@ ProductPlan make_product_plan(const Product& product, const Caches& caches, int 
   plan.way = way_of(product);
   plan.threads = threads;
   plan.k = product.k;
+  plan.x_bytes = bytes_of_x(caches);
   plan.panels = panels;
 
   if (plan.way == ProductWay::kInPlace) {
@@ -196,6 +212,8 @@ ProductPlan make_product_plan(const Product& product, const Caches& caches, int 
     plan.blocks = ceil_div(m, plan.row_block);
     plan.stripe = std::clamp<ptrdiff_t>(kPackedBytes / panel_bytes,
                                         std::min<ptrdiff_t>(threads, panels), panels);
+    plan.stripe = ceil_div(panels, ceil_div(panels, plan.stripe));  // near-equal
+    plan.far = plan.stripe * panel_bytes > static_cast<ptrdiff_t>(caches.l2) / 2;
   }
   plan.stripes = ceil_div(panels, plan.stripe);
   if (plan.way == ProductWay::kOneBlock) {
@@ -212,8 +230,8 @@ std::string describe(const ProductPlan& plan) {
   }
   return threads + ", packed, " + counted(plan.blocks, "block") + " of " +
          counted(plan.row_block, "row") + ", " + counted(plan.stripes, "stripe") + " of " +
-         counted(plan.stripe, "panel") + ", " + counted(plan.parts, "part") + " of " +
-         counted(plan.depth, "product");
+         counted(plan.stripe, "panel") + (plan.far ? " fetched ahead, " : ", ") +
+         counted(plan.parts, "part") + " of " + counted(plan.depth, "product");
 }
 
 }  // namespace fastlayer

@@ -24,6 +24,8 @@ struct Plan {
   ptrdiff_t row_block;  // rows that go through all layers together
   ptrdiff_t blocks;
   int threads;
+  bool far;            // weights come from beyond L2
+  ptrdiff_t x_bytes;   // of x are used at a time
   bool split_columns;  // one block; threads share the columns of each layer
   double picoseconds;  // estimated time on one thread
 };
@@ -67,6 +69,8 @@ struct ProductPlan {
   ptrdiff_t parts, depth;  // depth: the longest part
   ptrdiff_t stripe, stripes;
   ptrdiff_t row_block, blocks;
+  bool far;           // packed weights come from beyond L2
+  ptrdiff_t x_bytes;  // of x are used at a time
 
   // Part i: whole blocks of the sum.
   Part part(ptrdiff_t i) const;

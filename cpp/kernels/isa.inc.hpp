@@ -12,6 +12,11 @@
 #include "vec_scalar.hpp"
 #endif
 
+// Weights that a tile fetches ahead; a test counts them.
+#ifndef FL_PREFETCH
+#define FL_PREFETCH(address) __builtin_prefetch(address)
+#endif
+
 namespace fastlayer {
 
 #ifdef FL_PAIRS

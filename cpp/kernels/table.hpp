@@ -43,6 +43,11 @@ struct DenseArgs {
   T* y;
   ptrdiff_t ldy;
   bool accumulate;
+  bool far;           // packed weights come from beyond L2
+  ptrdiff_t x_bytes;  // of x are used at a time, and stay in L2 meanwhile
+  // Null, or room for m rows of k elements, k rounded up to kSumBlock: x is copied here, for its
+  // rows drive each other out of the cache where they lie.
+  T* x_copy;
   bool y_padded;  // whole lines of y may be written: rows have room for the last panel
   ActivationArgs<T> activation;  // element-wise kinds only
 };

@@ -50,6 +50,7 @@ void add_hashes(const KernelTable* table, Hashes& hashes) {
     } else {
       const PackedWeights<T> packed(c.n, c.k, w.data(), c.k, 1, b.data());
       DenseArgs<T> d{};
+      d.x_bytes = 256 * 1024;
       d.m = c.m;
       d.k = c.k;
       d.cols = c.n;

@@ -15,6 +15,8 @@ int main(int argc, char** argv) {
     test_dense();
   } else if (is("elementwise")) {
     test_elementwise();
+  } else if (is("fetch")) {
+    test_fetch();
   } else if (is("guards")) {
     test_guards(argc > 2 && std::strcmp(argv[2], "all") == 0);
   } else if (is("plan")) {
@@ -29,7 +31,7 @@ int main(int argc, char** argv) {
     test_golden(argv[2], argc > 3 && std::strcmp(argv[3], "--write") == 0);
   } else {
     std::fprintf(stderr,
-                 "usage: %s dense|elementwise|guards [all]|plan|program|threads|exit|"
+                 "usage: %s dense|elementwise|fetch|guards [all]|plan|program|threads|exit|"
                  "golden FILE [--write]\n",
                  argv[0]);
     return 2;

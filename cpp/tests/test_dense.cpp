@@ -58,6 +58,7 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
   }
 
   DenseArgs<T> d{};
+  d.x_bytes = 256 * 1024;
   d.m = s.m;
   d.k = s.k;
   d.cols = s.n;
@@ -72,6 +73,17 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
   d.accumulate = accumulate;
   d.activation = {Activation::kIdentity, T(0), T(0)};
   kern.dense(d);
+  // Weights from afar and rows copied apart are matters of time alone.
+  std::vector<T> y_far = before;
+  const ptrdiff_t blocks = (s.k + kSumBlock - 1) / kSumBlock;
+  Guarded<T> x_copy(blocks * kSumBlock * s.m, at_end);
+  DenseArgs<T> far = d;
+  far.y = y_far.data();
+  far.far = true;
+  far.x_copy = x_copy.data();
+  far.x_bytes = 1;
+  kern.dense(far);
+  FL_CHECK(std::memcmp(gy.data(), y_far.data(), sizeof(T) * s.m * s.n) == 0, "%s far", table.name);
   for (ptrdiff_t i = 0; i < s.m; ++i) {
     for (ptrdiff_t j = 0; j < s.n; ++j) {
       const T start = accumulate ? before[i * s.n + j] : with_bias ? bias[j] : T(0);
@@ -162,6 +174,7 @@ void check_row_times_matrix(const KernelTable& table, bool accumulate, bool with
     for (const bool at_end : {false, true}) {
       Guarded<T> gx(x, at_end), gw(w, at_end), gb(bias, at_end), gy(before, at_end);
       DenseArgs<T> d{};
+      d.x_bytes = 256 * 1024;
       d.m = 1;
       d.k = k;
       d.cols = n;
@@ -198,6 +211,7 @@ void check_epilogue(const KernelTable& table, ActivationArgs<T> act) {
   x[k + 1] = NAN;
   const PackedWeights<T> packed(n, k, w.data(), k, 1, nullptr);
   DenseArgs<T> d{};
+  d.x_bytes = 256 * 1024;
   d.m = m;
   d.k = k;
   d.cols = n;
@@ -233,6 +247,7 @@ void check_tiles(const KernelTable& table) {
         const PackedWeights<T> packed(n, k, w.data(), k, 1, bias.data());
         std::vector<T> y(static_cast<size_t>(m * n));
         DenseArgs<T> d{};
+        d.x_bytes = 256 * 1024;
         d.m = m;
         d.k = k;
         d.cols = n;

@@ -121,21 +121,28 @@ void check_product_plans() {
       {"a block of rows, L2 of 256 KB, long k", product(112, 8192, 1024), with_l2(256), 2,
        "2 threads, packed, 1 block of 112 rows, 64 stripes of 1 panel, 8 parts of 1024 products"},
       {"rows of two blocks", product(113, 1024, 1024), kDesktop, 1,
-       "1 thread, packed, 2 blocks of 57 rows, 2 stripes of 63 panels, 1 part of 1024 products"},
-      {"many rows", product(4096, 1024, 1024), kDesktop, 2,
-       "2 threads, packed, 37 blocks of 111 rows, 2 stripes of 63 panels, 1 part of 1024 products"},
-      {"many rows, L2 of 256 KB", product(4096, 1024, 1024), with_l2(256), 2,
-       "2 threads, packed, 37 blocks of 111 rows, 2 stripes of 63 panels, 1 part of 1024 products"},
-      {"many rows, 16 threads", product(4096, 1024, 1024), kDesktop, 16,
-       "16 threads, packed, 48 blocks of 86 rows, 2 stripes of 63 panels, 1 part of 1024 products"},
-      {"long k", product(1024, 10000, 1024), kDesktop, 2,
-       "2 threads, packed, 10 blocks of 103 rows, 2 stripes of 63 panels, 10 parts of 1024 "
+       "1 thread, packed, 2 blocks of 57 rows, 1 stripe of 64 panels fetched ahead, 1 part of 1024 "
        "products"},
+      {"many rows", product(4096, 1024, 1024), kDesktop, 2,
+       "2 threads, packed, 37 blocks of 111 rows, 1 stripe of 64 panels fetched ahead, 1 part of "
+       "1024 "
+       "products"},
+      {"many rows, L2 of 256 KB", product(4096, 1024, 1024), with_l2(256), 2,
+       "2 threads, packed, 37 blocks of 111 rows, 1 stripe of 64 panels fetched ahead, 1 part of "
+       "1024 "
+       "products"},
+      {"many rows, 16 threads", product(4096, 1024, 1024), kDesktop, 16,
+       "16 threads, packed, 48 blocks of 86 rows, 1 stripe of 64 panels fetched ahead, 1 part of "
+       "1024 "
+       "products"},
+      {"long k", product(1024, 10000, 1024), kDesktop, 2,
+       "2 threads, packed, 10 blocks of 103 rows, 1 stripe of 64 panels fetched ahead, 10 parts of "
+       "1024 products"},
       {"long k, a block of rows", product(100, 10000, 64), kDesktop, 2,
        "2 threads, packed, 1 block of 100 rows, 2 stripes of 2 panels, 10 parts of 1024 products"},
       {"wide", product(1024, 1024, 50000), kDesktop, 2,
-       "2 threads, packed, 10 blocks of 103 rows, 50 stripes of 63 panels, 1 part of 1024 "
-       "products"},
+       "2 threads, packed, 10 blocks of 103 rows, 40 stripes of 79 panels fetched ahead, 1 part of "
+       "1024 products"},
       {"few columns", product(4096, 1024, 10), kDesktop, 2,
        "2 threads, packed, 37 blocks of 111 rows, 1 stripe of 1 panel, 1 part of 1024 products"},
       {"few columns of few rows", product(14, 1024, 3), kDesktop, 2,
@@ -144,6 +151,45 @@ void check_product_plans() {
   for (const auto& c : cases) {
     const std::string plan = describe(make_product_plan(c.product, c.caches, c.threads));
     FL_CHECK(plan == c.plan, "%s: %s", c.what, plan.c_str());
+  }
+}
+
+// Blocks of rows follow the caches of a core, whatever the last one says of itself: far weights,
+// from beyond L2, are fetched ahead, and so much of x is used at a time that it stays in L2.
+void check_processors() {
+  const struct {
+    const char* what;
+    Caches caches;
+    int tile_rows;
+    ptrdiff_t small, digits, wide;  // rows in a block; 0: weights are near, 28 or more
+  } processors[] = {
+      {"Skylake-SP", {32 << 10, 1 << 20, 25344 << 10}, 14, 448, 126, 126},
+      {"Ice Lake", {48 << 10, 1280 << 10, 36 << 20}, 14, 672, 126, 126},
+      {"Zen 3", {32 << 10, 512 << 10, 32 << 20}, 6, 450, 126, 126},
+      {"Zen 3, virtual", {32 << 10, 512 << 10, 9 << 20}, 6, 450, 126, 126},
+      {"Zen 4", {32 << 10, 1 << 20, 32 << 20}, 14, 448, 126, 126},
+      {"laptop", {32 << 10, 256 << 10, 6 << 20}, 6, 450, 60, 60},
+      {"Graviton2", {64 << 10, 1 << 20, 32 << 20}, 6, 906, 126, 126},
+  };
+  for (const auto& p : processors) {
+    const auto rows = [&](ptrdiff_t k, ptrdiff_t n, size_t element, bool far) {
+      Work work = dense_work(k, n);
+      work.weight_bytes *= element / 4;
+      work.scratch_row_bytes *= element / 4;
+      work.element = element;
+      work.tile_rows = p.tile_rows;
+      const Plan plan = make_plan(100000, work, p.caches, 1);
+      FL_CHECK(plan.far == far, "%s %td-%td: %s", p.what, k, n, describe(plan).c_str());
+      const ptrdiff_t x = kSumBlock * plan.row_block * static_cast<ptrdiff_t>(element);
+      FL_CHECK(!far || x <= static_cast<ptrdiff_t>(p.caches.l2) / 4, "%s: %td bytes of x", p.what,
+               x);
+      FL_CHECK(plan.x_bytes == static_cast<ptrdiff_t>(p.caches.l2) / 4, "%s", p.what);
+      return plan.row_block;
+    };
+    FL_CHECK(rows(32, 9, 4, false) == p.small, "%s: %td", p.what, rows(32, 9, 4, false));
+    FL_CHECK(rows(784, 1024, 4, true) == p.digits, "%s: %td", p.what, rows(784, 1024, 4, true));
+    FL_CHECK(rows(4096, 4096, 4, true) == p.wide, "%s: %td", p.what, rows(4096, 4096, 4, true));
+    rows(4096, 4096, 8, true);
   }
 }
 
@@ -215,6 +261,7 @@ void check_features() {}
 void test_plan() {
   check_features();
   check_small_calls_stay_alone();
+  check_processors();
   check_product_plans();
   check_products_are_covered();
   for (ptrdiff_t width : {3, 10, 64, 512, 4096}) {

@@ -128,7 +128,9 @@ void check_many_threads() {
   net.dense(weights<float>(random, n, k), act<float>(Activation::kIdentity));
   net.finish();
   std::vector<float> x = random.numbers<float>(k), alone(n), together(n);
-  Plan plan{1, 1, 1, false, 0};
+  Plan plan{};
+  plan.row_block = plan.blocks = plan.threads = 1;
+  plan.x_bytes = 256 * 1024;
   execute(net, view_of(x, 1, k), view_of(alone, 1, n), plan);
   plan.threads = 100;
   plan.split_columns = true;

@@ -1,0 +1,113 @@
+// Weights from beyond L2 are fetched while others are used: a guard without a clock. The scalar
+// kernels are compiled here once more, and what they prefetch is written down.
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "check.hpp"
+#include "tests.hpp"
+
+namespace {
+std::vector<uintptr_t> g_fetched;
+}
+#define FL_PREFETCH(address) g_fetched.push_back(reinterpret_cast<uintptr_t>(address))
+#define FL_ISA scalar
+
+#include "../kernels/vec_scalar.hpp"
+
+#include "../kernels/gemm.inc.hpp"
+
+namespace fastlayer {
+namespace {
+
+constexpr ptrdiff_t kTiles = 5;  // of rows, each of the full height; then a tile is one panel wide
+
+struct Product {
+  ptrdiff_t k, panels, x_blocks;  // x_blocks: blocks of the sum in a chunk of k
+};
+
+// Every line of the weights in the order of its use. Each step of a tile fetches one line, so a
+// line that is fetched at step s is fetched while line s / kTiles of this order is used.
+std::vector<ptrdiff_t> order_of_use(const Product& p) {
+  std::vector<ptrdiff_t> lines;
+  const ptrdiff_t chunk = p.x_blocks * kSumBlock;
+  for (ptrdiff_t begin = 0; begin < p.k; begin += chunk) {
+    for (ptrdiff_t panel = 0; panel < p.panels; ++panel) {
+      for (ptrdiff_t kk = begin; kk < std::min(begin + chunk, p.k); ++kk) {
+        lines.push_back(panel * (p.k + 1) + kk);
+      }
+    }
+  }
+  return lines;
+}
+
+template <typename T>
+void run(const Product& p, bool far) {
+  using namespace scalar;
+  constexpr ptrdiff_t L = kLine<T>, m = kTiles * kShape.max_rows;
+  static_assert(max_panels<T>(kShape.max_rows) == kShape.min_panels && kShape.min_panels == 1);
+  std::vector<T> w(static_cast<size_t>(p.panels * (p.k + 1) * L)), x(static_cast<size_t>(m * p.k)),
+      y(static_cast<size_t>(m * p.panels * L));
+  DenseArgs<T> d{};
+  d.m = m;
+  d.k = p.k;
+  d.cols = p.panels * L;
+  d.x = x.data();
+  d.ldx = p.k;
+  d.w = w.data();
+  d.panel_stride = (p.k + 1) * L;
+  d.line_stride = L;
+  d.y = y.data();
+  d.ldy = p.panels * L;
+  d.y_padded = true;
+  d.far = far;
+  d.x_bytes = p.x_blocks * kSumBlock * m * static_cast<ptrdiff_t>(sizeof(T));
+  g_fetched.clear();
+  dense_sums(d);
+
+  const auto base = reinterpret_cast<uintptr_t>(w.data());
+  const std::vector<ptrdiff_t> order = order_of_use(p);
+  const size_t steps = order.size() * kTiles;
+  FL_CHECK(g_fetched.size() == steps, "%zu fetches in %zu steps", g_fetched.size(), steps);
+  // When each line was fetched, in lines used until then; a share may reach into the next one.
+  std::vector<std::vector<ptrdiff_t>> at(w.size() / L);
+  for (size_t s = 0; s < g_fetched.size(); ++s) {
+    const uintptr_t line = (g_fetched[s] - base) / kLineBytes;
+    if (line < at.size()) at[line].push_back(static_cast<ptrdiff_t>(s) / kTiles);
+  }
+  ptrdiff_t missed = 0;
+  for (ptrdiff_t i = kSumBlock; far && i < static_cast<ptrdiff_t>(order.size()); ++i) {
+    const std::vector<ptrdiff_t>& times = at[static_cast<size_t>(order[static_cast<size_t>(i)])];
+    missed += std::none_of(times.begin(), times.end(), [i](ptrdiff_t t) {
+      return i - t >= kSumBlock / 2 && i - t <= 3 * kSumBlock / 2;
+    });
+  }
+  const ptrdiff_t lines = static_cast<ptrdiff_t>(order.size());
+  if (far) {
+    FL_CHECK(missed <= lines / 20, "k=%td panels=%td: %td of %td lines are not fetched ahead", p.k,
+             p.panels, missed, lines);
+  } else {
+    for (size_t s = 0; s < g_fetched.size(); ++s) {
+      const ptrdiff_t used = order[s / (kSumBlock * kTiles) * kSumBlock];
+      if (p.k % kSumBlock != 0 || p.x_blocks * kSumBlock < p.k) break;
+      const uintptr_t line = (g_fetched[s] - base) / kLineBytes;
+      const auto step = static_cast<ptrdiff_t>(s) % kSumBlock;
+      FL_CHECK(static_cast<ptrdiff_t>(line) == used + step + kPrefetchLines,
+               "near weights, step %zu: line %zu", s, static_cast<size_t>(line));
+    }
+  }
+}
+
+}  // namespace
+
+void test_fetch() {
+  for (const bool far : {true, false}) {
+    for (const Product& p : {Product{1024, 6, 4}, Product{1024, 6, 2}, Product{1024, 6, 1},
+                             Product{784, 9, 4}, Product{2000, 3, 2}, Product{256, 20, 1}}) {
+      run<float>(p, far);
+      run<double>(p, far);
+    }
+  }
+}
+
+}  // namespace fastlayer
