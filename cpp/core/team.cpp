@@ -32,6 +32,13 @@ namespace {
 
 std::atomic<uint64_t> g_regions{0};
 
+// A wait looks so many times before it offers the processor to others. Longer than a piece takes,
+// about 50 us on Zen 5: beside a busy process, an offer costs the whole period of the scheduler, 4
+// ms. Sooner, about 5 us, where the team has more threads than there are processors: the one waited
+// for is then likely to need this one.
+constexpr unsigned kPatient = 2500, kHurried = 256;
+std::atomic<unsigned> g_patience{kHurried};
+
 #if defined(_OPENMP)
 
 // A helper that ran out of work looks for more this long before it sleeps: a call that follows
@@ -136,6 +143,7 @@ class Team {
     job_.context = context;
     job_.threads = threads;
     job_.mode = float_mode();
+    g_patience.store(threads > processors_ ? kHurried : kPatient, std::memory_order_relaxed);
     job_.next_thread.store(1, std::memory_order_relaxed);
     gate_.fetch_add(kOpen, std::memory_order_seq_cst);
     if (sleeping_.load(std::memory_order_seq_cst) > 0) wake();
@@ -160,6 +168,7 @@ class Team {
   // The one that opens the region is a thread of its own, since a region lasts as long as its team.
   void grow(int helpers) {
     if (helpers <= helpers_) return;
+    processors_ = omp_get_num_procs();
     const uint64_t settings = thread_settings();
     if (helpers > most_ && settings == most_since_) return;
     // All of them beside those of the smaller team, and one place is left to others.
@@ -252,6 +261,7 @@ class Team {
   std::atomic<bool> busy_{false};
   // Changed by the one who is busy: helpers of the newest team, and how many there can be.
   int helpers_ = 0;
+  int processors_ = 0;  // when it was made
   int most_ = std::numeric_limits<int>::max();
   uint64_t most_since_ = 0;  // thread_settings() then
   std::atomic<uint64_t> team_{0};
@@ -298,8 +308,7 @@ const int g_fork_handler = pthread_atfork(nullptr, nullptr, &in_child);
 uint64_t parallel_regions() { return g_regions.load(std::memory_order_relaxed); }
 
 void pause_briefly(unsigned turn) {
-  // About 5 us of looking before the first offer to others.
-  if (turn < 256) {
+  if (turn < g_patience.load(std::memory_order_relaxed)) {
 #if defined(__SSE__)
     _mm_pause();
 #elif defined(__aarch64__)

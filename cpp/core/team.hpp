@@ -35,8 +35,8 @@ void parallel(int threads, Body&& body) {
 // Calls to run_parallel that invited the team.
 uint64_t parallel_regions();
 
-// Waits for another thread: a few microseconds busily, then giving up the processor in between,
-// since the one waited for may need this very processor.
+// Waits for another thread: busily for longer than a piece of work takes, then giving up the
+// processor in between, since the one waited for may need this very processor.
 void pause_briefly(unsigned turn);
 template <typename Condition>
 void wait_until(Condition condition) {

@@ -2,7 +2,10 @@
 // computes, and every piece of work is done once, whoever comes to help.
 #include "../core/threads.hpp"
 
+#include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <limits>
@@ -16,6 +19,15 @@
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
+
+namespace {
+thread_local int t_yields = 0;
+}
+// In place of the system's, which can't be counted.
+extern "C" int sched_yield() noexcept {
+  ++t_yields;
+  return static_cast<int>(syscall(SYS_sched_yield));
+}
 
 namespace fastlayer {
 namespace {
@@ -121,6 +133,21 @@ void check_that_help_comes() {
   FL_CHECK(came == 1, "helper %d came", came.load());
 }
 
+// A wait of a few microseconds keeps its processor, unless the call has more threads than there
+// are.
+void check_patience() {
+  if (!has_openmp() || std::thread::hardware_concurrency() < 2) return;
+  const auto offers = [](int threads) {
+    parallel(threads, [](int) {});
+    const int before = t_yields;
+    for (unsigned turn = 0; turn < 1000; ++turn) pause_briefly(turn);
+    return t_yields - before;
+  };
+  FL_CHECK(offers(2) == 0, "a wait beside one helper offers its processor");
+  const int many = static_cast<int>(std::thread::hardware_concurrency()) + 1;
+  FL_CHECK(many > 40 || offers(many) > 0, "%d threads never offer theirs", many);
+}
+
 // Calls from many threads at once.
 void check_callers() {
   std::vector<std::thread> callers;
@@ -153,6 +180,7 @@ void test_threads() {
   check_nesting();
   check_that_help_comes();
   check_pieces();
+  check_patience();
   check_callers();
 }
 
