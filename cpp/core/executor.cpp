@@ -243,9 +243,12 @@ void run_columns(const Program<T>& program, const RowsView& x, const RowsView& y
   const Scratch<T> scratch(x, y, program.slot_strides(), reads_often(program), x.rows, 1,
                            count * sizeof(SharedStep), plan);
   SharedStep* const steps = static_cast<SharedStep*>(scratch.header());
-  for (size_t i = 0; i < count; ++i) new (steps + i) SharedStep;
-  const Block<T> block = scratch.block(0, x.rows, 0);
   const int threads = plan.threads;
+  SharedStep* end = steps;
+  new (end++) SharedStep(1);
+  for (const Op<T>& op : program.ops()) new (end++) SharedStep(pieces_of(op, x.rows, threads));
+  new (end) SharedStep(1);
+  const Block<T> block = scratch.block(0, x.rows, 0);
   parallel(threads, [&](int thread) {
     SharedStep* step = steps;
     (step++)->run(scratch.direct_x() ? 0 : 1, thread, threads,

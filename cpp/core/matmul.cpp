@@ -173,7 +173,7 @@ void in_place(const Call<T>& c, const ProductPlan& plan) {
   if (!c.direct_y && c.a.accumulate) load_rows(*c.a.y, 0, c.m, converted_y, c.ld_y);
   if (by_lanes && c.m > 1) c.kern.pack_panel(x, ldx, 1, c.m, c.k, panel, kLine<T>);
 
-  SharedStep step;
+  SharedStep step(plan.pieces);
   parallel(plan.threads, [&](int thread) {
     step.run(static_cast<int>(plan.pieces), thread, plan.threads, [&](ptrdiff_t piece) {
       const ptrdiff_t p = plan.panels * piece / plan.pieces;

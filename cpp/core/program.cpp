@@ -6,6 +6,16 @@
 #include "team.hpp"
 
 namespace fastlayer {
+namespace {
+
+// Whether an activation takes an instruction or three a vector, nothing beside the sum before it.
+bool is_cheap(Activation kind) {
+  return kind == Activation::kIdentity || kind == Activation::kRelu ||
+         kind == Activation::kLeakyRelu || kind == Activation::kHardtanh ||
+         kind == Activation::kHardsigmoid || kind == Activation::kHardswish;
+}
+
+}  // namespace
 
 template <typename T>
 int Program<T>::new_slot(ptrdiff_t features) {
@@ -40,7 +50,7 @@ void Program<T>::push(Op<T> op, bool in_place_allowed) {
   }
   current_ = op.dst;
   features_ = op.out;
-  work_.other_per_row += op.kind == OpKind::kDense ? 0 : op.out;
+  work_.other_per_row += op.kind == OpKind::kDense && is_cheap(op.activation.kind) ? 0 : op.out;
   ops_.push_back(std::move(op));
 }
 

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -32,6 +33,13 @@ namespace {
 
 std::atomic<uint64_t> g_regions{0};
 
+// A wait looks so many times before it offers the processor to others. Longer than a piece takes,
+// about 50 us on Zen 5: beside a busy process, an offer costs the whole period of the scheduler, 4
+// ms. Sooner, about 5 us, where the team has more threads than there are processors: the one waited
+// for is then likely to need this one.
+constexpr unsigned kPatient = 2500, kHurried = 256;
+std::atomic<unsigned> g_patience{kHurried};
+
 #if defined(_OPENMP)
 
 // A helper that ran out of work looks for more this long before it sleeps: a call that follows
@@ -48,34 +56,92 @@ constexpr int64_t kStretchGapNs = 200'000;
 // of times what starting one takes.
 constexpr int64_t kSettleNs = 1'000'000'000;
 
-// A helper that sleeps. The system likes to wake it on the core of the caller, where it waits for
-// milliseconds until it is moved, while another core idles; so it is kept off that core until its
-// work is done. Measured after 20 ms of idling on 2 cores of Zen 4; docs/architecture.md has the
-// times.
-struct Sleeper {
-  Sleeper* next = nullptr;
+int this_core() {
 #if defined(__linux__)
-  const pid_t id = static_cast<pid_t>(syscall(SYS_gettid));
-  bool narrowed = false;
-  cpu_set_t allowed;
-
-  void keep_off_this_core() {
-    const int core = sched_getcpu();
-    if (narrowed || core < 0 || core >= CPU_SETSIZE) return;
-    if (sched_getaffinity(id, sizeof allowed, &allowed) != 0) return;
-    cpu_set_t others = allowed;
-    CPU_CLR(core, &others);
-    narrowed = CPU_COUNT(&others) > 0 && sched_setaffinity(id, sizeof others, &others) == 0;
-  }
-  void go_anywhere() {
-    if (!narrowed) return;
-    narrowed = false;
-    sched_setaffinity(0, sizeof allowed, &allowed);
-  }
+  return sched_getcpu();
 #else
-  void keep_off_this_core() {}
-  void go_anywhere() {}
+  return -1;
 #endif
+}
+
+// One thread of the team. What is written in every call is on a line of its own.
+class Helper {
+ public:
+  std::atomic<bool> inside{false};  // takes part in a call, or is about to
+
+  // By the thread itself, before anything else.
+  void begin() {
+#if defined(__linux__)
+    id_ = static_cast<pid_t>(syscall(SYS_gettid));
+#endif
+  }
+
+  // By the thread itself: sleeps until wanted() is true.
+  template <typename Wanted>
+  void sleep(Wanted wanted) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    asleep_.store(true, std::memory_order_seq_cst);
+    woken_.wait(lock, [&] {
+      if (wanted()) return true;
+      go_anywhere();  // woken too late, and bound for the last caller's sake
+      return false;
+    });
+    asleep_.store(false, std::memory_order_relaxed);
+  }
+
+  // The system likes to wake a thread on the core of the one who wakes it, where it waits for
+  // milliseconds until it is moved, while another core idles; so it is kept off the cores of the
+  // waker and of the caller until its work is done. Measured after 20 ms of idling on 2 cores of
+  // Zen 4; docs/architecture.md has the times.
+  void wake(int waker, int caller) {
+    if (!asleep_.load(std::memory_order_seq_cst)) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!asleep_.load(std::memory_order_relaxed)) return;
+    keep_off(waker, caller);
+    woken_.notify_one();
+  }
+
+#if defined(__linux__)
+  // By the thread itself.
+  void go_anywhere() {
+    if (!narrowed_) return;
+    narrowed_ = false;
+    sched_setaffinity(0, sizeof allowed_, &allowed_);
+  }
+
+ private:
+  void keep_off(int waker, int caller) {
+    if (narrowed_ || sched_getaffinity(id_, sizeof allowed_, &allowed_) != 0) return;
+    cpu_set_t others = allowed_;
+    for (int core : {waker, caller}) {
+      if (core >= 0 && core < CPU_SETSIZE) CPU_CLR(core, &others);
+    }
+    narrowed_ = CPU_COUNT(&others) > 0 && sched_setaffinity(id_, sizeof others, &others) == 0;
+  }
+
+  pid_t id_ = 0;
+  // Of the thread itself; while it sleeps, of those who hold mutex_.
+  bool narrowed_ = false;
+  cpu_set_t allowed_;
+#else
+  void go_anywhere() {}
+
+ private:
+  void keep_off(int, int) {}
+#endif
+
+  alignas(64) std::atomic<bool> asleep_{false};  // changed under mutex_
+  std::mutex mutex_;
+  std::condition_variable woken_;
+};
+
+// The helpers that were started together.
+struct Crew {
+  explicit Crew(int size) : count(size), helpers(new Helper[static_cast<size_t>(size)]) {}
+
+  const int count;
+  const std::unique_ptr<Helper[]> helpers;  // thread i of a call is helpers[i - 1]
+  std::atomic<bool> dismissed{false};
 };
 
 // How many of `wanted` threads can be started, found by starting them. libgomp ends the process
@@ -101,14 +167,14 @@ struct Job {
   void* context;
   int threads;
   unsigned long mode;
-  std::atomic<int> next_thread{1};
+  int core;  // of the caller
 };
 
 // The team of one process. Never destroyed: helpers may still look at it while the process ends.
 class Team {
  public:
-  // How many threads would take part at once.
-  bool awake() const { return spinning_.load(std::memory_order_relaxed) > 0; }
+  // Whether somebody would take part at once.
+  bool awake() const { return awake_.load(std::memory_order_relaxed) > 0; }
 
   // Whether cold calls have added up to enough work, in a row, to wake the team for.
   bool worth_waking(double picoseconds) {
@@ -132,58 +198,66 @@ class Team {
   bool run(int threads, void (*body)(void*, int), void* context) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
     grow(threads - 1);
-    job_.body = body;
-    job_.context = context;
-    job_.threads = threads;
-    job_.mode = float_mode();
-    job_.next_thread.store(1, std::memory_order_relaxed);
-    gate_.fetch_add(kOpen, std::memory_order_seq_cst);
-    if (sleeping_.load(std::memory_order_seq_cst) > 0) wake();
+    g_patience.store(threads > processors_ ? kHurried : kPatient, std::memory_order_relaxed);
+    job_ = {body, context, threads, float_mode(), this_core()};
+    const uint64_t call = gate_.load(std::memory_order_relaxed) / kCall + 1;
+    gate_.store(call * kCall + static_cast<uint64_t>(threads), std::memory_order_seq_cst);
+    wake_next(crew_.get(), 0);
     body(context, 0);
     // Closed: nobody comes in any more. Then wait for those inside.
-    gate_.fetch_add(kNextCall - kOpen, std::memory_order_acq_rel);
-    wait_until([this] { return (gate_.load(std::memory_order_acquire) & kInside) == 0; });
+    gate_.store(call * kCall, std::memory_order_seq_cst);
+    for (int i = 1; crew_ != nullptr && i < threads && i <= crew_->count; ++i) {
+      const std::atomic<bool>& inside = crew_->helpers[i - 1].inside;
+      wait_until([&] { return !inside.load(std::memory_order_seq_cst); });
+    }
     busy_.store(false, std::memory_order_release);
     return true;
   }
 
  private:
-  // gate_: how many helpers are inside, whether more may enter, and the number of the call.
-  static constexpr uint64_t kInside = 0xffff, kOpen = 0x10000, kNextCall = 0x20000;
+  // gate_: the number of the call, and how many threads it wants; none where it is closed. A helper
+  // says that it is inside, then looks whether the call is still open, and the caller does it the
+  // other way round: so one of them sees the other, and nobody else's line is written.
+  static constexpr uint64_t kCall = 1 << 16;
 
-  void wake() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (Sleeper* s = sleepers_; s != nullptr; s = s->next) s->keep_off_this_core();
-    wanted_.notify_all();
+  // Wakes those of a call that thread i answers for: nobody has to wake more than two,
+  // and more than there are processors are of no use.
+  void wake_next(Crew* crew, int i) {
+    for (int next = 2 * i + 1; next <= 2 * i + 2; ++next) {
+      if (next >= std::min(job_.threads, processors_) || crew == nullptr || next > crew->count)
+        return;
+      crew->helpers[next - 1].wake(this_core(), job_.core);
+    }
   }
 
   // The one that opens the region is a thread of its own, since a region lasts as long as its team.
   void grow(int helpers) {
-    if (helpers <= helpers_) return;
+    const int now = crew_ == nullptr ? 0 : crew_->count;
+    if (helpers <= now) return;
+    processors_ = omp_get_num_procs();
     const uint64_t settings = thread_settings();
     if (helpers > most_ && settings == most_since_) return;
     // All of them beside those of the smaller team, and one place is left to others.
     const int found = startable(helpers + 1) - 1;
     if (found < helpers) {
-      miss(helpers, std::max(found, helpers_), settings);
-      if (found <= helpers_) return;
+      miss(helpers, std::max(found, now), settings);
+      if (found <= now) return;
       helpers = found;
     }
-    const uint64_t team = team_.fetch_add(1) + 1;  // the smaller team before it goes home
-    if (helpers_ > 0) wake();
-    helpers_ = 0;
+    dismiss();
     starting_.fetch_add(helpers);
     try {
-      std::thread([this, helpers, team] {
+      const auto crew = std::make_shared<Crew>(helpers);
+      std::thread([this, helpers, crew] {
 #pragma omp parallel num_threads(helpers)
         {
           // The first one counts for those too that OpenMP's own limits left out.
           const int left_out = omp_get_thread_num() == 0 ? helpers - omp_get_num_threads() : 0;
           starting_.fetch_sub(1 + left_out);
-          help(team);
+          help(*crew, omp_get_thread_num() + 1);
         }
       }).detach();
-      helpers_ = helpers;
+      crew_ = crew;
     } catch (const std::exception&) {
       starting_.fetch_sub(helpers);
       miss(helpers, 0, settings);
@@ -197,72 +271,60 @@ class Team {
     report_missing_threads(helpers + 1, found + 1);
   }
 
-  bool enter(uint64_t& last_call) {
-    uint64_t gate = gate_.load(std::memory_order_acquire);
-    while ((gate & kOpen) != 0 && gate / kNextCall != last_call) {
-      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) {
-        last_call = gate / kNextCall;
-        return true;
-      }
-    }
-    return false;
+  // The smaller team goes home.
+  void dismiss() {
+    if (crew_ == nullptr) return;
+    crew_->dismissed.store(true, std::memory_order_seq_cst);
+    for (int i = 0; i < crew_->count; ++i) crew_->helpers[i].wake(-1, -1);
+    crew_ = nullptr;
   }
 
-  void help(uint64_t team) {
-    uint64_t last_call = ~uint64_t(0);
-    Sleeper self;
-    const auto wanted = [&] {
-      const uint64_t gate = gate_.load(std::memory_order_seq_cst);
-      return team_.load(std::memory_order_relaxed) != team ||
-             ((gate & kOpen) != 0 && gate / kNextCall != last_call);
+  void help(Crew& crew, int i) {
+    Helper& self = crew.helpers[i - 1];
+    self.begin();
+    uint64_t last_call = 0;
+    const auto invited = [&](uint64_t gate) {
+      return gate % kCall > static_cast<uint64_t>(i) && gate / kCall != last_call &&
+             !crew.dismissed.load(std::memory_order_seq_cst);
     };
-    while (team_.load(std::memory_order_relaxed) == team) {
-      if (enter(last_call)) {
-        const int thread = job_.next_thread.fetch_add(1, std::memory_order_relaxed);
-        if (thread < job_.threads) {
-          set_float_mode(job_.mode);
-          job_.body(job_.context, thread);
-        }
-        gate_.fetch_sub(1, std::memory_order_release);
+    const auto wanted = [&] {
+      return invited(gate_.load(std::memory_order_seq_cst)) ||
+             crew.dismissed.load(std::memory_order_relaxed);
+    };
+    awake_.fetch_add(1, std::memory_order_relaxed);
+    while (!crew.dismissed.load(std::memory_order_relaxed)) {
+      self.inside.store(true, std::memory_order_seq_cst);
+      const uint64_t gate = gate_.load(std::memory_order_seq_cst);
+      if (invited(gate)) {
+        last_call = gate / kCall;
+        wake_next(&crew, i);
+        set_float_mode(job_.mode);
+        job_.body(job_.context, i);
       }
+      self.inside.store(false, std::memory_order_release);
       self.go_anywhere();
-      spinning_.fetch_add(1, std::memory_order_relaxed);
       const int64_t until = now_ns() + kSpinNs;
       while (!wanted() && now_ns() < until) {
-        for (int i = 0; i < 32 && !wanted(); ++i) pause_briefly(0);
+        for (int turn = 0; turn < 32 && !wanted(); ++turn) pause_briefly(0);
       }
-      spinning_.fetch_sub(1, std::memory_order_relaxed);
       if (wanted()) continue;
-      std::unique_lock<std::mutex> lock(mutex_);
-      self.next = sleepers_;
-      sleepers_ = &self;
-      sleeping_.fetch_add(1, std::memory_order_seq_cst);
-      wanted_.wait(lock, [&] {
-        if (wanted()) return true;
-        self.go_anywhere();  // woken too late, and bound for the last caller's sake
-        return false;
-      });
-      sleeping_.fetch_sub(1, std::memory_order_relaxed);
-      Sleeper** link = &sleepers_;
-      while (*link != &self) link = &(*link)->next;
-      *link = self.next;
+      awake_.fetch_sub(1, std::memory_order_relaxed);
+      self.sleep(wanted);
+      awake_.fetch_add(1, std::memory_order_relaxed);
     }
+    awake_.fetch_sub(1, std::memory_order_relaxed);
   }
 
   std::atomic<bool> busy_{false};
-  // Changed by the one who is busy: helpers of the newest team, and how many there can be.
-  int helpers_ = 0;
-  int most_ = std::numeric_limits<int>::max();
-  uint64_t most_since_ = 0;  // thread_settings() then
-  std::atomic<uint64_t> team_{0};
+  // Changed by the one who is busy.
+  std::shared_ptr<Crew> crew_;                  // the newest
+  int processors_ = 0;                          // when it was made
+  int most_ = std::numeric_limits<int>::max();  // helpers that can be had
+  uint64_t most_since_ = 0;                     // thread_settings() then
   std::atomic<int> starting_{0};  // helpers that OpenMP was asked for and that have not come yet
-  Job job_;
+  Job job_{};
   alignas(64) std::atomic<uint64_t> gate_{0};
-  alignas(64) std::atomic<int> spinning_{0};
-  std::atomic<int> sleeping_{0};
-  std::mutex mutex_;
-  std::condition_variable wanted_;
-  Sleeper* sleepers_ = nullptr;  // under mutex_
+  alignas(64) std::atomic<int> awake_{0};  // helpers at work or looking for it
   std::atomic<int64_t> last_call_{0};
   std::atomic<double> stretch_{0.0};
 };
@@ -298,8 +360,7 @@ const int g_fork_handler = pthread_atfork(nullptr, nullptr, &in_child);
 uint64_t parallel_regions() { return g_regions.load(std::memory_order_relaxed); }
 
 void pause_briefly(unsigned turn) {
-  // About 5 us of looking before the first offer to others.
-  if (turn < 256) {
+  if (turn < g_patience.load(std::memory_order_relaxed)) {
 #if defined(__SSE__)
     _mm_pause();
 #elif defined(__aarch64__)

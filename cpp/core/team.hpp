@@ -35,37 +35,62 @@ void parallel(int threads, Body&& body) {
 // Calls to run_parallel that invited the team.
 uint64_t parallel_regions();
 
-// Waits for another thread: a few microseconds busily, then giving up the processor in between,
-// since the one waited for may need this very processor.
+// Waits for another thread: busily for longer than a piece of work takes, then giving up the
+// processor in between, since the one waited for may need this very processor.
 void pause_briefly(unsigned turn);
 template <typename Condition>
 void wait_until(Condition condition) {
   for (unsigned turn = 0; !condition(); ++turn) pause_briefly(turn);
 }
 
-constexpr ptrdiff_t kMaxPieces = 64;  // bits of SharedStep::taken
+// Of a step that threads share: four each for 64 threads.
+constexpr ptrdiff_t kMaxPieces = 256;
 
 // A step that everybody in a body goes through: its at most kMaxPieces pieces are claimed, and
 // nobody leaves it before all of them are done. A helper that comes late finds nothing left of the
 // steps that are over. Each thread prefers its own share: the weights behind a piece may still be
 // in its core's cache from the last call.
-struct alignas(64) SharedStep {
-  std::atomic<uint64_t> taken{0};
-  std::atomic<int> done{0};
+class SharedStep {
+ public:
+  // Of at most `count` pieces.
+  explicit SharedStep(ptrdiff_t count) {
+    for (Line* line = lines_; count > 0; count -= kBits, ++line) {
+      line->taken.store(0, std::memory_order_relaxed);
+      line->done.store(0, std::memory_order_relaxed);
+    }
+  }
 
   template <typename Piece>
   void run(int count, int thread, int threads, Piece piece) {
-    const int first = count * thread / threads;
+    if (threads == 1) {  // small products notice the rest
+      for (int i = 0; i < count; ++i) piece(i);
+      return;
+    }
+    const int first = static_cast<int>(int64_t(count) * thread / threads);
     for (int j = 0; j < count; ++j) {
       const int i = first + j < count ? first + j : first + j - count;
-      const uint64_t bit = uint64_t(1) << i;
-      if (taken.load(std::memory_order_relaxed) & bit) continue;
-      if (taken.fetch_or(bit, std::memory_order_relaxed) & bit) continue;
+      Line& line = lines_[i / kBits];
+      const uint64_t bit = uint64_t(1) << i % kBits;
+      if (line.taken.load(std::memory_order_relaxed) & bit) continue;
+      if (line.taken.fetch_or(bit, std::memory_order_relaxed) & bit) continue;
       piece(i);
-      done.fetch_add(1, std::memory_order_release);
+      line.done.fetch_add(1, std::memory_order_release);
     }
-    wait_until([&] { return done.load(std::memory_order_acquire) >= count; });
+    for (int i = 0; i < count; i += kBits) {
+      const Line& line = lines_[i / kBits];
+      const int pieces = count - i < kBits ? count - i : kBits;
+      wait_until([&] { return line.done.load(std::memory_order_acquire) >= pieces; });
+    }
   }
+
+ private:
+  static constexpr int kBits = 64;
+  // Threads whose shares are apart write to different ones.
+  struct alignas(64) Line {
+    std::atomic<uint64_t> taken;
+    std::atomic<int> done;
+  };
+  Line lines_[kMaxPieces / kBits];
 };
 
 }  // namespace fastlayer

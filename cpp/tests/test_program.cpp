@@ -140,9 +140,24 @@ void check_many_threads() {
   FL_CHECK(alone == together, "100 threads");
 }
 
+// An activation inside of a layer is part of the work that threads are worth, unless it is free.
+void check_estimates() {
+  Random random(4);
+  const auto estimated = [&](Activation kind) {
+    Program<float> net(64);
+    net.dense(weights<float>(random, 100, 64), act<float>(kind));
+    net.finish();
+    return net.plan(128).picoseconds;
+  };
+  const double none = estimated(Activation::kIdentity);
+  FL_CHECK(estimated(Activation::kRelu) == none, "relu costs something");
+  FL_CHECK(estimated(Activation::kTanh) > none + 128 * 100 * 250, "tanh costs too little");
+}
+
 }  // namespace
 
 void test_program() {
+  check_estimates();
   check_many_threads();
   check_program<float>();
   check_program<double>();

@@ -2,9 +2,13 @@
 // computes, and every piece of work is done once, whoever comes to help.
 #include "../core/threads.hpp"
 
+#include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <limits>
 #include <thread>
 
@@ -15,6 +19,21 @@
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
+#endif
+
+#if defined(__linux__)
+// In place of the system's, which can't be counted.
+namespace {
+thread_local int t_yields = 0, t_bindings = 0;
+}
+extern "C" int sched_yield() noexcept {
+  ++t_yields;
+  return static_cast<int>(syscall(SYS_sched_yield));
+}
+extern "C" int sched_setaffinity(pid_t thread, size_t size, const cpu_set_t* cores) noexcept {
+  ++t_bindings;
+  return static_cast<int>(syscall(SYS_sched_setaffinity, thread, size, cores));
+}
 #endif
 
 namespace fastlayer {
@@ -89,23 +108,44 @@ void check_nesting() {
   FL_CHECK(pieces % 10 == 0 && pieces >= 10, "%d pieces", pieces.load());
 }
 
-// Every piece is done exactly once, whoever comes and whenever, with teams that grow and shrink.
+// Every piece is done exactly once, whoever comes and whenever, with teams that grow and are larger
+// than a call wants; and a call has each of its threads once at most.
 void check_pieces() {
+  constexpr int kCounts[] = {1, 61, 64, 65, 200, static_cast<int>(kMaxPieces)};
+  constexpr int kThreads[] = {2, 3, 4, 5, 6, 16, 64, 2, 5, 64};
   for (int round = 0; round < 2000; ++round) {
-    const int threads = 2 + round % 5;
-    constexpr int kCount = 61;
-    std::atomic<int> times[2][kCount] = {};
+    const int threads = kThreads[round * 10 / 2000];
+    const int count = kCounts[round % 6];
+    std::atomic<int> times[2][kMaxPieces] = {}, came[64] = {};
+    std::atomic<int> uninvited{0};
     Step step;
     Turn turn(nullptr);
-    SharedStep shared;
+    SharedStep shared(count);
     parallel(threads, [&](int thread) {
-      step.run(kCount, turn, [&](ptrdiff_t i) { ++times[0][i]; });
-      shared.run(kCount, thread, threads, [&](ptrdiff_t i) { ++times[1][i]; });
+      ++(thread < threads ? came[thread] : uninvited);
+      step.run(count, turn, [&](ptrdiff_t i) { ++times[0][i]; });
+      shared.run(count, thread, threads, [&](ptrdiff_t i) { ++times[1][i]; });
     });
-    for (int i = 0; i < kCount; ++i) {
-      FL_CHECK(times[0][i] == 1 && times[1][i] == 1, "piece %d in round %d", i, round);
+    for (int i = 0; i < kMaxPieces; ++i) {
+      const int once = i < count ? 1 : 0;
+      FL_CHECK(times[0][i] == once && times[1][i] == once, "piece %d in round %d", i, round);
     }
+    FL_CHECK(uninvited == 0 && came[0] == 1, "round %d", round);
+    for (const std::atomic<int>& thread : came) FL_CHECK(thread <= 1, "round %d", round);
   }
+}
+
+// However many sleep, the caller sets the affinity of two at most, and helpers that of the rest.
+void check_waking() {
+#if defined(__linux__)
+  for (int round = 0; round < 20; ++round) {
+    parallel(64, [](int) {});
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    const int before = t_bindings;
+    parallel(64, [](int) {});
+    FL_CHECK(t_bindings - before <= 2, "the caller bound %d threads", t_bindings - before);
+  }
+#endif
 }
 
 // Nobody has to come, but if nobody ever does, threads are of no use.
@@ -119,6 +159,23 @@ void check_that_help_comes() {
     });
   }
   FL_CHECK(came == 1, "helper %d came", came.load());
+}
+
+// A wait of a few microseconds keeps its processor, unless the call has more threads than there
+// are.
+void check_patience() {
+#if defined(__linux__)
+  if (!has_openmp() || std::thread::hardware_concurrency() < 2) return;
+  const auto offers = [](int threads) {
+    parallel(threads, [](int) {});
+    const int before = t_yields;
+    for (unsigned turn = 0; turn < 1000; ++turn) pause_briefly(turn);
+    return t_yields - before;
+  };
+  FL_CHECK(offers(2) == 0, "a wait beside one helper offers its processor");
+  const int many = static_cast<int>(std::thread::hardware_concurrency()) + 1;
+  FL_CHECK(many > 40 || offers(many) > 0, "%d threads never offer theirs", many);
+#endif
 }
 
 // Calls from many threads at once.
@@ -153,6 +210,8 @@ void test_threads() {
   check_nesting();
   check_that_help_comes();
   check_pieces();
+  check_patience();
+  check_waking();
   check_callers();
 }
 
