@@ -85,7 +85,21 @@ void tile(const TileArgs<T>& t) {
   const T* x = t.x;
   const T* w = t.w;
   const ptrdiff_t ldx = t.ldx, panel_stride = t.panel_stride, line_stride = t.line_stride;
-  for (ptrdiff_t kk = 0; kk < t.kc; ++kk) {
+  ptrdiff_t kk = 0;
+  if constexpr (kSumsByLanes<V, MR, kVecs>) {
+    for (; kk + V::kLanes <= t.kc; kk += V::kLanes) {
+      for (int p = 0; p < P * V::kLanes; ++p) {
+        const ptrdiff_t line = kPrefetchLines + p % V::kLanes;
+        __builtin_prefetch(w + p / V::kLanes * panel_stride + line * line_stride);
+      }
+      V values[MR];
+      for (int i = 0; i < MR; ++i) values[i] = V::load(x + i * ldx);
+      sum_by_lanes<0>(values, w, panel_stride, line_stride, acc);
+      x += V::kLanes;
+      w += V::kLanes * line_stride;
+    }
+  }
+  for (; kk < t.kc; ++kk) {
     // The processor's own prefetching stops at the end of a page: one every 64 lines of a panel.
     for (int p = 0; MR > 1 && p < P; ++p) {
       __builtin_prefetch(w + p * panel_stride + kPrefetchLines * line_stride);

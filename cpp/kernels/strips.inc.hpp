@@ -25,6 +25,25 @@ struct StripArgs {
   bool relu;
 };
 
+// Whether a vector of each row of x stays in registers beside the accumulators and two vectors of
+// weights. A row alone gains nothing.
+template <typename V, int MR, int N>
+constexpr bool kSumsByLanes = V::kFmaByLane&& MR > 1 && MR + MR* N + 2 <= kShape.registers;
+
+// acc = fma(x, w, acc) over V::kLanes lines of weights, for vectors of x at lane L and behind it.
+template <int L, typename T, typename V, int MR, int N>
+FL_INLINE void sum_by_lanes(const V (&x)[MR], const T* w, ptrdiff_t panel_stride,
+                            ptrdiff_t line_stride, V (&acc)[MR][N]) {
+  constexpr int kVecs = static_cast<int>(kLine<T>) / V::kLanes;
+  for (int v = 0; v < N; ++v) {
+    const V b = V::load(w + v / kVecs * panel_stride + v % kVecs * V::kLanes);
+    for (int i = 0; i < MR; ++i) acc[i][v] = x[i].template fma_lane<L>(b, acc[i][v]);
+  }
+  if constexpr (L + 1 < V::kLanes) {
+    sum_by_lanes<L + 1>(x, w + line_stride, panel_stride, line_stride, acc);
+  }
+}
+
 // y = max(c + acc, floor) row by row, c being the bias or y itself. Unrolled in full, so that the
 // accumulators never leave their registers.
 template <typename T, typename V, int MR, int N, bool FromBias>
@@ -59,7 +78,17 @@ void strip(const StripArgs<T>& s) {
         for (int v = 0; v < N; ++v) acc[i][v] = V::zero();
       }
       V b[N];
-      for (ptrdiff_t kk = 0; kk < kc; ++kk) {
+      ptrdiff_t kk = 0;
+      if constexpr (kSumsByLanes<V, MR, N>) {
+        for (; kk + V::kLanes <= kc; kk += V::kLanes) {
+          V values[MR];
+          for (int i = 0; i < MR; ++i) values[i] = V::load(a + i * ldx);
+          sum_by_lanes<0>(values, w, panel_stride, kLine<T>, acc);
+          a += V::kLanes;
+          w += V::kLanes * kLine<T>;
+        }
+      }
+      for (; kk < kc; ++kk) {
         for (int v = 0; v < N; ++v) {
           b[v] = V::load(w + v / kVecs * panel_stride + v % kVecs * V::kLanes);
         }
@@ -88,7 +117,7 @@ template <typename T, bool Vectors>
 struct HalfPanel {
   using V = Vec<T>;
   static constexpr int kVecs = kLineVecs<T> / 2;
-  static constexpr int kRows = 2 * kShape.max_rows;
+  static constexpr int kRows = V::kFmaByLane ? 8 : 2 * kShape.max_rows;
 };
 template <typename T>
 struct HalfPanel<T, false> {
