@@ -1,8 +1,10 @@
 // Threads, counters and what the build and the processor offer.
 #include "../core/cpu.hpp"
+#include "../core/isa_speed.hpp"
 #include "../core/team.hpp"
 #include "../core/threads.hpp"
 #include "../core/workspace.hpp"
+#include "gil.hpp"
 #include "registers.hpp"
 
 namespace fastlayer {
@@ -45,6 +47,15 @@ py::dict stats() {
   return d;
 }
 
+// {name: flops of a second}; takes 30 ms for each instruction set.
+py::dict isa_speeds_of_names() {
+  std::vector<IsaSpeed> speeds;
+  run_released(kLookUpAbove, [&] { speeds = isa_speeds(3); });
+  py::dict d;
+  for (const IsaSpeed& speed : speeds) d[speed.name] = speed.flops;
+  return d;
+}
+
 }  // namespace
 
 void register_config(py::module_& m) {
@@ -54,6 +65,7 @@ void register_config(py::module_& m) {
   m.def("set_openmp_default", &set_openmp_default, py::arg("n"), py::pos_only());
   m.def("openmp_limits", &openmp_limits);
   m.def("config", &config);
+  m.def("isa_speeds", &isa_speeds_of_names);
   m.def("stats", &stats);
 }
 

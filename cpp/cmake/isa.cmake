@@ -76,6 +76,11 @@ function(fastlayer_add_isa name)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND name STREQUAL "avx512")
     target_compile_options(${target} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
   endif()
+  # GCC's default for AArch64 moves loads of weights so far up that tiles keep accumulators in
+  # memory; this is its default for other processors.
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND name STREQUAL "neon")
+    target_compile_options(${target} PRIVATE --param=sched-pressure-algorithm=1)
+  endif()
   set_target_properties(${target} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
   string(TOUPPER ${name} upper)
   set(FASTLAYER_ISAS ${FASTLAYER_ISAS} ${name} PARENT_SCOPE)

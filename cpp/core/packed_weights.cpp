@@ -34,12 +34,22 @@ PackedWeights<T>::PackedWeights(ptrdiff_t n, ptrdiff_t k, const T* w, ptrdiff_t 
   }
 }
 
+// The way back is the same transposition: lines are rows of it, and w has the lines' columns.
 template <typename T>
 void PackedWeights<T>::unpack(T* w) const {
   constexpr ptrdiff_t L = kLine<T>;
-  for (ptrdiff_t j = 0; j < n_; ++j) {
-    const T* lines = weight_lines(j / L) + j % L;
-    for (ptrdiff_t kk = 0; kk < k_; ++kk) w[j * k_ + kk] = lines[kk * L];
+  const Kernels<T>& kern = kernels<T>();
+  const ptrdiff_t whole = k_ / L * L;
+  for (ptrdiff_t p = 0; p < panels(); ++p) {
+    const ptrdiff_t cols = n_ - p * L < L ? n_ - p * L : L;
+    const T* lines = weight_lines(p);
+    T* const rows = w + p * L * k_;
+    for (ptrdiff_t kk = 0; kk < whole; kk += L) {
+      kern.pack_panel(lines + kk * L, L, 1, L, cols, rows + kk, k_);
+    }
+    for (ptrdiff_t j = 0; j < cols; ++j) {
+      for (ptrdiff_t kk = whole; kk < k_; ++kk) rows[j * k_ + kk] = lines[kk * L + j];
+    }
   }
 }
 

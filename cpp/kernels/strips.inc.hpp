@@ -5,6 +5,7 @@
 #pragma once
 
 #include "isa.inc.hpp"
+#include "tile.inc.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {
@@ -59,7 +60,17 @@ void strip(const StripArgs<T>& s) {
         for (int v = 0; v < N; ++v) acc[i][v] = V::zero();
       }
       V b[N];
-      for (ptrdiff_t kk = 0; kk < kc; ++kk) {
+      ptrdiff_t kk = 0;
+      if constexpr (kSumsByLanes<V, MR, N>) {
+        for (; kk + V::kLanes <= kc; kk += V::kLanes) {
+          V values[MR];
+          for (int i = 0; i < MR; ++i) values[i] = V::load(a + i * ldx);
+          sum_by_lanes<0>(values, w, panel_stride, kLine<T>, acc);
+          a += V::kLanes;
+          w += V::kLanes * kLine<T>;
+        }
+      }
+      for (; kk < kc; ++kk) {
         for (int v = 0; v < N; ++v) {
           b[v] = V::load(w + v / kVecs * panel_stride + v % kVecs * V::kLanes);
         }
@@ -88,7 +99,7 @@ template <typename T, bool Vectors>
 struct HalfPanel {
   using V = Vec<T>;
   static constexpr int kVecs = kLineVecs<T> / 2;
-  static constexpr int kRows = 2 * kShape.max_rows;
+  static constexpr int kRows = V::kFmaByLane ? 8 : 2 * kShape.max_rows;
 };
 template <typename T>
 struct HalfPanel<T, false> {

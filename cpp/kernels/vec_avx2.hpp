@@ -21,6 +21,7 @@ template <>
 struct Vec<float> {
   using Bits = uint32_t;
   static constexpr int kLanes = 8;
+  static constexpr bool kFmaByLane = false;
   static constexpr int kMantissaBits = 23;
   __m256 r;
 
@@ -61,6 +62,7 @@ template <>
 struct Vec<double> {
   using Bits = uint64_t;
   static constexpr int kLanes = 4;
+  static constexpr bool kFmaByLane = false;
   static constexpr int kMantissaBits = 52;
   __m256d r;
 

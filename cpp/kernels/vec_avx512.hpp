@@ -22,6 +22,7 @@ template <>
 struct Vec<float> {
   using Bits = uint32_t;
   static constexpr int kLanes = 16;
+  static constexpr bool kFmaByLane = false;
   static constexpr int kMantissaBits = 23;
   __m512 r;
 
@@ -46,6 +47,7 @@ template <>
 struct Vec<double> {
   using Bits = uint64_t;
   static constexpr int kLanes = 8;
+  static constexpr bool kFmaByLane = false;
   static constexpr int kMantissaBits = 52;
   __m512d r;
 

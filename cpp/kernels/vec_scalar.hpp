@@ -30,6 +30,9 @@ template <typename T>
 struct Vec {
   using Bits = typename FloatTraits<T>::Bits;
   static constexpr int kLanes = 1;
+  // Whether there is a.fma_lane<L>(b, c): fma(a, b, c) with lane L of a in the place of all its
+  // lanes, in one instruction. Then x is read a vector at a time, not element by element.
+  static constexpr bool kFmaByLane = false;
   static constexpr int kMantissaBits = FloatTraits<T>::kMantissaBits;
   T r;
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
 
-REGISTERS = {"avx2": (16, 32), "avx512": (32, 64)}  # how many, and their bytes
+REGISTERS = {"avx2": (16, 32), "avx512": (32, 64), "neon": (32, 16)}  # how many, and their bytes
 LINE = 64  # bytes of a panel's line
 SKIPPED = 77  # what ctest takes for a skipped test
 
@@ -41,9 +41,9 @@ TILE = re.compile(
 )
 INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)")
 TARGET = re.compile(r"([0-9a-f]+) <")
-FMA = re.compile(r"vfn?m(add|sub)\d+p[sd]$")
-STACK = re.compile(r"\(%r[sb]p")
-VECTOR = re.compile(r"%[xyz]mm\d")
+FMA = re.compile(r"(vfn?m(add|sub)\d+p[sd]|fmla)$")
+STACK = re.compile(r"\(%r[sb]p|\[sp")
+VECTOR = re.compile(r"%[xyz]mm\d|\b[qds]\d")
 
 Instruction = tuple[int, str, str]  # address, mnemonic, operands
 
@@ -69,6 +69,11 @@ class Loop:
         return self.rows * self.vectors
 
     @property
+    def held(self) -> int:
+        """Vectors that stay in registers for several steps."""
+        return self.accumulators + (self.rows if self.isa == "neon" else 0)
+
+    @property
     def vectors(self) -> int:
         """Weight vectors of one step."""
         return self.width * (1 if self.kind == "strip" else LINE // REGISTERS[self.isa][1])
@@ -80,12 +85,17 @@ class Loop:
         Each weight vector is loaded once and each x is broadcast once; each panel of a tile is
         prefetched, of a strip none; each row and each panel may need its address computed, as there
         are fewer general registers than those; two to advance, a counter and a branch are left. A
-        single row has its weights as operands of the FMAs.
+        single row has its weights as operands of the FMAs, but for NEON, which has none in memory.
+        There several rows are read a vector at a time, as one lane of it is an operand.
         """
+        neon = self.isa == "neon"
         if self.rows == 1:
-            return self.accumulators + self.width + 5
+            return self.accumulators + self.width + 5 + (self.vectors if neon else 0)
         addresses = self.rows + self.width
-        return self.accumulators + self.vectors + self.rows + self.fetches + addresses + 4
+        around = self.rows + addresses + 4
+        if neon:
+            around = -(-around // (4 if self.dtype == "float" else 2)) + 2 * self.width
+        return self.accumulators + self.vectors + self.fetches + around
 
     @property
     def fetches(self) -> int:
@@ -133,7 +143,8 @@ def _innermost(body: list[Instruction]) -> tuple[Instruction, ...]:
     index = {address: i for i, (address, _, _) in enumerate(body)}
     spans = []
     for i, (address, mnemonic, operands) in enumerate(body):
-        target = TARGET.search(operands) if mnemonic.startswith("j") else None
+        jumps = mnemonic.startswith(("j", "b.", "cb", "tb"))
+        target = TARGET.search(operands) if jumps else None
         begin = int(target[1], 16) if target else None
         if begin in index and begin <= address:
             span = (index[begin], i + 1)
@@ -152,7 +163,7 @@ def check_loops(disassembly: str, isa: str) -> list[str]:
         same = [t for t in found if (t.kind, t.dtype) == (kind, dtype)]
         widest = max(same, key=lambda t: t.fmas, default=None)
         # else the search above has missed the tiles, or they leave a quarter of the registers
-        if widest is None or widest.accumulators < 0.75 * REGISTERS[isa][0]:
+        if widest is None or widest.held < 0.75 * REGISTERS[isa][0]:
             problems.append(f"{isa}, {dtype}: no {kind} that fills the registers, but {widest}")
         else:
             print(f"{isa}, {dtype}: {len(same)} {kind}s; {widest}")

@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from fastlayer.convert._onnx import network
+from fastlayer.convert._onnx.evaluator import evaluator
 from fastlayer.convert._prove import prove
 from fastlayer.convert.onnx import from_onnx, load_onnx
 from fastlayer.errors import ConversionError
@@ -45,6 +47,24 @@ def test_frozen_batch_size_is_opened(batch):
     shapes = {"s": integers(batch, 4), "t": integers(batch, 3)}
     net = check(make(text, shape=(batch, 4), w=(3, 4), b=(3,), **shapes))
     assert net(np.zeros((5, 4), np.float32)).shape == (5, 3)
+
+
+@pytest.mark.parametrize("takes_more", [True, False])
+def test_proof_runs_a_model_of_one_sample_on_all_rows_where_it_takes_them(monkeypatch, takes_more):
+    calls = []
+
+    def counted(nodes, opset):
+        compute = evaluator(nodes, opset)
+        return lambda feeds: calls.append(len(feeds["x"])) or compute(feeds)
+
+    monkeypatch.setattr(network, "evaluator", counted)
+    text = "r = Reshape(x, s)\ny = MatMul(r, w)"
+    model = make(text, shape=(1, 4), w=(4, 3), s=integers(-1 if takes_more else 1, 4))
+    samples = from_onnx(model).verification.samples
+    if takes_more:  # the first in the model's own size, all of them together
+        assert calls == [1, samples]
+    else:  # which fails after the first
+        assert calls == [1, samples, *[1] * samples]
 
 
 @pytest.mark.parametrize("opset", [11, 13])

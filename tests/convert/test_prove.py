@@ -74,6 +74,12 @@ def test_another_implementation_passes(widths, name, dtype, product):
     assert "share of the rounding bound" in str(report)
 
 
+def test_a_large_network_is_tried_on_fewer_rows_of_each_kind():
+    parts = layers([512, 512, 512], np.float32, "relu")
+    report = prove(fl.Network(parts), forward(parts, ACTIVATIONS["relu"], sequential), source="")
+    assert report.samples == len(probe(512, np.dtype(np.float32), 8, 0)[0]) == 16
+
+
 def wrong(layer, **changes):
     """The layer with something else than what it has."""
     given = {"weight": layer.weight, "bias": layer.bias, "activation": layer.activation, **changes}

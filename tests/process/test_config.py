@@ -202,6 +202,19 @@ def test_show_config_prints_what_it_returns(capsys):
         fl.show_config(mode="print")
 
 
+def test_show_config_measures_each_instruction_set_and_leaves_the_active_one(capsys):
+    before = fl.show_config(mode="dicts")["isa"]
+    assert "gflops" not in before
+    isa = fl.show_config(mode="dicts", measure=True)["isa"]
+    gflops = isa.pop("gflops")
+    assert isa == before
+    assert list(gflops) == isa["supported"]
+    assert all(speed > 0 for speed in gflops.values())
+    fl.show_config(measure=True)
+    text = capsys.readouterr().out
+    assert all(f" with FASTLAYER_ISA={name}" in text for name in gflops)
+
+
 # --- the package
 
 

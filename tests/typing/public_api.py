@@ -38,6 +38,7 @@ assert_type(net[1:], fl.Network)
 assert_type(net.activations(x), list[tuple[Array, Array]])
 assert_type(fl.show_config(), None)
 assert_type(fl.show_config(mode="dicts"), dict[str, Any])
+assert_type(fl.show_config(mode="dicts", measure=True), dict[str, Any])
 assert_type(net.summary(), Summary)
 assert_type(net.profile(x), Profile)
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ANY_WIDTH = 16  # features of the probe where the network takes any number
 LARGE = 2.0**20
 OTHERS = 11  # rows at most beside the random ones, of `probe`
+# Products that the random rows take: every row meets all weights of a layer, so a large one needs
+# fewer, but of each kind two.
+_PRODUCTS, _FEWEST = 1 << 22, 8
 
 
 def probe(features: int, dtype: DType, rows: int, rng: Any) -> tuple[Array, Array]:
@@ -78,7 +81,7 @@ def prove(
     features : int
         How many a row has where the network takes any number.
     rows : int
-        Number of random rows.
+        Number of random rows, at most: a network of more than 65,536 parameters gets fewer.
     rng : int or numpy.random.Generator
         Seed.
 
@@ -95,6 +98,7 @@ def prove(
     given = as_real([] if inputs is None else inputs, "inputs")
     given = given.reshape(len(given), -1) if given.size else np.empty((0, features))
     k = given.shape[1] if net.in_features is None else net.in_features
+    rows = min(rows, max(_FEWEST, _PRODUCTS // max(net.num_parameters, 1)))
     x, stress = probe(k, net.dtype, rows, rng)
     if len(given):
         x = np.concatenate([cast(given, net.dtype), x])

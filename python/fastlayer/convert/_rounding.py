@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SPREAD = 8.0  # deviations: 1 - 2e-14 for each element
 STEPS = 8.0
 PLACES = 8  # where partial sums are looked at
-CHUNK = 1 << 20  # weights in float64 at a time
+CHUNK = 1 << 17  # weights in float64 at a time: 1 MB, which stays in the caches between its uses
 
 # Kernels that choose among numbers and round at most one product.
 _SELECTIONS = {"identity", "relu", "hardtanh", "leaky_relu", "prelu"}
@@ -110,6 +110,7 @@ def _dense(op: DenseOp, s: State, r: Rounding) -> State:
 
 
 def _sum(w: Array, b: Array, s: State, r: Rounding) -> tuple[Array, Array]:
+    """Return values and errors; `w` is squared on the way."""
     k = w.shape[1]
     total = b + np.zeros((len(s.value), len(w)))
     largest = np.abs(total)
@@ -122,7 +123,7 @@ def _sum(w: Array, b: Array, s: State, r: Rounding) -> tuple[Array, Array]:
         size = s.size
         largest = largest + size @ np.abs(w).T
     unit = r.unit * np.sqrt(k + 2)
-    spread = (s.error**2 + (unit * size) ** 2) @ (w * w).T
+    spread = (s.error**2 + (unit * size) ** 2) @ np.multiply(w, w, out=w).T
     return total, np.sqrt(spread) + unit * largest + k * r.tiny
 
 

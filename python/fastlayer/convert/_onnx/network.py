@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import takewhile
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fastlayer.convert._onnx.file import Model, Node
     from fastlayer.convert._onnx.graph import Given
     from fastlayer.network.network import Network
+    from fastlayer.report.verification import Proof
 
 _OPERATIONS = {**ELEMENTWISE, **DENSE, **SHAPES}
 # Operations in which a constant may come first.
@@ -165,10 +167,20 @@ class _Run:
         compute = evaluator(self.nodes, self.model.opset)
         name = self.model.inputs[0].name
         constants = {k: v for k, v in self.known.items() if not isinstance(v, Value)}
-        reference = rows.runner(lambda x: compute({**constants, name: x}), most)
-        net._verification = prove(
-            net, reference, source="ONNX model", features=rows.features, rows=count
-        )
+
+        def run(x: Array) -> Array:
+            return compute({**constants, name: x})
+
+        def proof(opened: bool) -> Proof:
+            reference = rows.runner(run, most, opened)
+            return prove(net, reference, source="ONNX model", features=rows.features, rows=count)
+
+        if rows.frozen:
+            # A model of one sample takes them together mostly, which is many times faster.
+            with suppress(ConversionError):
+                net._verification = proof(opened=True)
+                return
+        net._verification = proof(opened=False)
 
 
 class _Rows:
@@ -189,18 +201,31 @@ class _Rows:
             sample[at] = max(self.features // given, 1)
         self.sample = [1 if d == UNKNOWN else d for d in sample]
 
-    def runner(self, run: Callable[[Array], Array], most: int) -> Callable[[Array], Array]:
-        """Return what runs a model on rows, no more than `most` samples at once."""
+    def runner(
+        self, run: Callable[[Array], Array], most: int, opened: bool
+    ) -> Callable[[Array], Array]:
+        """Return what runs a model on rows, no more than `most` samples at once.
+
+        A model with a fixed number of samples gets that many, or where it is `opened`, the first
+        ones so and the others together.
+        """
         # Where the network works on the last of several axes, a sample has several rows.
         rows = max(prod(self.sample) // self.features, 1)
 
-        def reference(x: Array) -> Array:
-            step = 1 if self.one else self.frozen or min(most, -(-len(x) // rows))
+        def samples(x: Array, step: int) -> Array:
             padded = np.concatenate([x, np.repeat(x[:1], -len(x) % (rows * step), axis=0)])
             shape = self.sample if self.one else [step, *self.sample]
             parts = padded.reshape(-1, *shape)
             results = [np.asarray(run(part)).reshape(rows * step, -1) for part in parts]
             return np.concatenate(results)[: len(x)]
+
+        def reference(x: Array) -> Array:
+            together = min(most, -(-len(x) // rows))
+            step = 1 if self.one else self.frozen or together
+            if not opened or step >= together:
+                return samples(x, step)
+            first = rows * step
+            return np.concatenate([samples(x[:first], step), samples(x, together)[first:]])
 
         return reference
 
