@@ -119,9 +119,7 @@ template <typename T>
 struct Extent {
   Vec<T> most, least;
 
-  static FL_INLINE Extent nothing() {
-    return {constant(-kInfinity<T>), constant(kInfinity<T>)};
-  }
+  static FL_INLINE Extent nothing() { return {constant(-kInfinity<T>), constant(kInfinity<T>)}; }
   FL_INLINE void add(Vec<T> x) {
     most = at_least(most, x);
     least = at_most(least, x);
@@ -135,7 +133,7 @@ struct Extent {
     constexpr ptrdiff_t kLanes = Vec<T>::kLanes;
     Extent a = nothing(), b = nothing();
     if (n < kLanes) {
-      a.add(load_filled(x, n, constant(x[0]), lane));
+      if (n > 0) a.add(load_filled(x, n, constant(x[0]), lane));
       return a;
     }
     ptrdiff_t i = 0;
@@ -198,7 +196,7 @@ template <bool kLog, bool kPlain, typename T>
 FL_INLINE LineSum<T> sum_of_exps(const T* x, T* y, ptrdiff_t n, T m, Vec<T> lane) {
   using V = Vec<T>;
   // Vectors side by side: one by itself waits for its results.
-  constexpr int kTogether = kLineVecs<T> > 1 ? kLineVecs<T> : 2;
+  constexpr int kTogether = kLineVecs < T >> 1 ? kLineVecs<T> : 2;
   const V minus_m = constant(-m);
   const V offset = constant(MathConstants<T>::kScaleUp);
   LineSum<T> sums(offset);
@@ -268,8 +266,8 @@ FL_INLINE Pair<T> joined(const T* h, const T* l) {
   }
 }
 
-// A line of rows as columns, in vectors as they are about to be loaded: halves of one that have just
-// been stored would have to reach the cache first. `count` is a multiple of LaneVec's kQuad.
+// A line of rows as columns, in vectors as they are about to be loaded: halves of one that have
+// just been stored would have to reach the cache first. `count` is a multiple of LaneVec's kQuad.
 template <typename T>
 FL_INLINE void to_columns(const T* rows, ptrdiff_t ld, ptrdiff_t count, T* columns) {
   using V = LaneVec<T>;
@@ -357,17 +355,6 @@ void softmax_line_of_rows(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdif
   }
 }
 
-template <typename T>
-FL_INLINE void copy_row(const T* from, T* to, ptrdiff_t n) {
-  using V = LaneVec<T>;
-  ptrdiff_t i = 0;
-  for (; i + V::kLanes <= n; i += V::kLanes) V::load(from + i).store(to + i);
-  if (i < n) {
-    const int rest = static_cast<int>(n - i);
-    V::load_partial(from + i, rest).store_partial(to + i, rest);
-  }
-}
-
 // The same for narrow rows, each lane a row. A row of 10 took 72 ns by itself on Zen 4.
 template <typename T>
 constexpr ptrdiff_t kNarrowRow = 2 * kLine<T>;
@@ -436,7 +423,8 @@ void softmax_narrow_rows(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff
   }
   if (n == width) return;
   for (ptrdiff_t r = 0; r < L; ++r) {
-    copy_row(rows + r * ld, y + r * ldy, ldy == n && r < whole ? width : n);
+    const ptrdiff_t count = ldy == n && r < whole ? width : n;
+    map(rows + r * ld, y + r * ldy, count, [](V e) { return e; });
   }
 }
 
@@ -450,7 +438,8 @@ void softmax(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptr
   ptrdiff_t r = 0;
   if (n > 0 && n <= kShortRow<T> && Vec<T>::kLanes > 1) {
     for (; r + L <= rows; r += L) {
-      const auto f = n <= kNarrowRow<T> ? softmax_narrow_rows<T, kLog> : softmax_line_of_rows<T, kLog>;
+      const auto f =
+          n <= kNarrowRow<T> ? softmax_narrow_rows<T, kLog> : softmax_line_of_rows<T, kLog>;
       f(x + r * ldx, ldx, y + r * ldy, ldy, n);
     }
   }
