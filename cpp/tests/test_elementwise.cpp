@@ -222,7 +222,7 @@ void check_rows_without_variance(const KernelTable& table) {
 template <typename T>
 void check_softmax_rows(const KernelTable& table) {
   const Kernels<T>& kern = kernels_of<T>(table);
-  for (const ptrdiff_t n : {1, 2, 5, 8, 10, 16, 17, 31, 32, 33, 40, 100, 255, 256, 257}) {
+  for (const ptrdiff_t n : {1, 2, 5, 8, 10, 16, 17, 31, 32, 33, 40, 100, 255, 256, 1024, 1025}) {
     for (const ptrdiff_t m : {1, 7, 8, 16, 21, 40}) {
       for (const ptrdiff_t spare : {0, 3}) {
         const ptrdiff_t ld = n + spare;
