@@ -93,6 +93,11 @@ py::object prelu(py::handle x, py::handle slope, py::handle out) {
       [](const RowsView& from, const auto* v, const RowsView& to) { prelu_rows(from, v, to); });
 }
 
+PyObject* fast_prelu(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (!takes("prelu", 3, count)) return nullptr;
+  return call_guarded([&] { return prelu(args[0], args[1], args[2]); });
+}
+
 // y = z + b along axes [d, ndim); strides in bytes, 0 where b is broadcast.
 template <typename T>
 void add_along(const ArrayView& shape_of_z, const ptrdiff_t* b_strides, const ArrayView& to, int d,
@@ -214,9 +219,9 @@ FusedArguments::FusedArguments(PyObject* name, PyObject* first, PyObject* second
 void register_functions(py::module_& m) {
   static PyMethodDef functions[] = {fast_function("activation", &fast_activation),
                                     fast_function("bias_add", &fast_bias_add),
+                                    fast_function("prelu", &fast_prelu),
                                     {nullptr, nullptr, 0, nullptr}};
   if (PyModule_AddFunctions(m.ptr(), functions) != 0) throw py::error_already_set();
-  m.def("prelu", &prelu);
 }
 
 }  // namespace fastlayer

@@ -22,6 +22,7 @@ namespace {
 //   kExpMin         exp_parts with scale_up works down to here; e^kExpMin times any x is 0
 //   kExpArg*        beyond these e^x is 0 or infinite
 //   kScaleUp, Down  keep 2^n a normal number on the way
+//   kScaleUpExponent  the exponent field of kScaleUp
 //   kLeastScale     times kScaleDown: beside 1, a smaller 2^n changes the sign of a remainder at
 //   most kLeastSquare    beside 1, a smaller square changes nothing kTanhMax        tanh is 1 from
 //   here on kTinyArg        below, log(1 + e^x) and tanh(log(1 + e^x)) are e^x kLinearArg above,
@@ -39,6 +40,7 @@ struct MathConstants<float> {
   static constexpr float kExpMin = -130.0f;
   static constexpr float kExpArgMin = -104.0f, kExpArgMax = 89.0f;
   static constexpr float kScaleUp = 0x1p+64f, kScaleDown = 0x1p-64f;
+  static constexpr float kScaleUpExponent = 64.0f + 127.0f;
   static constexpr float kLeastScale = 0x1p-16f, kLeastSquare = 0x1p-60f;
   static constexpr float kTanhMax = 10.0f;
   static constexpr float kTinyArg = -20.0f;
@@ -80,6 +82,7 @@ struct MathConstants<double> {
   static constexpr double kExpMin = -870.0;
   static constexpr double kExpArgMin = -746.0, kExpArgMax = 710.0;
   static constexpr double kScaleUp = 0x1p+256, kScaleDown = 0x1p-256;
+  static constexpr double kScaleUpExponent = 256.0 + 1023.0;
   static constexpr double kLeastScale = 0x1p+56, kLeastSquare = 0x1p-200;
   static constexpr double kTanhMax = 20.0;
   static constexpr double kTinyArg = -40.0;
@@ -243,10 +246,12 @@ struct ExpParts {
 };
 
 // e^(x + y + low) for |low| <= ulp(x + y) and any sum whose n fits the exponent field's width.
+// `rounder` is kMagic plus an integer, which is added to n in `shifted`.
 template <typename T>
-FL_INLINE ExpParts<T> exp_parts(Vec<T> x, Vec<T> y, Vec<T> low) {
+FL_INLINE ExpParts<T> exp_parts(Vec<T> x, Vec<T> y, Vec<T> low,
+                                T rounder = MathConstants<T>::kMagic) {
   using C = MathConstants<T>;
-  const Vec<T> magic = constant(C::kMagic);
+  const Vec<T> magic = constant(rounder);
   const Vec<T> shifted = fma(x + y, constant(C::kLog2e), magic);
   const Vec<T> n = shifted - magic;
   // Exact, or nearly where |y| is near 1 or above: the terms are multiples of the last place of
@@ -318,8 +323,9 @@ FL_INLINE Vec<T> exp(Vec<T> x) {
 // e^(x + low) kScaleUp for x + low in [kExpMin, 0], at most kScaleUp; to about 1.2 ULP.
 template <typename T>
 FL_INLINE Vec<T> exp_scaled_up(Vec<T> x, Vec<T> low) {
-  const ExpParts<T> e = exp_parts(x, low);
-  return (constant(T(1)) + (e.r + e.w)) * scale_up(e);
+  using C = MathConstants<T>;
+  const ExpParts<T> e = exp_parts(x, constant(T(-0.0)), low, C::kMagic + C::kScaleUpExponent);
+  return (constant(T(1)) + (e.r + e.w)) * shift_left<Vec<T>::kMantissaBits>(e.shifted);
 }
 
 // e^(x + low) - 1, accurate near 0 too, while 2^n is a normal number.

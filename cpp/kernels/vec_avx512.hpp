@@ -36,6 +36,9 @@ struct Vec<float> {
   static constexpr bool kStreams = true;
   FL_INLINE void stream(float* p) const { _mm512_stream_ps(p, r); }
   static FL_INLINE void end_stream() { _mm_sfence(); }
+  static FL_INLINE Vec joined(avx2::Vec<float> low, avx2::Vec<float> high) {
+    return {_mm512_insertf32x8(_mm512_castps256_ps512(low.r), high.r, 1)};
+  }
   static FL_INLINE Vec zero() { return {_mm512_setzero_ps()}; }
   static FL_INLINE Vec set1(float s) { return {_mm512_set1_ps(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) {
@@ -61,6 +64,9 @@ struct Vec<double> {
   static constexpr bool kStreams = true;
   FL_INLINE void stream(double* p) const { _mm512_stream_pd(p, r); }
   static FL_INLINE void end_stream() { _mm_sfence(); }
+  static FL_INLINE Vec joined(avx2::Vec<double> low, avx2::Vec<double> high) {
+    return {_mm512_insertf64x4(_mm512_castpd256_pd512(low.r), high.r, 1)};
+  }
   static FL_INLINE Vec zero() { return {_mm512_setzero_pd()}; }
   static FL_INLINE Vec set1(double s) { return {_mm512_set1_pd(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) {

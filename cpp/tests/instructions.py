@@ -4,9 +4,9 @@
     python instructions.py calls VALGRIND PROGRAM        whole calls of AVX2 kernels, as executed
 
 loops: the innermost loop of each tile<T, MR, P> and strip<T, V, MR, N> spills no vector, and has no
-more instructions than `bound` says. calls: what callgrind counts for a call is at most CALLS says; valgrind knows no
-AVX-512, so the core takes its AVX2 kernels there. Exits 1 where a bound is broken, and 77 where
-valgrind is missing.
+more instructions than `bound` says. calls: what callgrind counts for a call is at most what CALLS
+and ACTIVATIONS say; valgrind knows no AVX-512, so the core takes its AVX2 kernels there. Exits 1
+where a bound is broken, and 77 where valgrind is missing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,18 @@ CALLS = (
     (32, (64, 100, 10), 85_600),
     (56, (16, 64, 32, 32, 5), 84_100),
     (84, (256, 256, 256), 2_950_000),
+)
+
+# Rows, an activation, elements of a row, and the most instructions as above: rows that are lanes, rows that are taken a
+# line at a time, a row by itself; pairs of vectors.
+ACTIVATIONS = (
+    (32, "softmax", 10, 8_150),
+    (32, "softmax", 128, 32_900),
+    (1, "softmax", 1024, 7_650),
+    (32, "log_softmax", 128, 32_400),
+    (1, "tanh", 4096, 31_900),
+    (1, "gelu", 4096, 51_300),
+    (1, "mish", 4096, 61_500),
 )
 
 FUNCTION = re.compile(r"[0-9a-f]+ <(.+)>:")
@@ -172,9 +184,14 @@ def check_loops(disassembly: str, isa: str) -> list[str]:
 
 def check_calls(valgrind: str, program: str) -> list[str]:
     problems = []
+    for rows, activation, n, most in ACTIVATIONS:
+        count = _of_one_call(valgrind, program, rows, activation, n)
+        name = f"{activation} of {rows} x {n}"
+        print(f"{name}: {count} instructions, {count / rows / n:.2f} an element; bound {most}")
+        if not 0 < count <= most:
+            problems.append(f"{name}: {count} instructions, bound {most}")
     for batch, sizes, most in CALLS:
-        few, many = (_executed(valgrind, program, calls, batch, sizes) for calls in (2, 3))
-        count = many - few
+        count = _of_one_call(valgrind, program, batch, *sizes)
         fmas = batch * sum(k * n for k, n in pairwise(sizes)) / 8
         name = f"{'-'.join(map(str, sizes))}, batch {batch}"
         print(f"{name}: {count} instructions, {count / fmas:.2f} for 8 products; bound {most}")
@@ -183,9 +200,14 @@ def check_calls(valgrind: str, program: str) -> list[str]:
     return problems
 
 
-def _executed(valgrind: str, program: str, calls: int, batch: int, sizes: tuple[int, ...]) -> int:
+def _of_one_call(valgrind: str, program: str, *call: int | str) -> int:
+    few, many = (_executed(valgrind, program, calls, *call) for calls in (2, 3))
+    return many - few
+
+
+def _executed(valgrind: str, program: str, calls: int, *call: int | str) -> int:
     command = [valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null", program]
-    command += map(str, (calls, batch, *sizes))
+    command += map(str, (calls, *call))
     # The bounds are those of AVX2, whatever the rest of the suite is told to run with.
     environment = os.environ | {"FASTLAYER_ISA": "avx2"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -300,6 +300,8 @@ def test_what_functions_decline(dtype):
     v = np.ones(5, dtype)
     for f in (_core.prelu, _core.bias_add):
         assert_same_bits(f(x, v, None), x if f is _core.prelu else x + x)
+        with pytest.raises(TypeError, match="takes 3 positional arguments, got 2"):
+            f(x, v)
         for left, right, out in (
             (x.tolist(), v, None),
             (x, v.tolist(), None),
