@@ -343,7 +343,7 @@ FL_INLINE void with_function(const ActivationArgs<T>& act, Use use) {
     return use([=](Vec<T> v) { return result; });
 #define FL_ROW(Name, name)  \
   case Activation::k##Name: \
-    return;  // rows.inc.hpp
+    return;  // softmax.inc.hpp
     FASTLAYER_ACTIVATIONS(FL_ELEMENT, FL_ROW)
 #undef FL_ELEMENT
 #undef FL_ROW

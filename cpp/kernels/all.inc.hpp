@@ -9,8 +9,9 @@
 #include "gemm.inc.hpp"
 #include "isa.inc.hpp"
 #include "lanes.inc.hpp"
+#include "norms.inc.hpp"
 #include "pack.inc.hpp"
-#include "rows.inc.hpp"
+#include "softmax.inc.hpp"
 #include "table.hpp"
 
 #define FL_STRING_(s) #s

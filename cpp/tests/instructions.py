@@ -122,7 +122,7 @@ class Loop:
         spills = [f"{op} {args}" for _, op, args in self.body if _touches_stack(args)]
         if spills:
             found.append(f"{len(spills)} vector spills, such as '{spills[0]}'")
-        fetches = sum(mnemonic.startswith("prefetch") for _, mnemonic, _ in self.body)
+        fetches = sum(mnemonic.startswith(("prefetch", "prfm")) for _, mnemonic, _ in self.body)
         if fetches != steps * self.fetches:
             found.append(f"{fetches} prefetches instead of {steps * self.fetches}")
         if len(self.body) > steps * self.bound:

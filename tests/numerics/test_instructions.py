@@ -101,6 +101,7 @@ def test_a_missing_tool_is_a_skip(guard, capsys):
 def test_a_tile_of_neon(guard, more, message):
     name = "void fastlayer::neon::(anonymous namespace)::tile<float, 5, 1>(TileArgs const&)"
     step = [f"fmla v{7 + i}.4s, v{i % 4}.4s, v4.s[0]" for i in range(20)]
+    step.append("prfm pldl1keep, [x2]")
     loop = ["ldp q0, q1, [x1]", *(step * 4), "add x1, x1, #0x100", *more, f"b.ne 100 <{name}>"]
     body = [f"  {0x100 + i:x}:\t{line.replace(' ', '  ', 1)}" for i, line in enumerate(loop)]
     problems = guard.check_loops("\n".join([f"0100 <{name}>:", *body, ""]), "neon")
