@@ -7,6 +7,7 @@
 
 #include "../core/executor.hpp"
 #include "arrays.hpp"
+#include "fast_call.hpp"
 #include "gil.hpp"
 #include "init.hpp"
 #include "registers.hpp"
@@ -171,23 +172,14 @@ PyObject* run_program(PyObject* capsule, PyObject* const* args, Py_ssize_t count
     PyErr_SetString(PyExc_TypeError, "run(x, out=None) takes one or two positional arguments");
     return nullptr;
   }
-  try {
-    const auto* program =
-        static_cast<const PyProgram*>(PyCapsule_GetPointer(capsule, kProgramCapsule));
-    if (program == nullptr) return nullptr;
-    if (program->stale()) {
-      PyErr_SetString(stale_type(), "the weights have changed since the program was made");
-      return nullptr;
-    }
-    return program->run(args[0], count == 2 ? args[1] : Py_None).release().ptr();
-  } catch (py::error_already_set& error) {
-    error.restore();
-  } catch (const std::bad_alloc&) {
-    PyErr_NoMemory();
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
+  const auto* program =
+      static_cast<const PyProgram*>(PyCapsule_GetPointer(capsule, kProgramCapsule));
+  if (program == nullptr) return nullptr;
+  if (program->stale()) {
+    PyErr_SetString(stale_type(), "the weights have changed since the program was made");
+    return nullptr;
   }
-  return nullptr;
+  return call_guarded([&] { return program->run(args[0], count == 2 ? args[1] : Py_None); });
 }
 
 PyMethodDef run_definition = {
