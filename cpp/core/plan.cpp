@@ -9,8 +9,8 @@
 namespace fastlayer {
 namespace {
 
-// Rough costs on one core of Zen 4 or Zen 5, picoseconds. They only decide how many threads a call
-// is worth, so a factor of two does not matter.
+// Rough costs on one core of Zen 5 with AVX-512, picoseconds. They only decide how many threads a
+// call is worth, so a factor of two does not matter.
 constexpr double kMac = 8.0;          // one float multiply-add in a tile of many rows, per 4 bytes
 constexpr double kWeightByte = 10.0;  // reading weights for few rows: 100 GB/s
 constexpr double kElement = 400.0;    // one element of an activation
@@ -96,7 +96,7 @@ ProductWay way_of(const Product& p) {
 }  // namespace
 
 double estimate(ptrdiff_t m, const Work& work) {
-  const double element = static_cast<double>(work.element) / 4.0;
+  const double element = static_cast<double>(work.element) / 4.0 * work.vectors;
   const double arithmetic =
       static_cast<double>(m) * static_cast<double>(work.macs_per_row) * kMac * element;
   const double reading = static_cast<double>(work.weight_bytes) * kWeightByte;

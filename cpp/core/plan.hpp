@@ -18,6 +18,7 @@ struct Work {
   ptrdiff_t widest_panels;   // panels of the widest layer
   size_t element;            // sizeof(T)
   int tile_rows;             // rows of the largest register tile
+  double vectors = 1;        // vectors that do the work of one of 512 bits
 };
 
 struct Plan {

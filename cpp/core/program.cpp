@@ -116,6 +116,7 @@ void Program<T>::finish() {
   }
   work_.element = sizeof(T);
   work_.tile_rows = kernels<T>().max_tile_rows;
+  work_.vectors = static_cast<double>(kLineBytes) / kernels<T>().vector_bytes;
   finished_ = true;
 }
 

@@ -25,6 +25,7 @@ template <typename T>
 constexpr Kernels<T> kernels() {
   Kernels<T> k{};
   k.max_tile_rows = kShape.max_rows;
+  k.vector_bytes = Vec<T>::kLanes * static_cast<int>(sizeof(T));
   k.max_lane_vectors = most_lane_vectors<T>();
   k.dense = &dense<T>;
   k.fits_lanes = &fits_lanes<T>;

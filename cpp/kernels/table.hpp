@@ -75,6 +75,7 @@ template <typename T>
 struct Kernels {
   int max_tile_rows;  // rows of the largest register tile
   int max_lane_vectors;
+  int vector_bytes;
 
   void (*dense)(const DenseArgs<T>& args);
   bool (*fits_lanes)(ptrdiff_t rows, ptrdiff_t k);

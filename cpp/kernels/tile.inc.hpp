@@ -7,12 +7,10 @@ namespace fastlayer {
 namespace FL_ISA {
 namespace {
 
-// Up to so many rows: 3 rows and 2 panels of AVX2 took 47 us at 784-512-512-10 on Zen 5 with the
-// weights kept, as one panel at a time, and 36 this way.
-constexpr int kKeepX = 3;
 // Few rows keep their broadcast x in registers and load weights one at a time; more rows keep the
-// weights. Either way the tile's accumulators stay in registers.
-constexpr bool keeps_x(int rows) { return rows <= kKeepX; }
+// weights. Either way the tile's accumulators stay in registers. 3 rows and 2 panels of AVX2 took
+// 47 us at 784-512-512-10 on Zen 5 with the weights kept, as one panel at a time, and 36 this way.
+constexpr bool keeps_x(int rows) { return rows <= kShape.rows_of_x; }
 
 // The widest tile of `rows` rows. A single row uses each weight once, straight from memory.
 template <typename T>

@@ -220,8 +220,9 @@ FL_INLINE VecD load_selected(__m256d m, const double* p, VecD no) {
   return {_mm256_blendv_pd(no.r, _mm256_castps_pd(permuted(v, lanes)), m)};
 }
 
-constexpr TileShape kShape = {/*registers=*/16, /*max_rows=*/6, /*min_panels=*/1, /*max_panels=*/6,
-                              /*lane_share=*/2};
+constexpr TileShape kShape = {/*registers=*/16, /*max_rows=*/6,
+                              /*min_panels=*/1, /*max_panels=*/6,
+                              /*rows_of_x=*/3,  /*lane_share=*/2};
 
 template <typename T>
 using LaneVec = Vec<T>;

@@ -171,8 +171,9 @@ FL_INLINE VecD load_selected(__mmask8 m, const double* p, VecD no) {
   return {_mm512_mask_expand_pd(no.r, m, _mm512_loadu_pd(p))};
 }
 
-constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/14, /*min_panels=*/2, /*max_panels=*/8,
-                              /*lane_share=*/2};
+constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/14,
+                              /*min_panels=*/2, /*max_panels=*/8,
+                              /*rows_of_x=*/3,  /*lane_share=*/2};
 
 // Transpositions in 256 bits: on Zen 4 a 512-bit one takes three times as long, and two 256-bit
 // FMAs no longer than one of 512.

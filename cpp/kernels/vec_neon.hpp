@@ -201,8 +201,9 @@ FL_INLINE Vec<T> load_selected(Mask m, const T* p, Vec<T> no) {
 // By counts of instructions, without a machine: 5 rows, of which a vector each is in a register,
 // take 1.3 to 1.5 for an FMA. A sixth row leaves two registers for weights, and gcc 12 spills; read
 // element by element, 6 rows take 1.7.
-constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/5, /*min_panels=*/1, /*max_panels=*/4,
-                              /*lane_share=*/4};
+constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/5,
+                              /*min_panels=*/1, /*max_panels=*/4,
+                              /*rows_of_x=*/2,  /*lane_share=*/4};
 
 template <typename T>
 using LaneVec = Vec<T>;

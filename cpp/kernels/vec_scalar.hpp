@@ -179,8 +179,9 @@ FL_INLINE Vec<T> at_most(Vec<T> x, Vec<T> bound) {
   return select(less(bound, x), bound, x);
 }
 
-constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/2, /*min_panels=*/1, /*max_panels=*/2,
-                              /*lane_share=*/2};
+constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/2,
+                              /*min_panels=*/1, /*max_panels=*/2,
+                              /*rows_of_x=*/2,  /*lane_share=*/2};
 
 // The vectors of lanes.inc.hpp, which are transposed on the way into registers.
 template <typename T>

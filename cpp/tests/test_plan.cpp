@@ -287,6 +287,12 @@ void test_plan() {
   FL_CHECK(estimate(1, dense_work(64, 64)) < 1e6, "4096 weights take less than a microsecond");
   FL_CHECK(estimate(1, dense_work(4096, 4096)) > 3e8, "one row waits for 64 MiB of weights");
   FL_CHECK(estimate(4096, dense_work(512, 512)) > 1e9, "two GFLOP take more than a millisecond");
+  Work narrow = dense_work(512, 512);
+  narrow.vectors = 2;
+  FL_CHECK(estimate(4096, narrow) == 2 * estimate(4096, dense_work(512, 512)), "twice with AVX2");
+  narrow = dense_work(4096, 4096);
+  narrow.vectors = 2;
+  FL_CHECK(estimate(1, narrow) == estimate(1, dense_work(4096, 4096)), "memory is no slower");
 }
 
 }  // namespace fastlayer
