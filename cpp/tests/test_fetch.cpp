@@ -82,19 +82,21 @@ void run(const Product& p, bool far) {
       return i - t >= kSumBlock / 2 && i - t <= 3 * kSumBlock / 2;
     });
   }
-  const ptrdiff_t lines = static_cast<ptrdiff_t>(order.size());
   if (far) {
+    // A share that reaches over the end of a chunk goes on there, not in the next panel.
+    const auto lines = static_cast<ptrdiff_t>(order.size());
     FL_CHECK(missed <= lines / 20, "k=%td panels=%td: %td of %td lines are not fetched ahead", p.k,
              p.panels, missed, lines);
-  } else {
-    for (size_t s = 0; s < g_fetched.size(); ++s) {
-      const ptrdiff_t used = order[s / (kSumBlock * kTiles) * kSumBlock];
-      if (p.k % kSumBlock != 0 || p.x_blocks * kSumBlock < p.k) break;
-      const uintptr_t line = (g_fetched[s] - base) / kLineBytes;
-      const auto step = static_cast<ptrdiff_t>(s) % kSumBlock;
-      FL_CHECK(static_cast<ptrdiff_t>(line) == used + step + kPrefetchLines,
-               "near weights, step %zu: line %zu", s, static_cast<size_t>(line));
-    }
+    return;
+  }
+  // Panels of whole blocks, each used in one go: tile by tile, a few lines ahead.
+  if (p.k % kSumBlock != 0 || p.x_blocks * kSumBlock < p.k) return;
+  for (size_t s = 0; s < g_fetched.size(); ++s) {
+    const ptrdiff_t used = order[s / (kSumBlock * kTiles) * kSumBlock];
+    const uintptr_t line = (g_fetched[s] - base) / kLineBytes;
+    const auto step = static_cast<ptrdiff_t>(s) % kSumBlock;
+    FL_CHECK(static_cast<ptrdiff_t>(line) == used + step + kPrefetchLines,
+             "near weights, step %zu: line %zu", s, static_cast<size_t>(line));
   }
 }
 
