@@ -48,6 +48,11 @@ class Case:
     def layered(self) -> bool:
         return self.kind in ("network", "column", "accelerate", "load")
 
+    @property
+    def judged(self) -> str | None:
+        """The case that tells how accurate a network's peers are, where its activation rounds."""
+        return f"activation:{self.hidden}@1e6" if self.layered and self.hidden != "relu" else None
+
     def applies(self, dtype: str, threads: int) -> bool:
         """1e8 bytes are at the mercy of memory in either type, and files are mostly float32; one
         thread reads them.

@@ -115,7 +115,8 @@ def markdown(results: dict) -> str:
     parts.append(
         "ratio: the time of the best peer (**bold**) over that of fastlayer, so that above 1 "
         "fastlayer is faster; **behind** marks the rows where a peer is. less accurate: the same "
-        "against peers whose errors (in ULP, beside their times) are beyond the limits that "
+        "against peers whose errors (in ULP, beside their times; in a network, those of its "
+        "activation) are beyond the limits that "
         "fastlayer keeps, which the ratio leaves out. of the limit: the time of the FMAs at the "
         "peak, or of moving weights, inputs and results once, whichever is longer, over the time of "
         "fastlayer. -: does not apply. failed: wrong results or an error, see the results file. "

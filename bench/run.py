@@ -35,7 +35,7 @@ from processes import Peer
 from quiet import Quiet
 from results_file import MODES, key_of, undisturbed
 from tqdm import tqdm
-from turns import Settings, expected, rows
+from turns import Settings, expected, judge, rows
 
 import fastlayer as fl
 
@@ -239,6 +239,17 @@ def measure(results: dict, options, teams: dict[int, list[Peer]], quiet: Quiet) 
     print(f"{len(cost)} measurements, about {total / 60:.0f} minutes", file=sys.stderr, flush=True)
     if options.estimate:
         return
+    judged: dict[tuple, dict[str, float]] = {}
+
+    def errors(case: Case, dtype: str, threads: int) -> dict[str, float]:
+        key = (case.judged, dtype, threads)
+        if case.judged and key not in judged:
+            activation = cases()[case.judged]
+            with tempfile.TemporaryDirectory() as folder:
+                bound = keep(folder, activation, dtype)
+                judged[key] = judge(teams[threads], activation, dtype, folder, bound)
+        return judged.get(key, {})
+
     form = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {desc}"
     begun, before, waited = time.monotonic(), results["seconds"], results["waited"]
     with tqdm(total=total, bar_format=form) as bar:
@@ -249,7 +260,9 @@ def measure(results: dict, options, teams: dict[int, list[Peer]], quiet: Quiet) 
                     if (case, dtype, threads) not in cost:
                         continue
                     bar.set_description_str(f"{case.name} {dtype} {threads}")
-                    for row, forms in rows(team, case, dtype, folder, relative, options, quiet):
+                    known = errors(case, dtype, threads)
+                    found = rows(team, case, dtype, folder, relative, known, options, quiet)
+                    for row, forms in found:
                         results["rows"].append(row)
                         if row["mode"] == "hot":
                             note(row, forms, results)

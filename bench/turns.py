@@ -83,9 +83,33 @@ def take(peers: list[Peer], calls: dict[str, float], mode: str, settings: Settin
     return found
 
 
-def rows(peers: list[Peer], case, dtype: str, folder: str, relative: float, options, quiet: Quiet):
-    """Check all peers, then time those that compute the case; one (row, forms) for each mode."""
-    failed, ready, calls, forms, ulps = {}, [], {}, {}, {}
+def judge(peers: list[Peer], case, dtype: str, folder: str, relative: float) -> dict[str, float]:
+    """The errors of an activation in ULP, of each peer that has it."""
+    wanted = {"case": case.name, "dtype": dtype, "reference": folder, "bound": relative}
+    found = ask_all(peers, op="prepare", **wanted)
+    ask_all(peers, op="drop")
+    return {name: _ulp(answer) for name, answer in found.items() if "ulp" in answer}
+
+
+def _ulp(answer: dict) -> float:
+    return float(f"{min(answer['ulp'], MOST):.3g}")
+
+
+def rows(
+    peers: list[Peer],
+    case,
+    dtype: str,
+    folder: str,
+    relative: float,
+    ulps: dict[str, float],
+    options,
+    quiet: Quiet,
+):
+    """Check all peers, then time those that compute the case; one (row, forms) for each mode.
+
+    `ulps` has the errors of a network's activation, where they are judged.
+    """
+    failed, ready, calls, forms, ulps = {}, [], {}, {}, dict(ulps)
     wanted = {"case": case.name, "dtype": dtype, "reference": folder, "bound": relative}
     for name, answer in ask_all(peers, op="prepare", **wanted).items():
         if "error" in answer:
@@ -93,7 +117,7 @@ def rows(peers: list[Peer], case, dtype: str, folder: str, relative: float, opti
         elif answer["applies"]:
             ready.append(next(peer for peer in peers if peer.name == name))
             if "ulp" in answer:
-                ulps[name] = float(f"{min(answer['ulp'], MOST):.3g}")
+                ulps[name] = _ulp(answer)
     for peer in ready:
         answer = peer.ask(op="choose")
         if "error" in answer:

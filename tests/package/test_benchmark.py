@@ -171,6 +171,18 @@ def test_who_is_less_accurate(bench):
     assert bench.errors.loose(row | {"dtype": "float64"}, "tanh", 125) == set()
 
 
+def test_a_network_is_judged_by_its_activation(bench):
+    known = bench.cases.cases()
+    judged = {name: case.judged for name, case in known.items() if case.judged}
+    assert judged["64-100-10@32:gelu"] == "activation:gelu@1e6"
+    assert set(judged.values()) <= set(known)
+    assert all(known[name].layered and known[name].hidden in name for name in judged)
+    errors = {"fastlayer": 0.8, "litert": 3.4, "torch_eager": 0.5}
+    row = row_of("64-100-10@32:tanh", ulp=errors, us={"litert": 1.0, "torch_eager": 90.0})
+    (found,) = bench.results_file.expanded({"rows": [row]})
+    assert (found["loose"], found["best"]) == ({"litert"}, "torch_eager")
+
+
 # --- ratios and goals
 
 
