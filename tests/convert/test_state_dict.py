@@ -124,8 +124,89 @@ def test_layers_that_do_not_follow_each_other():
     state = {**weights("a"), "b.weight": grid(2, 7)}
     with pytest.raises(fl.ConversionError, match=r"layer 'b': takes 7 features.*gives 3"):
         read(state)
-    with pytest.raises(fl.ConversionError, match=r"layers=\['a', 'c'\] are not its layers"):
+    with pytest.raises(fl.ConversionError, match=r"there is no 'c'; it has 'a', 'b'"):
         read(state, layers=["a", "c"])
+    with pytest.raises(fl.ConversionError, match="names a layer twice"):
+        read(weights("a", sizes=[3, 3]), layers=["a", "a"])
+    assert len(read(state, layers=["a"])) == 1
+    assert len(read(state, layers=("b",))) == 1
+
+
+# ----------------------------------------------------------------------------- one of several
+
+TWO = {
+    "a network and its target": ["q.0", "q.2", "q_target.0", "q_target.2"],
+    "actor and critic": ["actor.fc1", "actor.fc2", "critic.fc1", "critic.fc2"],
+    "model and its average": ["module.net.0", "module.net.2", "ema.net.0", "ema.net.2"],
+    "a copy beside its source": ["net.0", "net.2", "0", "2"],
+    "body and head": ["body.0", "body.2", "body.4", "value"],
+    "numbered names": ["fc1", "fc2", "target_fc1", "target_fc2"],
+    "members of an ensemble": ["a1.fc", "a2.fc", "b1.fc", "b2.fc"],
+}
+ONE = {
+    "attributes": ["fc1", "fc2", "hidden", "out"],
+    "blocks": ["blocks.0.fc", "blocks.1.fc", "blocks.2.fc", "blocks.3.fc"],
+    "numbered modules": ["block1.linear", "block2.linear", "block3.linear", "block4.linear"],
+    "nested": ["0", "2.0", "2.2", "3"],
+    "below one module": ["module.net.0", "module.net.2", "module.net.4.0", "module.net.4.2"],
+}
+
+
+@pytest.mark.parametrize("kind", TWO)
+@pytest.mark.parametrize("sort", [False, True])
+def test_layers_of_several_modules_are_chosen_and_never_guessed(kind, sort):
+    names = TWO[kind]
+    state = weights(*names, sizes=[3] * 5)
+    state = alphabetical(state) if sort else state
+    with pytest.raises(fl.ConversionError, match=r"more than one network; layers=\[\.\.\.\]"):
+        read(state)
+    for some in (names[:2], names[2:], names[::-1]):
+        net = read(state, layers=some)
+        for name, layer in zip(some, net, strict=True):
+            assert_same_bits(layer.weight, state[f"{name}.weight"])
+
+
+@pytest.mark.parametrize("kind", ONE)
+def test_layers_of_one_module_are_one_network(kind):
+    state = weights(*ONE[kind], sizes=[3] * 5)
+    for name, layer in zip(ONE[kind], read(state), strict=True):
+        assert_same_bits(layer.weight, state[f"{name}.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["actor", "actor.", "agent.critic"])
+def test_a_prefix_chooses(prefix):
+    actor, critic = ["actor.0", "actor.2"], ["agent.critic.0", "agent.critic.2"]
+    state = weights(*actor, *critic, sizes=[3] * 5)
+    names = actor if prefix.startswith("actor") else critic
+    state |= {"log_std": grid(3), "step": 7, "actors.0.weight": grid(9, 9)}
+    for net in (read(state, prefix=prefix), read(state, prefix=prefix, layers=["0", "2"])):
+        for name, layer in zip(names, net, strict=True):
+            assert_same_bits(layer.weight, state[f"{name}.weight"])
+    with pytest.raises(fl.ConversionError, match=r"nothing below 'act'; it has 'actor\.0\.weight'"):
+        read(state, prefix="act")
+
+
+def test_what_was_not_asked_for_does_not_matter():
+    odd = {"log_std": grid(3), "conv.weight": grid(2, 2, 2, 2), "half.weight": grid(2, 2) > 0}
+    odd |= {"epoch": 3, 7: "seven", "optimiser": {"state": {}}, "a.b.c.weight": grid(5)}
+    state = odd | weights("fc1", "fc2", sizes=[3] * 3)
+    with pytest.raises(fl.ConversionError):
+        read(state)
+    assert_same_bits(read(state, layers=["fc2"])[0].weight, state["fc2.weight"])
+
+
+def test_halves_are_widened():
+    state = weights("0", "2", sizes=[3] * 3)
+    some = state | {"0.weight": state["0.weight"].astype(np.float16)}
+    net = read(some)
+    assert net.dtype == np.float32
+    assert_same_bits(net[0].weight, some["0.weight"].astype(np.float32))
+    mixed = {name: value.astype(np.float64) for name, value in state.items()}
+    mixed |= {"2.bias": some["0.weight"][0]}
+    with pytest.raises(
+        fl.ConversionError, match=r"'2\.bias' is float16 and '0\.weight' is float64"
+    ):
+        read(mixed)
 
 
 # ----------------------------------------------------------------------------- refusals
@@ -141,7 +222,7 @@ REFUSED = {
     "bias with two axes": ({"a.weight": grid(2, 3), "a.bias": grid(2, 1)}, "not a vector"),
     "no neurons": ({"a.weight": grid(0, 3)}, "layer 'a'"),
     "integers": ({"a.weight": np.ones((2, 3), int)}, "'a.weight'.*int64.*float32 first"),
-    "half": ({"a.weight": np.ones((2, 3), np.float16)}, "'a.weight'.*float16.*float32 first"),
+    "complex": ({"a.weight": np.ones((2, 3), complex)}, "'a.weight'.*complex128.*float32 first"),
     "two dtypes": ({"a.weight": np.ones((2, 3)), "a.bias": grid(2)}, "'a.bias' is float32"),
     "a dictionary": ({"epoch": 3, "model": weights("0")}, "'epoch' holds int.*key='model'"),
     "a list": ({"a.weight": [[1.0]]}, "'a.weight' holds list"),

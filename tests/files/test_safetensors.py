@@ -195,9 +195,18 @@ def test_headers_that_are_refused(path, name):
             read(path)
 
 
-@pytest.mark.parametrize("dtype", ["F16", "BF16", "I32", "BOOL", "U8"])
+@pytest.mark.parametrize(("dtype", "halves"), [("F16", "<f2"), ("BF16", "<u2")])
+def test_halves_are_widened(path, dtype, halves):
+    exact = np.array([[1.5, -0.0, 2.0**-14], [np.inf, -3.140625, 0.15625]], np.float32)
+    stored = exact.astype(halves) if dtype == "F16" else (exact.view("u4") >> 16).astype(halves)
+    header = {"0.weight": {"dtype": dtype, "shape": [2, 3], "data_offsets": [0, 12]}}
+    path.write_bytes(with_header(header, stored.tobytes()))
+    assert_same_bits(fl.from_state_dict(path, activation=None)[0].weight, exact)
+
+
+@pytest.mark.parametrize("dtype", ["I32", "BOOL", "U8"])
 def test_other_dtypes_are_refused_by_name(path, dtype):
-    size = {"F16": 2, "BF16": 2, "I32": 4}.get(dtype, 1)
+    size = {"I32": 4}.get(dtype, 1)
     header = {"0.weight": {"dtype": dtype, "shape": [2, 4], "data_offsets": [0, 8 * size]}}
     path.write_bytes(with_header(header, bytes(8 * size)))
     with pytest.raises(fl.ConversionError, match=r"'0\.weight'.*convert it to float32 first"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.errors import ConversionError, ModelFileError
-from fastlayer.files.reading import Stored
+from fastlayer.files.reading import Stored, Unread
 from fastlayer.files.save import split_suffix
 from fastlayer.functions.activation import resolve_rowwise
 from fastlayer.network.layer import Layer
@@ -35,6 +35,7 @@ _FILES = {
 }
 # Bytes by which tensors that share storage may exceed their file.
 _SPARE = 32 << 20
+_SINGLE = ("float32", "float16", "bfloat16")  # what float32 has all numbers of
 _DIGITS = re.compile("([0-9]+)")
 _DENSE = "fl.from_torch(module) converts the live module, or build the network with fl.Network"
 
@@ -46,19 +47,21 @@ def from_state_dict(
     output_activation: ActivationLike = None,
     layout: str = "out_in",
     layers: Sequence[str] | None = None,
+    prefix: str | None = None,
     key: str | None = None,
 ) -> Network:
     """Make a network of dense layers from weights by name, as in a state dict of PyTorch.
 
     A state dict holds weights and nothing else: what lies between the layers is for you to say.
+    Where it holds more than one network, or tensors of other layers, `prefix` or `layers` chooses.
 
     Parameters
     ----------
     state_dict : mapping or path
         Arrays or tensors under the names "<layer>.weight" (n, k) and, where there is one,
-        "<layer>.bias" (n,); all float32 or all float64. Or a file: .safetensors (needs the
-        safetensors package), or .pt, .pth, .bin as `torch.save` writes them, which are read
-        without PyTorch and without running anything in them.
+        "<layer>.bias" (n,); all float64, or float32, float16 and bfloat16, which become float32.
+        Or a file: .safetensors (needs the safetensors package), or .pt, .pth, .bin as `torch.save`
+        writes them, which are read without PyTorch and without running anything in them.
     activation : str, Activation, function, callable or None, or a sequence of these
         What follows each layer but the last; a sequence has one for each of those.
     output_activation : str, Activation, function, callable or None
@@ -66,9 +69,13 @@ def from_state_dict(
     layout : {"out_in", "in_out"}
         Whether weights are (n, k), as in PyTorch, or (k, n).
     layers : sequence of str, optional
-        The names of all layers from first to last. By default the order of the mapping; where
-        that is merely alphabetical, as in .safetensors, the order of the numbers in the names, or
-        the only one in which the sizes fit.
+        The names of the network's layers from first to last; what else there is doesn't count. By
+        default all, in the order of the mapping; where that is merely alphabetical, as in
+        .safetensors, in the order of the numbers in the names, or the only one in which the sizes
+        fit.
+    prefix : str, optional
+        Only what is named "<prefix>.<layer>.weight" counts, such as "actor". `layers` are then
+        names behind it.
     key : str, optional
         The entry of a checkpoint that holds the state dict, such as "model_state_dict".
 
@@ -80,7 +87,8 @@ def from_state_dict(
     Raises
     ------
     ConversionError
-        Entries other than those of dense layers, or an order that can't be told.
+        Entries other than those of dense layers, names of more than one network, or an order that
+        can't be told.
     ModelFileError
         A file that is damaged, or of another format than its suffix says.
     ValueError
@@ -108,13 +116,15 @@ def from_state_dict(
         )
     place, content = _source(state_dict)
     with content as found:
-        entries = _entries(found, key, place)
+        entries = _entries(_chosen(found, key, prefix, layers, place), place)
         if isinstance(state_dict, str | os.PathLike):
             _check_size(entries, place)
         groups: dict[str, dict[str, Stored]] = {}
         for name, entry in entries.items():
             layer, _, field = name.rpartition(".")
             groups.setdefault(layer, {})[field] = entry
+        if layers is None:
+            _check_one_network(list(groups), place)
         sizes = {name: _sizes(f"{place}: layer {name!r}", g, layout) for name, g in groups.items()}
         names = _ordered(list(entries), sizes, layers, place)
         dtype = _dtype(entries, place)
@@ -147,14 +157,47 @@ def _source(state_dict: Any) -> tuple[str, AbstractContextManager[Any]]:
     return path, import_module(_FILES[suffix]).stored(path)
 
 
-def _entries(content: Any, key: str | None, place: str) -> dict[str, Stored]:
-    """Return the tensors by name, those of the entry `key` where that is given."""
+def _chosen(
+    content: Any, key: str | None, prefix: str | None, layers: Sequence[str] | None, place: str
+) -> Mapping[Any, Any]:
+    """Return the entries that are asked for; what else a checkpoint holds is not looked at."""
     if key is not None:
         if not isinstance(content, Mapping) or key not in content:
             raise ConversionError(place, f"has no entry {key!r}; it has {_listed(content)}")
         content = content[key]
+    if isinstance(content, Unread):
+        raise ConversionError(
+            place,
+            f"holds an object of {content.name!r:.60}, which was not made. To read the weights of "
+            "a module here, save them alone: torch.save(module.state_dict(), path)",
+        )
     if not isinstance(content, Mapping):
         raise ConversionError(place, f"holds a {type(content).__name__}, not a state dict")
+    if prefix is not None:
+        start = prefix.removesuffix(".") + "."
+        below = {
+            name.removeprefix(start): value
+            for name, value in content.items()
+            if isinstance(name, str) and name.startswith(start)
+        }
+        if not below:
+            raise ConversionError(place, f"has nothing below {prefix!r}; it has {_listed(content)}")
+        content = below
+    found: Mapping[Any, Any] = content
+    if layers is None:
+        return found
+    names = [name for name in found if isinstance(name, str)]
+    there = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    missing = [name for name in layers if name not in there]
+    if missing:
+        raise ConversionError(
+            place, f"layers={list(layers)}: there is no {missing[0]!r}; it has {_listed(there)}"
+        )
+    return {name: found[name] for name in names if name.rpartition(".")[0] in layers}
+
+
+def _entries(content: Mapping[Any, Any], place: str) -> dict[str, Stored]:
+    """Return the tensors by name."""
     entries = {}
     for name, value in content.items():
         if getattr(value, "is_meta", False):
@@ -165,6 +208,8 @@ def _entries(content: Any, key: str | None, place: str) -> dict[str, Stored]:
             likely = next((n for n, values in inner.items() if any(map(_as_stored, values))), None)
             hint = "" if likely is None else f"; perhaps key={likely!r} is the state dict"
             kind = type(value).__name__
+            if isinstance(value, Unread):
+                kind = f"an object of {value.name!r:.60}, which was not made"
             raise ConversionError(
                 place, f"{name!r:.60} holds {kind}, not a tensor; it has {_listed(content)}{hint}"
             )
@@ -174,9 +219,35 @@ def _entries(content: Any, key: str | None, place: str) -> dict[str, Stored]:
     return entries
 
 
+def _check_one_network(names: list[str], place: str) -> None:
+    """Refuse layers below several modules: their sizes may fit, and yet they are two networks."""
+    modules = dict.fromkeys(map(_module, names))
+    # fc1, fc2, target_fc1, target_fc2
+    pieces = [_DIGITS.split(name) for name in names]
+    numbers = [tuple(p[1::2]) for p in pieces if len(p) > 1]
+    twice = len({tuple(p[::2]) for p in pieces}) > 1 and len(set(numbers)) < len(numbers)
+    if len(modules) > 1 or twice:
+        one = next((name.partition(".")[0] for name in names if _module(name)), None)
+        choice = "" if one is None else f", or prefix={one!r} one of them"
+        raise ConversionError(
+            place,
+            f"its layers {_listed(names)} may be those of more than one network; layers=[...] "
+            f"tells which make yours, from first to last{choice}",
+        )
+
+
+def _module(layer: str) -> str:
+    """Return what a layer's path says of the module around it, without numbers."""
+    path = layer.split(".")
+    above = path if path[-1].isdigit() else path[:-1]
+    return ".".join(_DIGITS.sub("#", part) for part in above if not part.isdigit())
+
+
 def _listed(content: Any) -> str:
-    names = [f"{name!r:.60}" for name in content][:8] if isinstance(content, Mapping) else []
-    return ", ".join(names) or "none"
+    """Return a few of the names in a mapping or list."""
+    several = isinstance(content, Mapping | list)
+    names = [f"{name!r:.60}" for name in content] if several else []
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "none"
 
 
 def _as_stored(value: Any) -> Stored | None:
@@ -184,8 +255,9 @@ def _as_stored(value: Any) -> Stored | None:
         return value
     if hasattr(value, "detach"):  # a tensor of PyTorch, on whatever device
         dtype = str(value.dtype).removeprefix("torch.")
-        return Stored(dtype, tuple(value.shape), lambda: np.asarray(value.detach().cpu()))
-    if isinstance(value, Mapping | str | bytes | int | float | list | tuple | None):
+        held = value.detach().float() if dtype == "bfloat16" else value.detach()
+        return Stored(dtype, tuple(value.shape), lambda: np.asarray(held.cpu()))
+    if isinstance(value, Mapping | str | bytes | int | float | list | tuple | set | None | Unread):
         return None
     array: Array = np.asarray(value)
     return Stored(array.dtype.name, array.shape, lambda: array)
@@ -220,19 +292,19 @@ def _sizes(where: str, group: dict[str, Stored], layout: str) -> tuple[int, int]
 
 def _dtype(entries: dict[str, Stored], place: str) -> DType:
     for name, entry in entries.items():
-        if entry.dtype not in ("float32", "float64"):
+        if entry.dtype not in (*_SINGLE, "float64"):
             raise ConversionError(
                 f"{place}: {name!r}",
                 f"is {entry.dtype}; convert it to float32 first, e.g. with module.float()",
             )
-    first = {entry.dtype: name for name, entry in reversed(entries.items())}
+    first = {entry.dtype == "float64": name for name, entry in reversed(entries.items())}
     if len(first) > 1:
         raise ConversionError(
             place,
-            f"{first['float32']!r} is float32 and {first['float64']!r} is float64; convert them to "
-            "one dtype first",
+            f"{first[False]!r} is {entries[first[False]].dtype} and {first[True]!r} is float64; "
+            "convert them to one dtype first",
         )
-    return np.dtype(next(iter(first)))
+    return np.dtype("float64" if True in first else "float32")
 
 
 def _check_size(entries: dict[str, Stored], path: str) -> None:
@@ -262,10 +334,8 @@ def _ordered(keys: list[str], sizes: Sizes, wanted: Sequence[str] | None, place:
     `keys` are all names of arrays, in the order of the mapping or file.
     """
     names = _found_order(keys, sizes, place) if wanted is None else list(wanted)
-    if sorted(names) != sorted(sizes):
-        raise ConversionError(
-            place, f"layers={names} are not its layers, which are {sorted(sizes)}"
-        )
+    if len(set(names)) < len(names):
+        raise ConversionError(place, f"layers={names} names a layer twice")
     for before, after in pairwise(names):
         if sizes[before][1] != sizes[after][0]:
             raise ConversionError(

@@ -4,9 +4,9 @@ The file is a zip archive: ``data.pkl`` describes the tensors as views of storag
 is a member.
 
 The language of pickles can import and call anything. So the operations are walked first: only those
-that `torch.save` uses for a state dict may be there, just so many of them, and no names but the few
-that are known. What has passed is built by `pickle.Unpickler`, which finds stand-ins of ours under
-those names.
+that `torch.save` uses may be there, and just so many of them. What has passed is built by
+`pickle.Unpickler`, which finds stand-ins of ours under all names: those of tensors and dictionaries
+make such, and any other makes an `Unread`, which does nothing and holds nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files.reading import MOST_AXES, Stored, ordered_dtype, reading, require
+from fastlayer.files.reading import MOST_AXES, Stored, Unread, from_bytes, reading, require
 from fastlayer.files.zip import MAGIC, members
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ _ORDERED_DICT = "collections.OrderedDict"
 _LARGEST_PICKLE = 4 << 20
 # A tensor takes about 20 operations, and one operation up to about 130 bytes of memory.
 _MOST_OPERATIONS = 200_000
-_LONGEST_INTEGER = 8  # bytes
+_LONGEST_INTEGER = 64  # bytes; seeds have 8, states of random generators 16
 # Constants, numbers, text, containers, the memo, objects; named as in the module pickle.
 _MARK, _DICT, _TEXT, _INTEGER, _PUT, _GLOBAL = b"(", b"}", b"X", b"\x8a", b"r", b"c"
-_PROTOCOL, _STOP = b"\x80", b"."
+_PROTOCOL, _STOP, _NEW, _CALL = b"\x80", b".", b"\x81", b"R"
 _OPERATIONS = frozenset(
-    bytes([code]) for code in b"N\x88\x89KMJ\x8aGX()]}t\x85\x86\x87aesuqrhjcRbQ\x80."
+    bytes([code]) for code in b"N\x88\x89KMJ\x8aGX()]}t\x85\x86\x87aesuqrhjcR\x81bQ\x80."
 )
 # The language's own dictionaries take whatever is put into them, so every one becomes one of ours.
 _EMPTY_DICT = b"c" + _ORDERED_DICT.replace(".", "\n").encode() + b"\n)R"
@@ -83,8 +83,7 @@ def stored(path: str) -> Iterator[Any]:
     Raises
     ------
     ModelFileError
-        A file that is damaged, of another format, or holds more than tensors, numbers and text in
-        dictionaries and lists.
+        A file that is damaged or of another format.
     """
     with reading(path) as file:
         _check_format(file)
@@ -142,8 +141,6 @@ def _checked(data: bytes) -> bytes:
                 f"has the operation {code!r} at byte {at}, which torch.save doesn't write for a "
                 "state dict",
             )
-        if code == _GLOBAL:
-            _check_name(data, at + 1)
         try:
             operation, argument, _ = next(operations)
             if code == _TEXT:
@@ -170,20 +167,10 @@ def _checked(data: bytes) -> bytes:
             marks.append(depth)
         else:
             depth += len(operation.stack_after) - len(needs)
-        checked += _EMPTY_DICT if code == _DICT else data[at : stream.tell()]
+        # A new object is a call as well: Unpickler would insist on a class.
+        same = data[at : stream.tell()]
+        checked += {_DICT: _EMPTY_DICT, _NEW: _CALL}.get(code, same)
     raise Damaged(_KEY, f"has more than {_MOST_OPERATIONS} operations")
-
-
-def _check_name(data: bytes, start: int) -> None:
-    end = data.find(b"\n", data.find(b"\n", start) + 1)
-    name = data[start:end].decode("utf-8", "replace").replace("\n", ".")
-    require(
-        end < start or name in _NAMES,
-        _KEY,
-        f"names {name[:200]!r}, which is not among the few names that a state dict of "
-        "dense layers needs. Nothing was executed. To read the weights of a module "
-        "here, save them alone: torch.save(module.state_dict(), path)",
-    )
 
 
 class _Function(NamedTuple):
@@ -199,9 +186,9 @@ class _Dictionary(dict[Any, Any]):
     __slots__ = ()
 
     def __setitem__(self, name: Any, value: Any) -> None:
-        # Before anything is hashed, which can take for ever.
+        # Before anything is hashed, which can take for ever. Tensors are never under such names.
         if type(name) not in (str, int):
-            raise TypeError("a dictionary with names that are neither text nor integers")
+            return
         if name in self:
             raise Damaged(_KEY, f"the name {name!r:.80} is there twice")
         super().__setitem__(name, value)
@@ -222,8 +209,10 @@ class _Storage(NamedTuple):
     read: Callable[[], bytes]
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Stored:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Stored | Unread:
     """Stand in for ``torch._utils._rebuild_tensor_v2``."""
+    if type(storage) is Unread:
+        return storage
     if type(storage) is not _Storage or not _sizes((offset,), shape, strides):
         raise Damaged(_KEY, "describes a tensor with impossible sizes")
     alike = len(shape) == len(strides) and len(shape) <= MOST_AXES
@@ -243,12 +232,9 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Sto
     )
 
     def view() -> Array:
-        dtype = ordered_dtype(storage.kind.dtype, storage.order)
-        if not prod(shape):
-            return np.empty(shape, dtype)
-        flat = np.frombuffer(storage.read(), dtype)[offset:]
-        steps = [s * dtype.itemsize for s in strides]
-        return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
+        flat = from_bytes(storage.read() if prod(shape) else b"", storage.kind.dtype, storage.order)
+        steps = [s * flat.itemsize for s in strides]
+        return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
 
     return Stored(storage.kind.dtype, shape, view)
 
@@ -261,10 +247,17 @@ def _sizes(*several: Any) -> bool:
     )
 
 
-# What a pickle may name. Without arguments: pairs in a call would pass by __setitem__.
+def _parameter(data: Any, *_: Any) -> Any:
+    """Stand in for ``torch._utils._rebuild_parameter``."""
+    return data
+
+
+# What makes something. A dictionary without arguments: pairs in a call would pass by __setitem__.
 _NAMES = {
     **_KINDS,
     "torch._utils._rebuild_tensor_v2": _Function(_tensor),
+    "torch._utils._rebuild_parameter": _Function(_parameter),
+    "torch._utils._rebuild_parameter_with_state": _Function(_parameter),
     _ORDERED_DICT: _Function(lambda: _Dictionary()),
 }
 
@@ -278,12 +271,15 @@ class _Unpickler(pickle.Unpickler):
         self._reads: dict[str, Callable[[], bytes]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        return _NAMES[f"{module}.{name}"]
+        known = f"{module}.{name}"
+        return _NAMES.get(known) or Unread(known)
 
-    def persistent_load(self, identity: Any) -> _Storage:
+    def persistent_load(self, identity: Any) -> _Storage | Unread:
         """Find what ("storage", type, name, device, number of elements) stands for."""
         # Objects of a pickle are never printed here: a few bytes can describe an endless text.
         word, kind, name, _, size = identity
+        if type(kind) is Unread:
+            return kind
         if type(kind) is not _Kind or type(name) is not str:
             raise Damaged(_KEY, f"refers to something that is no storage of {_KNOWN}")
         member = self._archive.get(f"{self._folder}{name}")

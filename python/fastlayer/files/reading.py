@@ -39,6 +39,25 @@ class Stored(NamedTuple):
     read: Callable[[], Array]
 
 
+class Unread:
+    """What an object in somebody else's file became that is neither an array nor a container.
+
+    It can be called, set and added to, as the file may ask for, and stays as it is.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name  # of its class or function
+
+    def __call__(self, *arguments: Any) -> Unread:
+        return self
+
+    def _ignore(self, *arguments: Any) -> None: ...
+
+    __setstate__ = __setitem__ = append = extend = _ignore
+
+
 def require(met: bool, key: str, why: str) -> None:
     """Raise `Damaged` where a file is not as it has to be.
 
@@ -83,6 +102,14 @@ def ordered_dtype(name: str, order: str) -> DType:
     # newbyteorder keeps a mark also where the order is this machine's, and the core wants none.
     dtype: DType = np.dtype(order + np.dtype(name).str[1:])
     return dtype
+
+
+def from_bytes(data: Any, name: str, order: str, count: int = -1, start: int = 0) -> Array:
+    """Return numbers from byte `start` on; those of bfloat16 as float32, which has them all."""
+    if name != "bfloat16":
+        return np.frombuffer(data, ordered_dtype(name, order), count, start)
+    halves = np.frombuffer(data, ordered_dtype("uint16", order), count, start)
+    return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def check_json(text: bytes, key: str) -> None:

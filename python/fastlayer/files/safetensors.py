@@ -22,7 +22,7 @@ from fastlayer.files.reading import (
     MOST_AXES,
     Stored,
     check_json,
-    ordered_dtype,
+    from_bytes,
     parse_json,
     read_bytes,
     reading,
@@ -110,17 +110,17 @@ def stored(path: str, mmap: bool = False) -> Iterator[_Tensors]:
     with reading(path) as file:
         text = _header(file)
         try:
-            held = package.safe_open(path, framework="numpy")
+            with package.safe_open(path, framework="numpy"):  # which checks the header
+                pass
         except package.SafetensorError as error:
             raise Damaged(_HEADER, str(error)) from error
-        with held:
-            content = parse_json(text, _HEADER)
-            metadata = content.pop("__metadata__", None) or {}
-            whole = memory.mmap(file.fileno(), 0, access=memory.ACCESS_READ) if mmap else None
-            data = 8 + len(text)
-            found = _Tensors((n, _stored(n, e, held, whole, data)) for n, e in content.items())
-            found.metadata = metadata
-            yield found
+        content = parse_json(text, _HEADER)
+        metadata = content.pop("__metadata__", None) or {}
+        whole = memory.mmap(file.fileno(), 0, access=memory.ACCESS_READ) if mmap else None
+        data = 8 + len(text)
+        found = _Tensors((n, _stored(n, e, file, whole, data)) for n, e in content.items())
+        found.metadata = metadata
+        yield found
 
 
 def _header(file: BinaryIO) -> bytes:
@@ -134,7 +134,7 @@ def _header(file: BinaryIO) -> bytes:
     return text
 
 
-def _stored(name: str, entry: Any, held: Any, whole: memory.mmap | None, data: int) -> Stored:
+def _stored(name: str, entry: Any, file: BinaryIO, whole: memory.mmap | None, data: int) -> Stored:
     """Return the tensor of an entry that the package has accepted."""
     exact = isinstance(entry, dict) and len(entry) == 3
     require(exact, name, "must have dtype, shape and data_offsets, and nothing else")
@@ -145,16 +145,13 @@ def _stored(name: str, entry: Any, held: Any, whole: memory.mmap | None, data: i
         raise Damaged(name, f"has the impossible shape {entry['shape']!r:.80}")
     dtype = _DTYPES[code]
 
-    def copy() -> Array:
+    def read() -> Array:
+        begin, end = entry["data_offsets"]
+        if whole is not None:
+            return from_bytes(whole, dtype, "<", prod(shape), data + begin).reshape(shape)
+        flat = from_bytes(read_bytes(file, data + begin, end - begin, name), dtype, "<")
         # The package has opened the file by name once more.
-        array: Array = held.get_tensor(name)
-        same = (array.dtype.name, array.shape) == (dtype, shape)
-        require(same, name, "changed while it was read")
-        return array
+        require(flat.size == prod(shape), name, "changed while it was read")
+        return flat.reshape(shape)
 
-    def view() -> Array:
-        start = data + entry["data_offsets"][0]
-        kind = ordered_dtype(dtype, "<")
-        return np.frombuffer(whole or b"", kind, prod(shape), start).reshape(shape)
-
-    return Stored(dtype, shape, copy if whole is None else view)
+    return Stored(dtype, shape, read)
