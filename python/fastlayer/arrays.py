@@ -75,11 +75,39 @@ def _asarray(x: object, what: str) -> Array:
         ) from None
 
 
+def _columns(x: Any) -> list[Any]:
+    """Return the columns of a table of pandas, polars or Arrow; none of what is no table."""
+    if hasattr(x, "iloc") and hasattr(x, "columns"):
+        return [x.iloc[:, i] for i in range(len(x.columns))]
+    if hasattr(x, "get_columns"):
+        return list(x.get_columns())
+    return list(x.columns) if hasattr(x, "column_names") and hasattr(x, "columns") else []
+
+
+def _numbers(column: Any) -> Array:
+    """Return a column of a table as an array; what is missing in one of numbers is NaN."""
+    a: Array = column.to_numpy()
+    if a.dtype.kind != "O":
+        return a
+    if getattr(getattr(column, "dtype", None), "kind", "O") in "biuf":  # pandas' nullable types
+        numbers: Array = column.to_numpy(np.float64, na_value=np.nan)
+        return numbers
+    return np.asarray(a.tolist())
+
+
+def _from_table(x: object) -> Array | None:
+    """Return a table whose columns are numbers and bools, which have no common type there."""
+    columns = [_numbers(column) for column in _columns(x)]
+    if not columns or any(a.dtype.kind not in "biuf" for a in columns):
+        return None
+    return np.stack(columns, axis=1)
+
+
 def as_real(x: object, what: str = "x") -> Array:
     """Return `x` as a plain, aligned, native-endian array of a real dtype, copying if it must.
 
-    `x` is an array, nested sequences of numbers, or an object that offers an array through
-    ``__array__``, DLPack or the buffer protocol.
+    `x` is an array, nested sequences of numbers, a table of pandas, polars or Arrow, or an object
+    that offers an array through ``__array__``, DLPack or the buffer protocol.
 
     Raises
     ------
@@ -95,6 +123,8 @@ def as_real(x: object, what: str = "x") -> Array:
             "fill it first with .filled(value)"
         )
     a = _asarray(x, what)
+    if a.dtype.kind == "O" and (table := _from_table(x)) is not None:
+        a = table
     if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
         hint = _HINTS.get(a.dtype.kind, "convert it first")
         raise TypeError(

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import assert_same_bits
 from model_files import assert_round_trips
 
 import fastlayer as fl
@@ -268,10 +269,101 @@ def test_sparse_coefficients():
     np.testing.assert_array_equal(fl.from_sklearn(model.sparsify()).predict_proba(x), expected)
 
 
-def test_names_of_columns_raise_no_warning():
+# ----------------------------------------------------------------------------- tables
+
+NAMES = ["age", "pay", "city_a", "city_b"]
+
+
+def table(library, columns):
+    """A data frame of pandas or polars, or a table of Arrow."""
+    module = pytest.importorskip(library)
+    return (module.table if library == "pyarrow" else module.DataFrame)(columns)
+
+
+@pytest.fixture(params=["pandas", "polars"])
+def fitted(request):
+    """A pipeline fitted to a table of integers, floats and bools, and the table."""
+    rng = np.random.default_rng(4)
+    x = table(
+        request.param,
+        {
+            "age": rng.integers(20, 60, 80),
+            "pay": rng.normal(3e4, 1e4, 80),
+            "city_a": rng.integers(0, 2, 80) > 0,
+            "city_b": rng.integers(0, 2, 80) > 0,
+        },
+    )
+    y = rng.integers(0, 2, 80)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return make_pipeline(StandardScaler(), mlp("binary")).fit(x, y), x
+
+
+def test_columns_of_several_types(fitted):
+    model, x = fitted
+    fast = fl.from_sklearn(model)
+    assert list(fast.feature_names_in_) == list(model.feature_names_in_) == NAMES
+    np.testing.assert_allclose(fast.predict_proba(x), model.predict_proba(x), rtol=1e-12)
+    np.testing.assert_array_equal(fast.predict(x), model.predict(x))
+    assert_same_bits(fast(x), fast.predict_proba(x)[:, 1:])
+    assert_same_bits(pickle.loads(pickle.dumps(fast)).predict(x), fast.predict(x))
+
+
+@pytest.mark.parametrize("call", ["predict", "predict_proba", "__call__"])
+def test_columns_in_another_order_are_no_guess(fitted, call):
+    model, x = fitted
+    fast = fl.from_sklearn(model)
+    turned = x[NAMES[::-1]]
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(turned)
+    with pytest.raises(
+        ValueError, match=r"feature names.*another order, 'city_b'.*feature_names_in_"
+    ):
+        getattr(fast, call)(turned)
+    assert_same_bits(fast.predict(turned[list(fast.feature_names_in_)]), fast.predict(x))
+    renamed = x.rename(**{"columns" if hasattr(x, "iloc") else "mapping": {"pay": "wage"}})
+    with pytest.raises(ValueError, match="missing 'pay'; not seen at fit 'wage'"):
+        getattr(fast, call)(renamed)
+    with pytest.raises(ValueError, match="missing 'city_b'"):
+        getattr(fast, call)(x[NAMES[:3]])
+
+
+def test_an_array_for_a_table_is_taken_with_a_warning(fitted):
+    model, x = fitted
+    fast = fl.from_sklearn(model)  # without one, of the probe
+    plain = np.asarray(x, float)
+    for one in (model, fast):
+        with pytest.warns(UserWarning, match="feature names"):
+            np.testing.assert_array_equal(one.predict(plain), model.predict(x))
+
+
+def test_a_table_for_an_array_is_taken_with_a_warning():
     model, x = fit(mlp("number"), "number")
-    model.feature_names_in_ = np.array(["a", "b", "c", "d"], dtype=object)
-    assert fl.from_sklearn(model).predict(x).shape == (60,)
+    frame = table("pandas", dict(zip(NAMES, x.T, strict=True)))
+    fast = fl.from_sklearn(model)
+    assert not hasattr(fast, "feature_names_in_")
+    for one in (model, fast):
+        with pytest.warns(UserWarning, match="has feature names, but .* without feature names"):
+            one.predict(frame)
+    frame.columns = range(4)  # no names
+    assert_same_bits(fast.predict(frame), fast.predict(x))
+    frame.columns = ["a", 1, "b", 2]
+    for one in (model, fast):
+        with pytest.raises(TypeError, match=r"[Ff]eature names"):
+            one.predict(frame)
+
+
+def test_scalers_keep_the_digits_of_features_far_from_zero():
+    for far, spread in ((1.7e9, 86400.0), (1e12, 1.0), (5e6, 1e3)):
+        for scaler in (StandardScaler(), RobustScaler(), StandardScaler(with_std=False)):
+            x = far + spread * np.random.default_rng(0).standard_normal((80, 2))
+            y = np.sin((x[:, 0] - far) / spread)
+            scaled = make_pipeline(scaler, mlp("number", "tanh", solver="lbfgs"))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model = scaled.fit(x, y)
+            error = np.abs(fl.from_sklearn(model).predict(x) - model.predict(x)).max()
+            assert error < 1e-13 * max(1.0, np.abs(model.predict(x)).max())
 
 
 class Contrary(MLPClassifier):

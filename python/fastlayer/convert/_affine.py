@@ -24,22 +24,33 @@ CANCELS = 16.0
 
 
 class Affine(NamedTuple):
-    """``x * scale + shift`` in float64, each (n,), or () for any number of features."""
+    """``x * scale + shift`` in float64, each (n,), or () for any number of features.
+
+    Where it is known to be ``(x - centre) * scale``, `centre` says so: the digits that features far
+    from zero have in common are lost in the shift.
+    """
 
     scale: Array
     shift: Array
+    centre: Array | None = None
 
     @classmethod
     def of(cls, scale: ArrayLike = 1.0, shift: ArrayLike = 0.0) -> Affine:
         """Make one from numbers or vectors of any real dtype; a single element is a number."""
-        a, b = (np.asarray(v, np.float64) for v in (scale, shift))
-        a, b = (v.reshape(()) if v.size == 1 else v.reshape(-1) for v in (a, b))
-        return cls(a, b)
+        a, b = _vector(scale), _vector(shift)
+        return cls(a, b, -b if (a == 1).all() else None)
+
+    @classmethod
+    def centred(cls, centre: ArrayLike, scale: ArrayLike) -> Affine:
+        """Make ``(x - centre) * scale``."""
+        c, a = _vector(centre), _vector(scale)
+        return cls(a, -c * a, c)
 
     @property
     def in_features(self) -> int | None:
         """Number of features, None for numbers, which go with any."""
-        return None if self.scale.ndim == self.shift.ndim == 0 else max(map(np.size, self))
+        numbers = self.scale.ndim == self.shift.ndim == 0
+        return None if numbers else max(self.scale.size, self.shift.size)
 
     @property
     def shifts(self) -> bool:
@@ -54,8 +65,9 @@ class Affine(NamedTuple):
         """
         with np.errstate(all="ignore"):
             moved = self.shift * other.scale
-            both = Affine(self.scale * other.scale, moved + other.shift)
-        room = all(np.isfinite(v).all() for v in both)
+            centre = None if other.shift.any() else self.centre
+            both = Affine(self.scale * other.scale, moved + other.shift, centre)
+        room = np.isfinite(both.scale).all() and np.isfinite(both.shift).all()
         return both if room and (np.abs(moved) <= CANCELS * np.abs(both.shift)).all() else None
 
     def parts(self, features: int, dtype: DType, in_front: bool = False) -> list[Any]:
@@ -76,13 +88,19 @@ class Affine(NamedTuple):
         list
             BatchNorms, which are folded into their neighbours.
         """
-        a, b = (np.broadcast_to(v, (features,)) for v in self)
+        a, b = (np.broadcast_to(v, (features,)) for v in (self.scale, self.shift))
 
         def norm(scale: Array, shift: Array | None) -> BatchNorm:
             return BatchNorm(features, 0.0, scale, shift, dtype=dtype)
 
         if not in_front or not np.abs(b).max() > CANCELS or not a.all():
             return [norm(a, b)]
+        before = b / a if self.centre is None else np.broadcast_to(-self.centre, (features,))
         # The activation does nothing but keep the network from folding its neighbours.
-        apart = [norm(np.ones(features), b / a), Activation("identity")]
+        apart = [norm(np.ones(features), before), Activation("identity")]
         return apart if self.shifts else [*apart, norm(a, None)]
+
+
+def _vector(value: ArrayLike) -> Array:
+    v: Array = np.asarray(value, np.float64)
+    return v.reshape(()) if v.size == 1 else v.reshape(-1)

@@ -137,7 +137,7 @@ class Assembly:
     def _normalize(self, step: Normalize) -> None:
         n = step.in_features or self._features("normalises its input")
         behind = self._merged(self.todo.pop()) if self._next(Affine) else Affine.of()
-        weight, bias = (np.broadcast_to(v, (n,)) for v in behind)
+        weight, bias = (np.broadcast_to(v, (n,)) for v in (behind.scale, behind.shift))
         scale = None if behind.shifts else weight
         if step.name == "layer_norm":
             shift = bias if bias.any() else None

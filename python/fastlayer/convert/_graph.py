@@ -23,6 +23,8 @@ from fastlayer.network.network import Network
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from numpy.typing import ArrayLike
+
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._recognise import Poly
 
@@ -286,10 +288,16 @@ class Draft(NamedTuple):
         except (TypeError, ValueError) as error:
             raise ConversionError(self.source, str(error)) from error
 
-    def proved(self, reference: Callable[[Array], Array], computes: DType | None = None) -> Network:
+    def proved(
+        self,
+        reference: Callable[[Array], Array],
+        computes: DType | None = None,
+        inputs: ArrayLike | None = None,
+    ) -> Network:
         """Make the network, and see that it does what its source does on rows of all kinds.
 
-        `computes` is the dtype that the source computes in, where that is not its weights'.
+        `computes` is the dtype that the source computes in, where that is not its weights'. `inputs`
+        are more rows.
         """
         made = self.network()
         same = made if computes in (None, self.dtype) else made.astype(computes)
@@ -300,7 +308,7 @@ class Draft(NamedTuple):
                 "rows to try it with; convert with verify=False, and compare on your own data "
                 "with net.verify",
             )
-        made._verification = prove(same, reference, source=self.source)
+        made._verification = prove(same, reference, source=self.source, inputs=inputs)
         return made
 
 

@@ -91,11 +91,25 @@ def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regress
         # The probe has no column names; scikit-learn says so where the training data had some.
         warnings.simplefilter("ignore")
         reference = partial(_outputs, estimator, options.get("kind"))
-        net = draft.proved(reference) if verify else draft.network()
+        rows = _likely(steps, layers[0].in_features)
+        net = draft.proved(reference, inputs=rows) if verify else draft.network()
         made: Regressor = standin(net, floats=bool(scalers), **options)
+        if hasattr(estimator, "feature_names_in_"):
+            made.feature_names_in_ = np.array(estimator.feature_names_in_, object)
         if verify and isinstance(made, Classifier):
-            _verify_labels(made, estimator, place)
+            _verify_labels(made, estimator, place, rows)
     return made
+
+
+def _likely(steps: list[Any], features: int) -> Array:
+    """Return rows where the training data lay: normal ones, scaled back."""
+    x: Array = np.random.default_rng(1).standard_normal((64, features))
+    for step in reversed(steps):
+        if isinstance(step, Affine):
+            with np.errstate(all="ignore"):
+                back = (x - step.shift) / step.scale
+                x = back if step.centre is None else x / step.scale + step.centre
+    return np.where(np.isfinite(x), x, 0.0)
 
 
 def _kind_of(estimator: Any) -> str:
@@ -145,9 +159,8 @@ def _scaler(scaler: Any, place: str) -> list[Any]:
 
 
 def _centred(centre: Any, scale: Any, with_centre: Any = True, with_scale: Any = True) -> Affine:
-    factor = 1 / np.asarray(scale, np.float64) if with_scale else np.ones(())
-    offset = np.asarray(centre, np.float64) if with_centre else np.zeros(())
-    return Affine.of(factor, -offset * factor)
+    factor = 1 / np.asarray(scale, np.float64) if with_scale else 1.0
+    return Affine.centred(centre if with_centre else 0.0, factor)
 
 
 _SCALERS: dict[str, Callable[[Any], Affine]] = {
@@ -212,6 +225,57 @@ _READERS: dict[str, Callable[[Any], Read]] = {
 }
 
 
+def _names(x: Any) -> Array | None:
+    """Return the names of a table's columns, None where they are no names or `x` is no table."""
+    names = getattr(x, "column_names", getattr(x, "columns", None))
+    if names is None or isinstance(x, np.ndarray):
+        return None
+    names = np.asarray(names, object)
+    text = [isinstance(name, str) for name in names]
+    if any(text) and not all(text):
+        raise TypeError(
+            "feature names are used where all of them are text; here some are not: give the columns "
+            "names with x.columns = x.columns.astype(str)"
+        )
+    return names if text and all(text) else None
+
+
+def _check_names(standin: Regressor, x: Any) -> None:
+    """Refuse a table whose columns are not those of the training data, in their order."""
+    known, names = getattr(standin, "feature_names_in_", None), _names(x)
+    kind = type(standin).__name__
+    if known is None or names is None:
+        if known is not None:
+            warnings.warn(
+                f"x has no feature names, but this {kind} was fitted with feature names",
+                UserWarning,
+                stacklevel=4,
+            )
+        elif names is not None:
+            warnings.warn(
+                f"x has feature names, but this {kind} was fitted without feature names",
+                UserWarning,
+                stacklevel=4,
+            )
+        return
+    if len(names) == len(known) and (names == known).all():
+        return
+    missing, unseen = [n for n in known if n not in names], [n for n in names if n not in known]
+    parts = [
+        f"{title} {', '.join(map(repr, found[:5]))}{', ...' if len(found) > 5 else ''}"
+        for title, found in (("missing", missing), ("not seen at fit", unseen))
+        if found
+    ]
+    what = "; ".join(parts) or (
+        f"they are the same in another order, {', '.join(map(repr, names[:8]))}; take "
+        "x[list(model.feature_names_in_)]"
+    )
+    raise ValueError(
+        f"the feature names of x must be those of the training data, "
+        f"{', '.join(map(repr, known[:8]))}{', ...' if len(known) > 8 else ''}: {what}"
+    )
+
+
 def _outputs(estimator: Any, kind: str | None, x: Array) -> Array:
     """Return the network's outputs as the estimator gives them; `kind` is that of a classifier."""
     if kind is None:
@@ -220,10 +284,9 @@ def _outputs(estimator: Any, kind: str | None, x: Array) -> Array:
     return p[:, 1:] if kind == "binary" else p
 
 
-def _verify_labels(standin: Classifier, estimator: Any, place: str) -> None:
+def _verify_labels(standin: Classifier, estimator: Any, place: str, rows: Array) -> None:
     """The labels of a few rows must be the estimator's own, away from ties."""
-    x = np.random.default_rng(1).standard_normal((64, standin.n_features_in_))
-    x = x.astype(standin.network.dtype)
+    x = rows.astype(standin.network.dtype)
     p = standin.predict_proba(x)
     if standin._kind == "multilabel-indicator":
         margin = np.abs(p - 0.5).min(axis=-1)
@@ -248,11 +311,14 @@ class Regressor:
         The forward pass, scalers included: (..., n_features) to (..., n_outputs).
     n_features_in_ : int
         Number of features.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where the estimator was fitted to a table that had them.
     verification : Proof or None
         How far it was from the estimator on the probe, where it was verified.
     """
 
     __module__ = "fastlayer"  # where pickles find it
+    feature_names_in_: Array
 
     def __init__(self, network: Network, flat: bool, floats: bool) -> None:
         self.network = network
@@ -276,7 +342,7 @@ class Regressor:
 
         Parameters
         ----------
-        x : array_like
+        x : array_like or table
             Shape (..., n_features).
 
         Returns
@@ -287,8 +353,9 @@ class Regressor:
         Raises
         ------
         ValueError
-            Another number of features.
+            Another number of features, or columns of other names.
         """
+        _check_names(self, x)
         return self.network(x)
 
     def predict(self, x: ArrayLike) -> Array:
@@ -317,6 +384,7 @@ class Regressor:
 
     def _run(self, x: ArrayLike, scores: bool = False) -> Array:
         """Run the network in the dtype of scikit-learn; `scores` are without the last activation."""
+        _check_names(self, x)
         a, net = as_real(x), self.network
         given = a.dtype if a.dtype.kind == "f" or not self._floats else FLOAT64
         wide = given != net.dtype and not np.can_cast(given, net.dtype)
@@ -356,6 +424,8 @@ class Classifier(Regressor):
         The labels, in the order of the probabilities.
     n_features_in_ : int
         Number of features.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where the estimator was fitted to a table that had them.
     verification : Proof or None
         How far it was from the estimator on the probe, where it was verified.
     """
