@@ -255,6 +255,7 @@ OPERATORS = {
     "BatchNormalization": "a = BatchNormalization(h, t, t, t, t)",
     "Cast": "a = Cast<to=1>(h)",
     "Clip": (11, "a = Clip<min=-1.0, max=1.0>(h)", "a = Clip(h, half, one)"),
+    "Einsum": 'a = Einsum<equation="ij,jk->ik">(h, q)',
     "Erf": "d = Mul(h, i)\ne = Erf(d)\np = Add(one, e)\nm = Mul(half, h)\na = Mul(m, p)",
     "Gemm": "a = Gemm(h, q)",
     "LayerNormalization": "a = LayerNormalization(h, t, t)",

@@ -36,7 +36,7 @@ def from_onnx(model: str | PathLike[str] | Any) -> Network:
     ----------
     model : path or onnx.ModelProto
         A file, or a model in memory. Weights in files of their own must lie in the folder of the
-        model's file, without links.
+        model's file, or of the real file where that is a link.
 
     Returns
     -------
@@ -88,14 +88,14 @@ def load_onnx(path: str | PathLike[str]) -> Network:
     name = os.fspath(path)
     with reading(name) as file:
         model, nbytes = parsed(file.read())
-        return _convert(model, os.path.dirname(os.path.realpath(name)), nbytes)
+        return _convert(model, name, nbytes)
 
 
-def _convert(model: Any, folder: str | None, nbytes: int) -> Network:
+def _convert(model: Any, path: str | None, nbytes: int) -> Network:
     from fastlayer.convert._onnx.network import to_network
 
     try:
         with np.errstate(all="ignore"):  # weights may be infinite or NaN, and stay so
-            return to_network(Model(model, folder, nbytes))
+            return to_network(Model(model, path, nbytes))
     except UnicodeDecodeError as error:
         raise Damaged("model", f"has a name that is not UTF-8: {error}") from error

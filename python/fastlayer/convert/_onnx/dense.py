@@ -61,7 +61,33 @@ def _matmul(graph: Graph, node: Node, a: Given, rest: list[Given]) -> Value:
     if a.rank == 1 and lead:
         raise node.refuse(f"it spreads a single sample over weights of shape {b.shape}")
     result = _dense(graph, node, a, b.reshape(b.shape[-2:]).T)
-    return result._replace(shape=(1,) * (b.ndim - a.rank) + result.shape)
+    return result._replace(shape=(1,) * (b.ndim - max(a.rank, 2)) + result.shape)
+
+
+def _einsum(graph: Graph, node: Node, a: Given, rest: list[Given]) -> Value:
+    """Return a sum over the features alone: ``...k,kn->...n`` in any letters and either order."""
+    equation = str(node.attributes.get("equation", "")).replace(" ", "")
+    operands, _, result = equation.partition("->")
+    names = operands.split(",")
+    if len(names) != 2 or len(rest) != 1 or not result:
+        raise node.refuse(f"{equation!r} is no dense layer, which has rows and one weight")
+    first = _one_constant(node, a, rest[0])
+    (weight, value), (w, x) = ((a, rest[0]), names) if first else ((rest[0], a), names[::-1])
+    k, n = x[-1:], result[-1:]
+    dense = (
+        k != n
+        and x[:-1] == result[:-1]
+        and sorted(w) == sorted(k + n)
+        and len(set(x)) == len(x) - 2 * ("..." in x)
+        and weight.ndim == 2
+        and ("..." in x or len(x) == value.rank)
+    )
+    if not dense or not n.isalpha() or n in x:
+        raise node.refuse(
+            f"{equation!r} with a weight of shape {weight.shape} is no dense layer, which sums over "
+            "the last axis of its rows alone, as in '...k,kn->...n'"
+        )
+    return _dense(graph, node, value, weight if w == n + k else weight.T)
 
 
 def _from_left(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
@@ -186,6 +212,7 @@ def _axis(node: Node, value: Value, default: int) -> int:
 
 DENSE: dict[str, Operation] = {
     "BatchNormalization": _batch_norm,
+    "Einsum": _einsum,
     "Gemm": _gemm,
     "LayerNormalization": _row_norm,
     "LogSoftmax": _softmax,

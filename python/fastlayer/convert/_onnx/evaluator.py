@@ -37,15 +37,25 @@ _SPREADS = {
     "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal",
     "Sign", "Sqrt", "Sub", "Sum", "Where",
 }  # fmt: skip
-_REDUCES = {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Shape", "Size"}
+_REDUCES = {
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+    "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Shape", "Size",
+}  # fmt: skip
+# What makes one element of each, or of each of its first input.
+_MAPS = {
+    "Cast", "Clip", "DequantizeLinear", "Elu", "Erf", "LeakyRelu", "Relu", "Sigmoid", "Softmax",
+    "Softplus", "Tanh", "Trilu",
+}  # fmt: skip
 # What is done with constants, and how many elements the result takes that they don't.
 _SIZES: dict[str, Callable[[Node, list[Array]], int]] = {
     **dict.fromkeys(_MOVES, lambda node, a: 0),
     **dict.fromkeys(
         _SPREADS, lambda node, a: math.prod(np.broadcast_shapes(*(v.shape for v in a)))
     ),
-    **dict.fromkeys(("Cast", *_REDUCES), lambda node, a: a[0].size),
+    **dict.fromkeys((*_MAPS, *_REDUCES), lambda node, a: a[0].size),
     "Concat": lambda node, a: sum(v.size for v in a),
+    # One product costs as much time as a sum of its whole length costs memory.
+    "MatMul": lambda node, a: a[0].size * (a[1].shape[-1] if a[1].ndim > 1 else 1),
     "ConstantOfShape": lambda node, a: math.prod(_integers(a[0])),
     "Expand": lambda node, a: math.prod(np.broadcast_shapes(a[0].shape, _integers(a[1]))),
     "Gather": lambda node, a: (
@@ -198,6 +208,7 @@ def _softmax(node: Node, opset: int) -> Compute:
 _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
     ({"Add", "Div", "Mul", "Pow", "Sub"}, 7, _arithmetic),  # they broadcast from an axis
     ({"Dropout"}, 7, lambda node, opset: lambda x: x),  # is there from 7 on
+    ({"DequantizeLinear"}, 19, lambda node, opset: _reference(node, 19)),
     # Returns tuples in tuples, or trains.
     ({"BatchNormalization"}, 14, lambda node, opset: _reference(node, 15, keep={"epsilon"})),
     ({"Softmax", "LogSoftmax"}, math.inf, _softmax),  # takes one axis in old opsets too, and not 0

@@ -1,9 +1,8 @@
 """ONNX files as models of the `onnx` package, and what the rest asks of them.
 
-The package parses, finds external data and refuses paths out of the model's folder. Protobuf makes
-of each byte of a file a hundred in memory at most, of empty messages. What is checked here is what
-comes of that: how much a graph lists, as each piece takes time, and how often tensors name the same
-bytes of an external file.
+The package parses. Protobuf makes of each byte of a file a hundred in memory at most, of empty
+messages. What is checked here is what comes of that: how much a graph lists, as each piece takes
+time; where files of tensors lie, and how often tensors name the same bytes of one.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.errors import ConversionError, Damaged
+from fastlayer.convert._onnx.contrib import plain
+from fastlayer.errors import ConversionError, Damaged, ModelFileError
+from fastlayer.files.reading import read_bytes, reading, size_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -34,6 +35,7 @@ _MOST_NODES = 1 << 13
 _MOST_AXES = 32
 # What nodes and the graph list: tensors, inputs, outputs and attributes.
 _MOST_PIECES = 100_000
+_COPY = "a model must not read other files; put a copy of it there"
 # Tensors may share bytes of an external file, within reason.
 _MOST_SHARES = 4
 
@@ -60,10 +62,10 @@ def the_package() -> ModuleType:
 
 
 class Model:
-    """What a forward pass needs of a model; `folder` is None for one in memory."""
+    """What a forward pass needs of a model; `path` is None for one in memory."""
 
-    def __init__(self, proto: Any, folder: str | None, nbytes: int) -> None:
-        self.onnx, self._folder, self.nbytes = the_package(), folder, nbytes
+    def __init__(self, proto: Any, path: str | None, nbytes: int) -> None:
+        self.onnx, self._path, self.nbytes = the_package(), path, nbytes
         versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
         self.opset: int = max(versions, default=1)
         if not proto.HasField("graph"):
@@ -89,7 +91,9 @@ class Model:
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise Damaged(f"tensor {twice[0]!r}", "is there twice")
-        self.nodes = [Node(proto, i) for i, proto in enumerate(graph.node)]
+        self.nodes = [
+            Node(part, i) for i, proto in enumerate(graph.node) for part in plain(self.onnx, proto)
+        ]
         self.inputs = [v for v in graph.input if v.name not in self.tensors]
         self.outputs = [v.name for v in graph.output]
         self._taken: Counter[str] = Counter()  # bytes that tensors have of external files
@@ -130,8 +134,9 @@ class Model:
     def _external(self, key: str, tensor: Any) -> Array:
         """Return the numbers of a tensor that lie in another file."""
         info = self.onnx.external_data_helper.ExternalDataInfo(tensor)
-        size = prod(tensor.dims) * np.dtype(DTYPES[tensor.data_type]).itemsize
-        if self._folder is None:
+        dtype = np.dtype(DTYPES[tensor.data_type]).newbyteorder("<")
+        size, offset = prod(tensor.dims) * dtype.itemsize, info.offset or 0
+        if self._path is None:
             raise Damaged(
                 key,
                 f"is in the file {info.location!r}, and a model in memory has no folder; call "
@@ -140,19 +145,52 @@ class Model:
         if info.length not in (None, size):
             raise Damaged(
                 key,
-                f"has {info.length} bytes at {info.offset or 0} of {info.location!r}, and its shape "
-                f"takes {size}",
+                f"has {info.length} bytes at {offset} of {info.location!r}, and its shape takes "
+                f"{size}",
             )
-        part = self.onnx.TensorProto()
-        part.CopyFrom(tensor)
-        part.external_data.add(key="length", value=str(size))  # else it reads to the end
-        values: Array = self.onnx.numpy_helper.to_array(part, self._folder)
-        path = os.path.realpath(os.path.join(self._folder, info.location))
+        path = self._beside(key, info.location)
+        try:
+            with reading(path) as file:
+                whole, links = size_of(file), os.fstat(file.fileno()).st_nlink
+                inside = 0 <= offset <= whole - size
+                data = read_bytes(file, offset, size, key) if inside and links == 1 else b""
+        except (ModelFileError, OSError) as error:
+            why = error.why if isinstance(error, ModelFileError) else f"can't be read: {error}"
+            raise Damaged(key, f"lies in {info.location!r}, which {why}") from error
+        if links != 1:
+            raise Damaged(key, f"lies in {info.location!r}, which is a hard link: {_COPY}")
+        if not inside:
+            raise Damaged(
+                key,
+                f"takes {size} bytes from {offset} on of {info.location!r}, which has {whole}",
+            )
         self.nbytes += size
         self._taken[path] += size
-        if self._taken[path] > _MOST_SHARES * os.path.getsize(path):
+        if self._taken[path] > _MOST_SHARES * whole:
             raise Damaged(key, f"overlaps other tensors in {info.location!r}")
-        return values
+        values: Array = np.frombuffer(data, dtype).reshape(tuple(tensor.dims))
+        return values.astype(dtype.newbyteorder("="))
+
+    def _beside(self, key: str, location: str) -> str:
+        """Return the real path of a file of tensors.
+
+        It must lie in the folder of the model or in that of the real model file: in a cache that
+        keeps all files under other names, both are links, and the real ones lie together.
+        """
+        assert self._path is not None
+        if os.path.isabs(location) or not location or "\0" in location:
+            raise Damaged(key, f"lies in {location!r}, which is no path in the model's folder")
+        folders = [os.path.dirname(os.path.abspath(self._path))]
+        folders.append(os.path.dirname(os.path.realpath(self._path)))
+        found = [os.path.join(folder, location) for folder in folders]
+        real = os.path.realpath(next(filter(os.path.exists, found), found[0]))
+        homes = [os.path.realpath(folder) for folder in folders]
+        if not any(os.path.commonpath([real, home]) == home for home in homes):
+            raise Damaged(
+                key,
+                f"lies in {location!r}, a link or a path out of the model's folder: {_COPY}",
+            )
+        return real
 
 
 class Node:

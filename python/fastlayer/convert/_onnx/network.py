@@ -13,6 +13,7 @@ from fastlayer.convert._graph import Dense, Draft, Sum
 from fastlayer.convert._onnx.dense import DENSE
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
 from fastlayer.convert._onnx.evaluator import evaluator, fold
+from fastlayer.convert._onnx.file import DTYPES
 from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Graph, Value, describe, known, size, wide
 from fastlayer.convert._onnx.shapes import SHAPES
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
 _OPERATIONS = {**ELEMENTWISE, **DENSE, **SHAPES}
 # Operations in which a constant may come first.
-_EITHER = {"Add", "Div", "Gemm", "MatMul", "Max", "Min", "Mul", "Pow", "Sub", "Sum"}
+_EITHER = {"Add", "Div", "Einsum", "Gemm", "MatMul", "Max", "Min", "Mul", "Pow", "Sub", "Sum"}
 # How many inputs an operation has at least, where that is not one.
 _INPUTS = {
-    **dict.fromkeys(("Add", "Div", "Gemm", "MatMul", "Mul", "Pow", "PRelu", "Reshape", "Sub"), 2),
+    **dict.fromkeys(("Add", "Div", "Einsum", "Gemm", "MatMul", "Mul"), 2),
+    **dict.fromkeys(("Pow", "PRelu", "Reshape", "Sub"), 2),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), 2),
     "BatchNormalization": 5,
 }
@@ -94,8 +96,13 @@ class _Run:
         self.graph, self.model = graph, model
         self.known: dict[str, Given] = {"": None, model.inputs[0].name: graph.input}
         self.nodes, wanted = _needed(model)
+        self._ends = {model.outputs[0]}  # names of the result
+        for node in reversed(self.nodes):
+            if node.op == "Identity" and node.own and node.outputs[0] in self._ends:
+                self._ends.update(node.inputs)
         for node in self.nodes:
-            result = self._one(node, [self._get(node, name) for name in node.inputs])
+            given = [self._get(node, name) for name in node.inputs]
+            result = given[0] if self._widens(node, given) else self._one(node, given)
             extra = [name for name in node.outputs[1:] if name in wanted]
             if extra:
                 raise node.refuse(
@@ -116,7 +123,8 @@ class _Run:
         if not node.own:
             raise node.refuse(
                 "it is not one of ONNX's own operators; export the model without custom or fused "
-                "ones (functions: onnx.inliner.inline_local_functions)"
+                "ones. Functions: onnx.inliner.inline_local_functions. A file of ONNX Runtime's "
+                "optimiser: write it again with graph_optimization_level = ORT_ENABLE_BASIC"
             )
         first = given[0] if given else None
         if not any(isinstance(g, Value) for g in given):
@@ -128,6 +136,13 @@ class _Run:
         if len(given) < _INPUTS.get(node.op, 1):
             raise node.damaged(f"has {len(given)} inputs, too few")
         return _OPERATIONS[node.op](self.graph, node, first, given[1:])
+
+    def _widens(self, node: Node, given: list[Given]) -> bool:
+        """Whether a node makes float64 of the result, which a network gives in its own dtype."""
+        last = node.op == "Cast" and node.outputs[0] in self._ends
+        moved = len(given) == 1 and isinstance(given[0], Value) and given[0] is not self.graph.input
+        single = self.graph.dtype == np.float32
+        return last and moved and single and DTYPES.get(node.integer("to", 0)) == "float64"
 
     def draft(self) -> Draft:
         """Return the network to be made; its rows must be those of the output."""

@@ -1,0 +1,115 @@
+"""Operators of other domains, taken apart into ONNX's own: those of ONNX Runtime's optimiser and of
+scikit-learn's scalers and regressions.
+
+What they compute is in ONNX Runtime's ContribOperators.md and in ONNX's Operators-ml.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer.errors import Damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_FLOAT = 1  # of TensorProto.DataType
+
+
+class _Writer:
+    """Writes nodes in the place of one; names that are made up begin with the node's output."""
+
+    def __init__(self, onnx: Any, proto: Any) -> None:
+        self._make, self._proto = onnx.helper.make_node, proto
+        self.inputs, self.output = list(proto.input), proto.output[0] if proto.output else ""
+        self.given = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+        self.nodes: list[Any] = []
+
+    def name(self) -> str:
+        """Return a name that nothing has yet."""
+        return f"{self.output} of {self._proto.op_type}, {len(self.nodes)}"
+
+    def add(self, op: str, *inputs: str, last: bool = False, **attributes: Any) -> str:
+        """Write a node and return its output, that of them all where it is the last one."""
+        output = self.output if last else self.name()
+        kept = {k: v for k, v in attributes.items() if v is not None}
+        self.nodes.append(self._make(op, inputs, [output], name=self._proto.name, **kept))
+        return output
+
+    def constant(self, values: Any) -> str:
+        """Write float32 numbers."""
+        a = np.asarray(values, np.float32)
+        if a.ndim == 0:
+            return self.add("Constant", value_float=float(a))
+        return self.add("Constant", value_floats=a.ravel().tolist())
+
+
+def _fused_gemm(w: _Writer) -> None:
+    own = {k: v for k, v in w.given.items() if not k.startswith("activation")}
+    numbers = {k.removeprefix("activation_"): v for k, v in w.given.items() if k not in own}
+    activation = numbers.pop("activation", b"Identity").decode()
+    w.add(activation, w.add("Gemm", *w.inputs, **own), last=True, **numbers)
+
+
+def _gelu(w: _Writer, approximate: str | None = None) -> None:
+    x = w.inputs[0]
+    if len(w.inputs) > 1 and w.inputs[1]:
+        x = w.add("Add", *w.inputs[:2])
+    w.add("Gelu", x, last=True, approximate=approximate)
+
+
+def _quick_gelu(w: _Writer) -> None:
+    scaled = w.add("Mul", w.inputs[0], w.constant(w.given.get("alpha", 1.702)))
+    w.add("Mul", w.inputs[0], w.add("Sigmoid", scaled), last=True)
+
+
+def _scaler(w: _Writer) -> None:
+    x = w.add("Cast", w.inputs[0], to=_FLOAT)
+    centred = w.add("Sub", x, w.constant(w.given["offset"]))
+    w.add("Mul", centred, w.constant(w.given["scale"]), last=True)
+
+
+def _linear(w: _Writer) -> None:
+    if w.given.get("post_transform", b"NONE") != b"NONE":
+        raise KeyError("post_transform")
+    targets = w.given.get("targets", 1)
+    weights = np.asarray(w.given["coefficients"], np.float32).reshape(targets, -1)
+    shape = w.add("Constant", value_ints=list(weights.T.shape))
+    x = w.add("Cast", w.inputs[0], to=_FLOAT)
+    product = w.add("MatMul", x, w.add("Reshape", w.constant(weights.T), shape))
+    shift = w.given.get("intercepts", [0.0] * targets)
+    w.add("Add", product, w.constant(shift), last=True)
+
+
+_OPERATORS: dict[tuple[str, str], Callable[[_Writer], None]] = {
+    ("com.microsoft", "BiasGelu"): _gelu,
+    ("com.microsoft", "FastGelu"): lambda w: _gelu(w, "tanh"),
+    ("com.microsoft", "FusedGemm"): _fused_gemm,
+    ("com.microsoft", "Gelu"): _gelu,
+    ("com.microsoft", "QuickGelu"): _quick_gelu,
+    ("ai.onnx.ml", "LinearRegressor"): _linear,
+    ("ai.onnx.ml", "Scaler"): _scaler,
+}
+
+
+def plain(onnx: Any, proto: Any) -> Iterator[Any]:
+    """Yield what stands for a node: ONNX's own operators where they are known, else the node.
+
+    Raises
+    ------
+    Damaged
+        The node lacks what its operator must have.
+    """
+    write = _OPERATORS.get((proto.domain, proto.op_type))
+    if write is None:
+        yield proto
+        return
+    writer = _Writer(onnx, proto)
+    try:
+        write(writer)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        place = f"node {proto.name!r} (ONNX {proto.domain}.{proto.op_type})"
+        raise Damaged(place, f"is not as its operator has to be: {error!r:.80}") from error
+    yield from writer.nodes

@@ -1,0 +1,140 @@
+"""from_onnx: operators of other domains that are taken apart, judged by ONNX Runtime."""
+
+import numpy as np
+import pytest
+
+from fastlayer.convert.onnx import from_onnx
+from fastlayer.errors import ConversionError, ModelFileError
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from onnx_models import DENSE, WEIGHTS, check, make, number
+
+FRONT = {
+    "FusedGemm": 'y = com.microsoft.FusedGemm<activation="Relu", transB=1>(x, w, b)',
+    "FusedGemm alpha": 'y = com.microsoft.FusedGemm<activation="LeakyRelu", activation_alpha=0.3, '
+    "alpha=0.5, beta=2.0, transB=1>(x, w, b)",
+    "FusedGemm HardSigmoid": 'y = com.microsoft.FusedGemm<activation="HardSigmoid", '
+    "activation_alpha=0.3, activation_beta=0.4, transB=1>(x, w, b)",
+    "Gelu": DENSE + "y = com.microsoft.Gelu(h)",
+    "FastGelu": DENSE + "y = com.microsoft.FastGelu(h)",
+    "FastGelu with a bias": DENSE + "y = com.microsoft.FastGelu(h, b)",
+    "BiasGelu": DENSE + "y = com.microsoft.BiasGelu(h, b)",
+    "QuickGelu": DENSE + "y = com.microsoft.QuickGelu<alpha=1.702>(h)",
+    "Scaler": "s = ai.onnx.ml.Scaler<offset=[0.5, 100.0, -3.0, 0.0], scale=[2.0, 0.1, 1.0, 5.0]>(x)\n"
+    "y = Gemm<transB=1>(s, w, b)",
+    "Scaler of one number": "s = ai.onnx.ml.Scaler<offset=[0.5], scale=[2.0]>(x)\n"
+    "y = Gemm<transB=1>(s, w, b)",
+    "LinearRegressor": "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, -2.0, 0.5, 3.0, 1.0, 0.25, "
+    "-1.0, 2.0], intercepts=[0.5, -1.0], targets=2>(x)",
+    "LinearRegressor without intercepts": "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, -2.0, "
+    "0.5, 3.0], targets=1>(x)",
+}
+
+
+def of_other_domains(text, **constants):
+    model = make(text, 20, **constants)
+    for domain, version in (("com.microsoft", 1), ("ai.onnx.ml", 3)):
+        model.opset_import.append(onnx.helper.make_opsetid(domain, version))
+    return model
+
+
+def used(text):
+    return {
+        name: shape for name, shape in WEIGHTS.items() if f" {name}," in text or f" {name})" in text
+    }
+
+
+@pytest.mark.parametrize("name", FRONT)
+def test_operators_of_other_domains(name):
+    check(of_other_domains(FRONT[name], **used(FRONT[name])))
+
+
+def test_they_may_be_used_several_times():
+    text = """
+    g = com.microsoft.FusedGemm<activation="Tanh", transB=1>(x, w, b)
+    k = com.microsoft.QuickGelu(g)
+    l = com.microsoft.QuickGelu(k)
+    y = com.microsoft.FusedGemm<activation="Sigmoid", transB=1>(l, v, c)"""
+    assert len(check(of_other_domains(text, **WEIGHTS))) > 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'y = com.microsoft.FusedGemm<activation="Relu">(x)',
+        "y = com.microsoft.FusedGemm<activation=3>(x, w, b)",
+        "y = com.microsoft.Gelu()",
+        "y = ai.onnx.ml.Scaler<offset=[1.0]>(x)",
+        "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, 2.0], targets=3>(x)",
+        "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, 2.0], targets=0>(x)",
+        'y = ai.onnx.ml.LinearRegressor<coefficients=[1.0], post_transform="PROBIT">(x)',
+    ],
+)
+def test_damaged_ones_are_refused(text):
+    model = of_other_domains(text, **used(text))
+    with pytest.raises(ModelFileError, match="node"):
+        from_onnx(model)
+
+
+def test_what_fuses_to_nothing_known_is_refused():
+    model = of_other_domains(
+        'y = com.microsoft.FusedGemm<activation="Cos", transB=1>(x, w, b)', **used(" w, b)")
+    )
+    with pytest.raises(ConversionError, match="Cos"):
+        from_onnx(model)
+
+
+@pytest.mark.parametrize("level", ["ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED"])
+def test_what_the_optimiser_of_onnx_runtime_writes(tmp_path, level):
+    """What a refusal advises is tried."""
+    text = """
+    h = Gemm<transB=1>(x, w, b)
+    a = Relu(h)
+    g = Gemm<transB=1>(a, v, c)
+    d = Div(g, two)
+    e = Erf(d)
+    f = Add(e, one)
+    k = Mul(g, f)
+    y = Mul(k, half)"""
+    constants = {"two": number(np.sqrt(2)), "one": number(1), "half": number(0.5)}
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.log_severity_level = 4
+    model = make(text, 17, **WEIGHTS, **constants)
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    optimised = onnx.load(tmp_path / "optimised.onnx")
+    domains = {node.domain for node in optimised.graph.node}
+    assert ("com.microsoft" in domains) == (level == "ORT_ENABLE_EXTENDED")
+    x = np.random.default_rng(0).standard_normal((5, 4), np.float32)
+    np.testing.assert_allclose(from_onnx(optimised)(x), from_onnx(model)(x), rtol=1e-5, atol=1e-6)
+
+
+EQUATIONS = {
+    "ij,jk->ik": (4, 3), "ij,kj->ik": (3, 4), "...a,ab->...b": (4, 3), " b f , o f -> b o ": (3, 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_einsum_as_a_dense_layer(equation):
+    shape = EQUATIONS[equation]
+    check(make(f'h = Einsum<equation="{equation}">(x, w)\ny = Relu(h)', w=shape))
+    rows, weight = equation.replace(" ", "").partition("->")[0].split(",")
+    turned = f"{weight},{rows}->{equation.replace(' ', '').partition('->')[2]}"
+    check(make(f'h = Einsum<equation="{turned}">(w, x)\ny = Relu(h)', w=shape))
+
+
+def test_einsum_of_tokens():
+    check(make('y = Einsum<equation="bsd,de->bse">(x, w)', 13, shape=("N", 2, 4), w=(4, 3)), (2, 4))
+
+
+@pytest.mark.parametrize(
+    "equation",
+    ["ij,jk->ki", "ij,jk->jk", "ij,jk->i", "ij,ij->ij", "ij,jk", "ii,ik->ik", "ij->ji", "ij,jk->ij",
+     "", "->", "i,jk->ik", "ij,k->ik", "ij,jk,kl->il"],
+)  # fmt: skip
+def test_einsum_that_is_no_dense_layer(equation):
+    with pytest.raises(ConversionError, match="no dense layer"):
+        from_onnx(make(f'y = Einsum<equation="{equation}">(x, w)', w=(4, 4)))
