@@ -120,6 +120,10 @@ class PyProgram {
     return std::visit([&](const auto& program) { return run_core(program, x, out); }, program_);
   }
 
+  // Samples of more axes than one are refused.
+  void set_one_row() { one_row_ = true; }
+  bool one_row() const { return one_row_; }
+
  private:
   using Either = std::variant<Program<float>, Program<double>>;
 
@@ -139,9 +143,9 @@ class PyProgram {
   }
 
   template <typename T>
-  static py::object run_core(const Program<T>& program, py::handle x, py::handle out) {
+  py::object run_core(const Program<T>& program, py::handle x, py::handle out) const {
     ArrayView from;
-    if (!program.finished() || !borrow(x, from) || from.ndim == 0 ||
+    if (!program.finished() || !borrow(x, from) || from.ndim == 0 || (one_row_ && from.ndim > 2) ||
         from.shape[from.ndim - 1] != program.in_features()) {
       return py::none();
     }
@@ -161,6 +165,7 @@ class PyProgram {
 
   Either program_;
   std::vector<Watched> watched_;
+  bool one_row_ = false;
 };
 
 // Program.run as a plain built-in function: pybind11's dispatch costs 0.1 us, a fifth of the call
@@ -315,6 +320,8 @@ void register_program(py::module_& m) {
       .def_property_readonly("in_features", &PyProgram::in_features)
       .def_property_readonly("out_features", &PyProgram::out_features)
       .def_property_readonly("dtype", &PyProgram::dtype)
+      .def_property_readonly("one_row", &PyProgram::one_row)
+      .def("set_one_row", &PyProgram::set_one_row)
       .def("describe", &PyProgram::describe_plan, py::arg("m"))
       .def_property_readonly("run", &run_function);
 }

@@ -66,7 +66,12 @@ class Program:
         watched twice counts once, with the older value.
         """
 
+    def set_one_row(self) -> None:
+        """Have `run` decline arrays of more than two dimensions."""
+
     def finish(self) -> None: ...
+    @property
+    def one_row(self) -> bool: ...
     @property
     def in_features(self) -> int: ...
     @property

@@ -393,6 +393,63 @@ def test_layers_that_do_nothing():
     assert_same_bits(net(np.ones((2, 3), np.float32)), np.ones((2, 3), np.float32))
 
 
+WEIGHTLESS = {
+    "nothing": nn.Identity(),
+    "relu": nn.ReLU(),
+    "layer norm": nn.LayerNorm(3, elementwise_affine=False),
+    "several": nn.Sequential(nn.Tanh(), nn.LayerNorm(3, elementwise_affine=False), nn.Softmax(-1)),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTLESS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_without_weights_the_dtype_is_that_of_the_input(name, dtype, rng, tmp_path):
+    module, x = WEIGHTLESS[name], rng.standard_normal((5, 3)).astype(dtype)
+    net = fl.from_torch(module)
+    expected = module(torch.from_numpy(x)).numpy()
+    net.save(tmp_path / "net.npz")
+    for one in (net, pickle.loads(pickle.dumps(net)), fl.load(tmp_path / "net.npz"), net.copy()):
+        y = one(x)
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, expected, rtol=8 * np.finfo(dtype).eps)
+        assert_same_bits(one(x, out=np.empty_like(y)), y)
+        assert_same_bits(one(x.T, axis=0).T, y)
+    assert net.astype(np.float32)(x).dtype == np.float32
+    assert net([[1, 2, 3]]).dtype == np.float64
+
+
+ALONG_1 = {
+    "softmax": nn.Softmax(dim=1),
+    "log softmax": nn.LogSoftmax(dim=1),
+    "softmin": nn.Softmin(dim=1),
+    "slopes": nn.PReLU(6),
+    "batch norm": nn.BatchNorm1d(6),
+    "by a function": Forward(lambda m, x: F.log_softmax(m.fc[0](x), 1)),
+    "by a method": Forward(lambda m, x: m.fc[0](x).softmax(1)),
+}
+
+
+@pytest.mark.parametrize("name", ALONG_1)
+def test_axis_1_is_that_of_the_features_in_rows_alone(name, rng, tmp_path):
+    head = ALONG_1[name]
+    module = head if isinstance(head, Forward) else nn.Sequential(nn.Linear(6, 6), head)
+    net = fl.from_torch(module.eval())
+    x = rng.standard_normal((4, 6), np.float32)
+    np.testing.assert_allclose(net(x), module(torch.from_numpy(x)).detach(), rtol=1e-5, atol=1e-6)
+    assert_same_bits(net(x[0]), net(x)[0])
+    net.save(tmp_path / "net.npz")
+    others = pickle.loads(pickle.dumps(net)), fl.load(tmp_path / "net.npz"), net[:], net.copy()
+    for one in (net, *others, net.astype(np.float64), fl.Network([net])):
+        for shape in ((2, 3, 6), (6, 6, 6), (1, 1, 6), (0, 2, 6)):
+            with pytest.raises(ValueError, match=r"takes rows \(m, k\).*along axis 1"):
+                one(np.ones(shape, np.float32))
+        with pytest.raises(ValueError, match="takes rows"):
+            one(np.ones((6, 2, 2), np.float32), axis=0)
+    flat = nn.Sequential(nn.Flatten(), *module) if isinstance(module, nn.Sequential) else None
+    if flat is not None:
+        assert fl.from_torch(flat)(np.ones((2, 3, 2), np.float32)).shape == (2, 6)
+
+
 class Unclear(nn.Module):
     def __init__(self):
         super().__init__()

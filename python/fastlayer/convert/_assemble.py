@@ -148,7 +148,8 @@ class Assembly:
             self.parts += Affine.of(1.0, bias).parts(n, self.dtype)
 
     def _one_row(self, step: OneRow) -> None:
-        self.one_row = step.place
+        if not self.flat:
+            self.one_row = step.place
 
     def _flat(self, step: Flat) -> None:
         after = _takes(reversed(self.todo))
@@ -177,8 +178,10 @@ class Assembly:
 
     def _sum(self, step: Sum) -> None:
         self.width = self.width or step.in_features
-        inner = Assembly(self.dtype, self.width, self.source).run(step.steps)
-        self._part(Residual(inner or [IDENTITY]))
+        inner = Assembly(self.dtype, self.width, self.source)
+        inner.flat, inner.one_row = self.flat, self.one_row
+        self._part(Residual(inner.run(step.steps) or [IDENTITY]))
+        self.one_row = inner.one_row
 
 
 _JOIN: dict[type[Any], Callable[[Assembly, Any], None]] = {

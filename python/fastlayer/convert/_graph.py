@@ -18,7 +18,7 @@ from fastlayer.convert._assemble import IDENTITY, Assembly, Dense, Flat, OneRow,
 from fastlayer.convert._prove import prove
 from fastlayer.convert._recognise import FORMULAS, X, clip, power
 from fastlayer.errors import ConversionError
-from fastlayer.network.network import Network
+from fastlayer.network.network import ONE_ROW, Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -266,6 +266,7 @@ class Draft(NamedTuple):
     dtype: DType
     source: str  # what it is made from, for messages
     features: int | None = None  # of the input, where the source tells
+    traits: tuple[str, ...] = ()  # of the network
 
     @property
     def steps(self) -> tuple[Any, ...]:
@@ -281,8 +282,10 @@ class Draft(NamedTuple):
             Steps that do not fit each other.
         """
         try:
-            parts = Assembly(self.dtype, self.features, self.source).run(self.steps)
-            return Network._of(tuple(parts or [IDENTITY]), self.dtype)
+            assembly = Assembly(self.dtype, self.features, self.source)
+            parts = tuple(assembly.run(self.steps) or [IDENTITY])
+            traits = [ONE_ROW] if assembly.one_row is not None else []
+            return Network._of(parts, self.dtype, [*traits, *self.traits])
         except ConversionError:
             raise
         except (TypeError, ValueError) as error:

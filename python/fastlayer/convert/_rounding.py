@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.run.ops import AffineOp, CallOp, DenseOp, FlattenOp, ResidualOp, RowsOp
+from fastlayer.run.ops import (
+    AffineOp,
+    CallOp,
+    DenseOp,
+    FlattenOp,
+    OneRowOp,
+    ResidualOp,
+    RowsOp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -220,5 +228,6 @@ _BOUNDS: dict[type[Op], Callable[[Any, State, Rounding], State]] = {
     AffineOp: _affine,
     ResidualOp: _residual,
     FlattenOp: lambda op, s, r: s,
+    OneRowOp: lambda op, s, r: s,
     CallOp: _call,
 }

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.arrays import FLOAT64
 from fastlayer.convert._graph import Draft
 from fastlayer.convert._torch.forward import Reader, trace
 from fastlayer.errors import ConversionError
+from fastlayer.network.network import ANY_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,11 +81,14 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
         raise ConversionError(
             source, "is compiled TorchScript; convert the module that it was made from"
         )
-    dtype = _dtype(torch, module)
+    held = _dtype(torch, module)
+    dtype = held or FLOAT64
     _check_hooks(module)
     with _evaluating(module):
         traced, graph = trace(torch, module, source)
-        draft = Draft(Reader(torch, traced, source, dtype).run(graph), dtype, source)
+        traits = () if held else (ANY_DTYPE,)
+        point = Reader(torch, traced, source, dtype).run(graph)
+        draft = Draft(point, dtype, source, traits=traits)
         return draft.proved(lambda x: _run(torch, module, x)) if verify else draft.network()
 
 
@@ -98,8 +103,8 @@ def _not_a_module(module: object) -> str:
     return f"from_torch takes a torch.nn.Module, got {type(module).__name__}{hint}"
 
 
-def _dtype(torch: Any, module: Any) -> DType:
-    """Return the dtype of all weights, in which the network will compute."""
+def _dtype(torch: Any, module: Any) -> DType | None:
+    """Return the dtype of all weights, in which the network will compute; None without any."""
     named = [*module.named_parameters(), *module.named_buffers()]
     lazy = [name for name, t in named if torch.nn.parameter.is_lazy(t)]
     if lazy:
@@ -123,8 +128,7 @@ def _dtype(torch: Any, module: Any) -> DType:
             f"is {second}, but {a!r} is {first}; a network has one dtype: convert module.float() "
             "or module.double()",
         )
-    fallback = str(torch.get_default_dtype()).removeprefix("torch.")
-    return np.dtype(next(iter(held), fallback))
+    return np.dtype(next(iter(held))) if held else None
 
 
 def _check_hooks(module: Any) -> None:

@@ -49,7 +49,7 @@ def to_document(net: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     arrays: dict[str, Array] = {}
     layers = [part._describe(f"{i}", arrays) for i, part in enumerate(net._parts)]
     document = {"format": "fastlayer", "version": VERSION, "dtype": net.dtype.name}
-    return _without_infinities({**document, "layers": layers}), arrays
+    return _without_infinities({**document, **net._traits_field, "layers": layers}), arrays
 
 
 def encode(document: dict[str, Any]) -> bytes:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from fastlayer.arrays import as_real, float_dtype
+from fastlayer.arrays import FLOAT32, as_real, float_dtype, promote
 from fastlayer.functions.activation import Activation
 from fastlayer.network.chain import Chain, Residual
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten, as_parts
+from fastlayer.run.ops import OneRowOp, check_one_row, decline
+from fastlayer.run.part import Outline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,12 +20,17 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.document import Table
+    from fastlayer.files.document import Reader, Table
     from fastlayer.network.part import GivenPart as Part
     from fastlayer.report.profile import Profile
     from fastlayer.report.summary import Summary
     from fastlayer.report.verification import Proof, Verification
-    from fastlayer.run.ops import Op
+    from fastlayer.run.ops import Op, Step
+
+# Samples of more than one axis are refused: the source works along axis 1.
+ONE_ROW = "one row"
+# Nothing in it has weights: it computes in float32 where its input fits that, else in float64.
+ANY_DTYPE = "any dtype"
 
 
 class Network(Chain):
@@ -57,19 +64,74 @@ class Network(Chain):
     """
 
     _verification: Proof | None = None
+    # What a converted network has of its source: ONE_ROW, ANY_DTYPE.
+    _traits: tuple[str, ...] = ()
+    _single: Network | None = None  # that of ANY_DTYPE for float32
 
     def __init__(self, layers: Iterable[Any]) -> None:
         self._hold(as_parts(layers, "Network"))
 
     @classmethod
-    def _of(cls, parts: Sequence[Any], dtype: DType) -> Network:
+    def _of(cls, parts: Sequence[Any], dtype: DType, traits: Iterable[str] = ()) -> Network:
         """Make a network of some parts of another, in its dtype."""
         if not parts:
             raise ValueError("Network needs at least one layer, and the slice is empty")
-        return cls._held(as_parts(parts, "Network"), dtype)
+        net = cls._held(as_parts(parts, "Network"), dtype)
+        net._traits = tuple(traits)
+        return net
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [op for part in self._parts for op in part._lower(dtype)]
+        ops = [op for part in self._parts for op in part._lower(dtype)]
+        return [OneRowOp(), *ops] if ONE_ROW in self._traits else ops
+
+    def _compiled(self) -> list[Step]:
+        steps = super()._compiled()
+        if ANY_DTYPE in self._traits:
+            self._run = decline
+        return steps
+
+    def _forward_slow(self, x: object, axis: int, out: Array | None) -> Array:
+        if ANY_DTYPE not in self._traits:
+            return super()._forward_slow(x, axis, out)
+        a = as_real(x)
+        if promote(a.dtype)[0] == self._dtype:
+            return super()._forward_slow(a, axis, out)
+        if self._single is None:
+            traits = [trait for trait in self._traits if trait != ANY_DTYPE]
+            parts = [part._astype(FLOAT32)._given for part in self._parts]
+            self._single = Network._of(parts, FLOAT32, traits)
+        return self._single(a, axis=axis, out=out)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"layers": self.layers, "dtype": self._dtype, "traits": self._traits}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._traits = state.get("traits", ())
+
+    def _token(self) -> Any:
+        return (*super()._token(), *self._traits)
+
+    def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
+        return {**super()._describe(key, arrays), **self._traits_field}
+
+    @property
+    def _traits_field(self) -> dict[str, list[str]]:
+        return {"traits": list(self._traits)} if self._traits else {}
+
+    @classmethod
+    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
+        plain = super()._outline(spec, key, reader)
+        traits = spec.get("traits", [])
+        if not isinstance(traits, list) or not all(t in (ONE_ROW, ANY_DTYPE) for t in traits):
+            raise ValueError(f"the field 'traits' holds {traits!r:.40}, which is unknown")
+
+        def make() -> Network:
+            net: Network = plain.make()
+            net._traits = tuple(traits)
+            return net
+
+        return Outline(plain.title, plain.sizes, make)
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -83,7 +145,7 @@ class Network(Chain):
     def __getitem__(self, index: slice) -> Network: ...
     def __getitem__(self, index: int | slice) -> Part | Network:
         if isinstance(index, slice):
-            return Network._of(self.layers[index], self._dtype)
+            return Network._of(self.layers[index], self._dtype, self._traits)
         given: Part = self._parts[index]._given
         return given
 
@@ -127,6 +189,8 @@ class Network(Chain):
         """
         pairs = []
         a = as_real(x)
+        if ONE_ROW in self._traits:
+            check_one_row(a)
         for i, part in enumerate(self._parts):
             a, z = part._pair(a, self[i : i + 1])
             pairs.append((a, z))
@@ -303,7 +367,8 @@ class Network(Chain):
         return self._astype(float_dtype(dtype))
 
     def _astype(self, dtype: DType) -> Network:
-        return Network._of([part._astype(dtype)._given for part in self._parts], dtype)
+        parts = [part._astype(dtype)._given for part in self._parts]
+        return Network._of(parts, dtype, [t for t in self._traits if t != ANY_DTYPE])
 
     def copy(self) -> Network:
         """Return a network with layers of its own.

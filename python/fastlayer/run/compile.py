@@ -13,7 +13,16 @@ import numpy as np
 from fastlayer import _core
 from fastlayer.arrays import cast, check_out, declined
 from fastlayer.errors import ShapeMismatch
-from fastlayer.run.ops import AffineOp, CallOp, DenseOp, ResidualOp, RowsOp, Step, width_in
+from fastlayer.run.ops import (
+    AffineOp,
+    CallOp,
+    DenseOp,
+    ResidualOp,
+    RowsOp,
+    Step,
+    check_one_row,
+    width_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +63,8 @@ class ProgramStep(Step):
     def _check(self, x: Array) -> None:
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ShapeMismatch(self.in_features, x.shape)
+        if self.program.one_row:
+            check_one_row(x)
 
     def describe(self, samples: int) -> str:
         return self.program.describe(samples)

@@ -164,6 +164,37 @@ class ResidualOp(Op):
         program.end_residual()
 
 
+def check_one_row(x: Array) -> None:
+    """Refuse samples of more axes than one.
+
+    Raises
+    ------
+    ValueError
+        An array of more than two dimensions.
+    """
+    if x.ndim > 2:
+        raise ValueError(
+            f"x has shape {x.shape}, and this network takes rows (m, k): the model that it was "
+            "converted from works along axis 1, which is the last one in rows alone"
+        )
+
+
+class OneRowOp(Op):
+    """Each sample is one row: what comes works along axis 1 in the network's source."""
+
+    def emit(self, program: _core.Program) -> None:
+        program.set_one_row()
+
+    def step(self) -> Step:
+        return _OneRow()
+
+
+class _OneRow(Step):
+    def __call__(self, x: Array) -> Array:
+        check_one_row(x)
+        return x
+
+
 class PythonOp(Op, Step):
     """Base of the operations that are steps of Python's themselves."""
 
