@@ -90,6 +90,40 @@ def test_files_of_every_version_are_read(version, suffix):
     assert [type(part) for part in back] == [type(part) for part in net]
 
 
+def with_traits():
+    inner = fl.Network([fl.Layer.from_arrays(np.eye(2)), "softmax"])
+    inner._traits = ("one row",)
+    return fl.Network([inner, "relu"])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_traits_are_of_version_2(tmp_path, suffix):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path, kept = tmp_path / f"model{suffix}", DATA / f"version2{suffix}"
+    with_traits().save(path)
+    if suffix == ".npz":
+        assert members(path) == members(kept)
+    else:
+        assert header_of(path.read_bytes()) == header_of(kept.read_bytes())
+    net = fl.load(kept)
+    assert_same_bits(net([[1.0, 2.0]]), with_traits()([[1.0, 2.0]]))
+    with pytest.raises(ValueError, match="takes rows"):
+        net(np.ones((2, 2, 2)))
+
+
+@pytest.mark.parametrize("traits", [["wide"], "one row", [1], {}, [["one row"]], None])
+def test_unknown_traits_are_refused(path, traits):
+    net = fl.Network(["relu"])
+    net._traits = ("one row",)
+    net.save(path)
+    content = members(path)
+    text = content["fastlayer.npy"].replace(b'["one row"]', json.dumps(traits).ljust(11).encode())
+    path.write_bytes(zipped({**content, "fastlayer.npy": text}))
+    with pytest.raises(fl.ModelFileError, match="traits"):
+        fl.load(path)
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_the_format_of_files_does_not_change_by_accident(tmp_path, suffix):
     if suffix == ".safetensors":
@@ -253,7 +287,7 @@ DOCUMENTS = {
     "layers not a list": lambda d: d.update(layers={"0": 1}),
     "layer not a dict": lambda d: d.update(layers=[3]),
     "format": lambda d: d.update(format="other"),
-    "version": lambda d: d.update(version=2),
+    "version": lambda d: d.update(version=3),
     "no version": lambda d: d.pop("version"),
     "dtype": lambda d: d.update(dtype="float16"),
     "dtype object": lambda d: d.update(dtype=["O"]),

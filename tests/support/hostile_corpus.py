@@ -120,7 +120,7 @@ DOCUMENTS = {
     "overflowing sizes": _layers(lambda p: [p[0], dict(p[1], in_features=2**63, out_features=2**63)]),
     "sizes of 4000 digits": _layers(lambda p: [p[0], dict(p[1], in_features=10**4000)]),
     "sizes that are NaN": _layers(lambda p: [p[0], dict(p[1], in_features=float("nan"))]),
-    "another version": lambda d: d.update(version=2),
+    "another version": lambda d: d.update(version=3),
     "a long name": _layers(lambda p: [p[0], dict(p[1], activation={"type": "Activation", "name": "relu" * 10**6, "parameters": {}})]),
     "code as a type": _layers(lambda p: [{"type": "os.system", "layers": []}]),
 }  # fmt: skip

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     Table: TypeAlias = Mapping[str, type[Part]]  # from the type of a part to its class
 
-VERSION = 1
+# The second one may have traits, which a reader of the first would not heed.
+VERSIONS = (1, 2)
 # JSON has no infinities, but `hardtanh` may be open on one side.
 _INFINITIES = {"Infinity": float("inf"), "-Infinity": float("-inf")}
 # A document is a tree of networks and residuals; deeper than any real one means a hostile file.
@@ -48,8 +49,10 @@ def to_document(net: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """
     arrays: dict[str, Array] = {}
     layers = [part._describe(f"{i}", arrays) for i, part in enumerate(net._parts)]
-    document = {"format": "fastlayer", "version": VERSION, "dtype": net.dtype.name}
-    return _without_infinities({**document, **net._traits_field, "layers": layers}), arrays
+    content = {**net._traits_field, "layers": layers}
+    version = VERSIONS[_has_traits(content)]
+    document = {"format": "fastlayer", "version": version, "dtype": net.dtype.name}
+    return _without_infinities({**document, **content}), arrays
 
 
 def encode(document: dict[str, Any]) -> bytes:
@@ -177,16 +180,20 @@ def _dtype(document: Any) -> DType:
     if not isinstance(document, dict) or document.get("format") != "fastlayer":
         raise Damaged("format", "not a network that fastlayer saved")
     version = document.get("version")
-    if version != VERSION or isinstance(version, bool):
+    if version not in VERSIONS or isinstance(version, bool):
         raise Damaged(
             "version",
-            f"{version!r:.40} is unknown; this version of fastlayer reads {VERSION}, and a newer "
-            "one may read more",
+            f"{version!r:.40} is unknown; this version of fastlayer reads {VERSIONS[0]} to "
+            f"{VERSIONS[-1]}, and a newer one may read more",
         )
     try:
         return float_dtype(Reader.field(document, "dtype", str, "dtype"))
     except TypeError as error:
         raise Damaged("dtype", str(error)) from None
+
+
+def _has_traits(spec: dict[str, Any]) -> bool:
+    return "traits" in spec or any(map(_has_traits, spec.get("layers", ())))
 
 
 def _without_infinities(value: Any) -> Any:
