@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections import OrderedDict
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from fastlayer.convert._prove import prove
 from fastlayer.convert._rounding import rounding_bound
 
 torch = pytest.importorskip("torch")
+import torch_asserts
+from torch_asserts import body
+
 nn, F = torch.nn, torch.nn.functional
 
 
@@ -393,6 +397,74 @@ def test_layers_that_do_nothing():
     assert_same_bits(net(np.ones((2, 3), np.float32)), np.ones((2, 3), np.float32))
 
 
+def _tests_of_rank(m, x):
+    if x.dim() == 1:
+        x = x.unsqueeze(0)
+    if x.ndim > 2 or x.ndimension() != 2:
+        x = x.flatten(1)
+    return body(m, x)
+
+
+def _tests_of_type(m, x):
+    if isinstance(x, np.ndarray):
+        x = torch.from_numpy(x)
+    if not x.is_floating_point() or x.dtype != torch.float32:
+        x = x.float()
+    if x.device != m.fc[0].weight.device or x.is_cuda:
+        x = x.to(m.fc[0].weight.device)
+    return body(m, x)
+
+
+NOTHING = {
+    "to device": lambda m, x: body(m, x.to(m.fc[0].weight.device)),
+    "to device and dtype": lambda m, x: body(m, x.to("cpu", torch.float32, non_blocking=True)),
+    "to by keywords": lambda m, x: body(m, x.to(device="cpu", dtype=torch.float32, copy=True)),
+    "to another": lambda m, x: body(m, x.to(m.fc[0].weight)),
+    "type": lambda m, x: body(m, x.type(torch.float32)),
+    "type_as weights": lambda m, x: body(m, x.type_as(m.fc[0].weight)),
+    "type_as itself": lambda m, x: body(m, x).type_as(x),
+    "cpu": lambda m, x: body(m, x.cpu()).cpu().detach().contiguous().clone(),
+    "squeeze": lambda m, x: m.fc[2](body(m, x)).squeeze(-1).contiguous(),
+    "squeeze of axis 1": lambda m, x: torch.squeeze(m.fc[2](body(m, x)), dim=1),
+    "asserts of shapes": torch_asserts.of_shapes,
+    "asserts of several": torch_asserts.of_several,
+    "asserts of values": torch_asserts.of_values,
+    "tests of the rank": _tests_of_rank,
+    "tests of the type": _tests_of_type,
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_what_does_nothing_to_numbers(name, rng):
+    module = Forward(NOTHING[name])
+    module.fc = nn.ModuleList([nn.Linear(6, 8), nn.Linear(8, 4), nn.Linear(4, 1)])
+    net, x = fl.from_torch(module), rng.standard_normal((5, 6), np.float32)
+    expected = module(torch.from_numpy(x)).detach().numpy().reshape(5, -1)
+    np.testing.assert_allclose(net(x), expected, rtol=1e-5, atol=1e-6)
+    tested = name in ("asserts of several", "tests of the rank")
+    with pytest.raises(ValueError, match="takes rows") if tested else nullcontext():
+        net(np.ones((2, 3, 6), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (lambda m, x: body(m, x.to(torch.float64)), "changes the dtype"),
+        (lambda m, x: body(m, x.to("cpu", torch.float16)), "changes the dtype"),
+        (lambda m, x: body(m, x.type_as(torch.ones(1, dtype=torch.float64))), "changes the dtype"),
+        (lambda m, x: body(m, x.type("torch.DoubleTensor")), "no dtype"),
+        (lambda m, x: m.fc[1](m.fc[0](x).squeeze(-1)), "before the last step"),
+        (lambda m, x: body(m, x).squeeze(0), "before the last step"),
+        (lambda m, x: body(m, x) if x.shape[0] > 1 else x, "same steps for every input"),
+        (lambda m, x: body(m, x) if x.shape[-1] == 6 else x, "same steps for every input"),
+        (lambda m, x: body(m, x) if (x > 0).all() else x, "same steps for every input"),
+    ],
+)
+def test_what_only_looks_as_if_it_did_nothing(forward, words):
+    with pytest.raises(fl.ConversionError, match=words):
+        fl.from_torch(Forward(forward))
+
+
 WEIGHTLESS = {
     "nothing": nn.Identity(),
     "relu": nn.ReLU(),
@@ -543,7 +615,11 @@ REFUSED = {
     ),
     "product": (lambda: Forward(lambda m, x: x * m.fc[0](x)), "(torch mul)", "Residual"),
     "cat": (lambda: Forward(lambda m, x: torch.cat([x, m.fc[0](x)])), "(torch cat)", "dense"),
-    "squeeze": (lambda: Forward(lambda m, x: m.fc[0](x).squeeze(-1)), "(torch squeeze)", "dense"),
+    "squeeze": (
+        lambda: Forward(lambda m, x: m.fc[0](x).squeeze(0)),
+        "(torch squeeze)",
+        "squeeze the result",
+    ),
     "dropout always": (
         lambda: Forward(lambda m, x: F.dropout(m.fc[0](x))),
         "'dropout' in its forward (torch dropout)",

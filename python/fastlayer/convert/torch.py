@@ -12,7 +12,7 @@ from fastlayer.arrays import FLOAT64
 from fastlayer.convert._graph import Draft
 from fastlayer.convert._torch.forward import Reader, trace
 from fastlayer.errors import ConversionError
-from fastlayer.network.network import ANY_DTYPE
+from fastlayer.network.network import ANY_DTYPE, ONE_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,9 +85,11 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
     dtype = held or FLOAT64
     _check_hooks(module)
     with _evaluating(module):
-        traced, graph = trace(torch, module, source)
+        traced, graph, of_rows = trace(torch, module, source, dtype)
         traits = () if held else (ANY_DTYPE,)
         point = Reader(torch, traced, source, dtype).run(graph)
+        if of_rows:
+            traits = (*traits, ONE_ROW)
         draft = Draft(point, dtype, source, traits=traits)
         return draft.proved(lambda x: _run(torch, module, x)) if verify else draft.network()
 
@@ -159,4 +161,4 @@ def _run(torch: Any, module: Any, x: Array) -> Array:
     device = next((p.device for p in module.parameters()), "cpu")
     with torch.no_grad():
         y: Array = module(torch.from_numpy(x).to(device)).cpu().numpy()
-    return y
+    return y.reshape(len(x), -1) if y.ndim == 1 else y  # (m,) is (m, 1) here

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +37,17 @@ _SHORT = {
     "divide": "div",
     "truediv": "div",
 }
+# What does nothing to numbers; `_to` is for what may.
+_NOTHING = ("contiguous", "clone", "cpu", "cuda", "detach", "pin_memory", "requires_grad")
+# Comparisons that a forward may decide by.
+_DECIDES = {"eq", "ge", "gt", "is_", "is_not", "le", "lt", "ne", "not_"}
 _DROPOUTS = ("dropout", "alpha_dropout", "feature_alpha_dropout")
 
 
-def trace(torch: Any, module: Any, source: str) -> tuple[Any, Any]:
+def trace(torch: Any, module: Any, source: str, dtype: DType) -> tuple[Any, Any, bool]:
     """Return what was traced, and its graph, in which modules of ``torch.nn`` are nodes.
+
+    The third is whether it was decided by the rank of an array: then the graph is that for rows.
 
     Raises
     ------
@@ -50,6 +57,8 @@ def trace(torch: Any, module: Any, source: str) -> tuple[Any, Any]:
     tracer = torch.fx.Tracer()
     usual = tracer.is_leaf_module
     tracer.is_leaf_module = lambda m, name: layers.known_class(m) is not None or usual(m, name)
+    asked = _Asked(torch, module, dtype, tracer.to_bool)
+    tracer.to_bool = asked.decide
     if layers.known_class(module) is not None:
         module = torch.nn.Sequential(module)
     try:
@@ -70,7 +79,69 @@ def trace(torch: Any, module: Any, source: str) -> tuple[Any, Any]:
             "one that does the same steps for every input. Put the layers into an nn.Sequential, "
             "or convert the modules inside one by one",
         ) from error
-    return module, graph
+    return module, graph, asked.rank
+
+
+class _Asked:
+    """The answers to what a forward decides by: assertions, and the rank, dtype and device of rows."""
+
+    def __init__(
+        self, torch: Any, module: Any, dtype: DType, otherwise: Callable[[Any], bool]
+    ) -> None:
+        self.rank = False  # whether it was asked for
+        self._otherwise, self._node = otherwise, torch.fx.Node
+        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        self._facts = {
+            "ndim": 2,
+            "dtype": getattr(torch, dtype.name),
+            "device": device,
+            "is_cuda": device.type == "cuda",
+        }
+
+    def decide(self, proxy: Any) -> bool:
+        """Stand in for the tracer's ``to_bool``, which raises an error."""
+        frame = inspect.currentframe()
+        for _ in range(2):  # out of here, and of __bool__
+            frame = frame and frame.f_back
+        if frame is not None and _asserts(frame):
+            return True
+        try:
+            return bool(self._answer(proxy.node))
+        except LookupError:
+            return self._otherwise(proxy)
+
+    def _answer(self, node: Any) -> Any:
+        """Return what a node has for any rows.
+
+        Raises
+        ------
+        LookupError
+            It has other values for other rows.
+        """
+        if not isinstance(node, self._node):
+            return node
+        name = node.target if isinstance(node.target, str) else node.target.__name__
+        if node.op == "call_method" and name in ("dim", "ndimension"):
+            name = "ndim"
+        elif node.op == "call_function" and node.target is getattr:
+            name = node.args[1]
+        elif node.op == "call_function" and name in _DECIDES:
+            return node.target(*map(self._answer, node.args))
+        elif name != "is_floating_point":
+            raise LookupError(name)
+        self.rank = self.rank or name == "ndim"
+        return name == "is_floating_point" or self._facts[name]
+
+
+def _asserts(frame: Any) -> bool:
+    """Whether a frame is in the condition of an ``assert``, at its end."""
+    code = list(dis.get_instructions(frame.f_code))
+    at = next((i for i, step in enumerate(code) if step.offset > frame.f_lasti), len(code))
+    # Up to the error that is raised where the condition is false: a jump over it, and perhaps a cache.
+    return any(
+        "ASSERTION_ERROR" in step.opname or step.argval is AssertionError
+        for step in code[at : at + 2]
+    )
 
 
 class Reader:
@@ -171,10 +242,28 @@ class Reader:
             dim = call.value(0, "dim", None)
             if dim in (None, 0):
                 return _SHAPE if dim is None else _ROWS
+        if name == "type_as" and isinstance(call.value(0, "other", None), Point):
+            return x  # all of them have the network's dtype
+        if name == "squeeze":
+            return self._squeezed(node, call, x)
         shaping = name in ("view", "reshape")
         if not shaping and (_uses_input(call.args) or _uses_input(tuple(kwargs.values()))):
             raise call.refuse()
         return _apply(call, x)
+
+    def _squeezed(self, node: Any, call: Call, x: Point) -> Point:
+        """Return a value whose axis of length one goes: the network keeps it, where it is the last."""
+        dim = call.value(0, "dim", None)
+        after = [node]
+        for user in after:
+            after += [u for u in user.users if u not in after]
+        names = [n.target for n in after[1:] if n.op != "output"]
+        if dim not in (None, 1, -1) or not all(name in _NOTHING for name in names):
+            raise call.refuse(
+                "takes an axis away before the last step; a network's rows keep theirs: squeeze "
+                "the result"
+            )
+        return x
 
 
 def _uses_input(value: Any) -> bool:
@@ -341,18 +430,25 @@ def _product(call: Call) -> list[Any]:
 
 
 def _to(call: Call) -> list[Any]:
+    """Nothing, where the dtype stays: a device, a layout and how to copy don't matter."""
     wanted = {"float": "float32", "double": "float64"}.get(call.name)
     given = [wanted] if wanted else [*call.args, *call.kwargs.values()]
-    if any(str(v).removeprefix("torch.") != call.dtype.name for v in given):
+    kinds = {str(getattr(v, "dtype", v)).removeprefix("torch.") for v in given}
+    others = {
+        k for k in kinds if k.startswith(("float", "int", "uint", "bool", "complex", "bfloat"))
+    }
+    if call.name == "type" and not others:
+        raise call.refuse("is given a type that is no dtype of PyTorch")
+    if others - {call.dtype.name}:
         raise call.refuse(f"changes the dtype; a network computes in {call.dtype}")
     return []
 
 
 _FUNCTIONS: dict[str, Callable[[Call], list[Any]]] = {
-    **dict.fromkeys(("contiguous", "clone", "detach"), lambda call: []),
+    **dict.fromkeys(_NOTHING, lambda call: []),
     **dict.fromkeys(_DROPOUTS, _dropout),
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _clamp),
     **dict.fromkeys(("view", "reshape"), _reshape),
-    **dict.fromkeys(("float", "double", "to"), _to),
+    **dict.fromkeys(("float", "double", "to", "type", "type_as"), _to),
     **dict.fromkeys(("matmul", "mm"), _product),
 }
