@@ -1,5 +1,6 @@
 """Files of Keras that no Keras is needed for: those of Keras 2, and those that are refused."""
 
+import io
 import json
 import subprocess
 import sys
@@ -229,6 +230,9 @@ FOLDERS = {
     "layers": ("layers", ["dense", "dense_1"]),
     "old": ("_layer_checkpoint_dependencies", ["dense", "dense_1"]),
     "old with gaps": ("_layer_checkpoint_dependencies", ["dense", "dense_2"]),
+    "old, of Windows": ("_layer_checkpoint_dependencies\\", ["dense", "dense_1"]),
+    "old with gaps, of Windows": ("_layer_checkpoint_dependencies\\", ["dense", "dense_3"]),
+    "of Windows": ("layers\\", ["dense", "dense_1"]),
 }
 
 
@@ -242,6 +246,58 @@ def test_keras_archive(rng, tmp_path, name):
     for made, (kernel, bias) in zip(net, pairs, strict=True):
         assert_same_bits(made.weight, np.ascontiguousarray(kernel.T))
         assert_same_bits(made.bias, bias)
+
+
+@pytest.mark.parametrize("folder", ["layers", "_layer_checkpoint_dependencies"])
+@pytest.mark.parametrize("separator", ["/", "\\"])
+def test_models_in_models_of_every_layout(rng, tmp_path, folder, separator):
+    first, second, third = (arrays_for(rng, 5, 5) for _ in range(3))
+    inner = f"{folder}{separator}sequential{separator}{folder}{separator}"
+    slots = {f"{folder}{separator}dense": first, f"{inner}dense": second, f"{inner}dense_1": third}
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for slot, pair in slots.items():
+            file[f"{slot}/vars/0"], file[f"{slot}/vars/1"] = pair
+    below = sequential(dense("c", 5, "tanh"), dense("d", 5))
+    below["config"]["name"] = "below"
+    config = sequential(dense("b", 5, "relu"), below)
+    net = load_keras(write_keras(tmp_path / "m.keras", config, content.getvalue()))
+    found = [part.weight for part in net if hasattr(part, "weight")]
+    for weight, (kernel, _) in zip(found, (first, second, third), strict=True):
+        assert_same_bits(weight, np.ascontiguousarray(kernel.T))
+
+
+@pytest.mark.parametrize("outputs", [{"action": ["d", 0, 0]}, [["d", 0, 0]], ["d", 0, 0]])
+def test_one_output_in_whatever_it_is_given(rng, tmp_path, outputs):
+    config = {
+        "class_name": "Functional",
+        "config": {
+            "name": "m",
+            "layers": [
+                {**layer("InputLayer", "x", batch_shape=[None, 4]), "name": "x"},
+                {**dense("d", 3), "name": "d", "inbound_nodes": [[["x", 0, 0, {}]]]},
+                {
+                    **layer("Clip", "c", x_min=-1, x_max=0.5), "name": "c",
+                    "inbound_nodes": [[["d", 0, 0, {}]]],
+                },
+            ],
+            "input_layers": {"x": ["x", 0, 0]},
+            "output_layers": outputs,
+        },
+    }  # fmt: skip
+    kernel, bias = arrays_for(rng, 4, 3)
+    content = weights_file({"dense": [kernel, bias]})
+    net = load_keras(write_keras(tmp_path / "m.keras", config, content))
+    assert_same_bits(net[0].weight, np.ascontiguousarray(kernel.T))
+    config["config"]["output_layers"] = ["c", 0, 0]
+    clipped = load_keras(write_keras(tmp_path / "c.keras", config, content))
+    x = 3 * rng.standard_normal((9, 4), np.float32)
+    assert_same_bits(clipped(x), np.clip(net(x), np.float32(-1), np.float32(0.5)))
+    config["config"]["output_layers"] = {"a": ["c", 0, 0], "b": ["d", 0, 0]}
+    with pytest.raises(
+        fl.ConversionError, match="2 inputs or outputs, 'a', 'b'; a network has one"
+    ):
+        load_keras(write_keras(tmp_path / "two.keras", config, content))
 
 
 def test_contents_count_not_suffixes(rng, tmp_path):

@@ -48,7 +48,9 @@ def weights_file(arrays, folder="layers", **options):
     with h5py.File(content, "w", **options) as file:
         for slot, values in arrays.items():
             for i, a in enumerate(values):
-                file[f"{folder}/{slot}/vars/{i}"] = a
+                # A folder that ends in a backslash is a part of the name, as on Windows.
+                place = f"{folder}{slot}" if folder.endswith("\\") else f"{folder}/{slot}"
+                file[f"{place}/vars/{i}"] = a
     return content.getvalue()
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -147,7 +147,10 @@ def _run(keras: Any, model: Any, x: Array) -> Array:
     # A model that works on the last of several axes takes more than a row for one sample.
     rows = -(-x.size // prod(shape))
     samples = np.resize(x, (rows, *shape))
-    y = _numpy(keras, model(samples, training=False))
+    result = model(samples, training=False)
+    # A dictionary or list of one output.
+    result = next(iter(result.values())) if isinstance(result, dict) else result
+    y = _numpy(keras, result[0] if isinstance(result, list | tuple) else result)
     return y.reshape(-1, y.shape[-1])[: len(x)]
 
 
@@ -211,26 +214,51 @@ def _json(archive: dict[str, Member], key: str) -> Any:
     return parse_json(archive[key].read(), key)
 
 
+class _Place(NamedTuple):
+    """Where a model or layer is in a file: its group, and how the groups below it are named.
+
+    On Windows, Keras 2.12 to 3.0 wrote no groups in each other, but names with backslashes.
+    """
+
+    group: int | None  # None where only others below have names
+    base: int  # the group that has them all
+    prefix: str = ""
+
+    def below(self, stored: Hdf5, folder: str) -> dict[str, _Place]:
+        """Return the places in a folder, by name."""
+        start = f"{self.prefix}{folder}\\"
+        flat: dict[str, _Place] = {}
+        for name, at in stored.entries(self.base).items():
+            if name.startswith(start):
+                own, *more = name.removeprefix(start).split("\\")
+                group = flat[own].group if own in flat else None
+                flat[own] = _Place(group if more else at, self.base, f"{start}{own}\\")
+        inner = None if flat else stored.find(self.group, folder)
+        if inner is None:
+            return flat
+        return {name: _Place(at, at) for name, at in stored.entries(inner).items()}
+
+
 def _by_slots(stored: Hdf5, given: Given, names: Sequence[str]) -> list[Array]:
-    at: int | None = stored.root
+    at: _Place | None = _Place(stored.root, stored.root)
     for step in given.path:
-        at = _slot(stored, at, step.slot)
-    group = stored.find(at, "vars")
+        at = None if at is None else _slot(stored, at, step.slot)
+    group = None if at is None else stored.find(at.group, "vars")
     if group is None:
         raise Damaged(given.place, "has no weights in the file")
     return [_array(stored, group, f"{i}", given) for i in range(len(names))]
 
 
-def _slot(stored: Hdf5, model: int | None, slot: str) -> int | None:
-    """Return the group of a layer, named after its class: "dense", "dense_1", ..."""
-    old = stored.find(model, _OLD_FOLDER)
-    if old is None:
-        return stored.find(model, f"layers/{slot}")
+def _slot(stored: Hdf5, model: _Place, slot: str) -> _Place | None:
+    """Return the place of a layer, named after its class: "dense", "dense_1", ..."""
+    old = model.below(stored, _OLD_FOLDER)
+    if not old:
+        return model.below(stored, "layers").get(slot)
     # Old files count some layers twice: the numbers may have gaps, and their order is right.
     kind, number = _numbered(slot)
-    alike = [name for name in stored.entries(old) if _numbered(name)[0] == kind]
+    alike = [name for name in old if _numbered(name)[0] == kind]
     alike.sort(key=lambda name: _numbered(name)[1])
-    return stored.find(old, alike[number]) if number < len(alike) else None
+    return old[alike[number]] if number < len(alike) else None
 
 
 def _numbered(slot: str) -> tuple[str, int]:

@@ -196,7 +196,14 @@ def _shape(value: Any, given: Given) -> Shape:
 
 
 def _end(value: Any, key: str) -> Key:
-    """Return the one input or output of a model: ["name", 0, 0], or that in a list."""
+    """Return the one input or output of a model: ["name", 0, 0], or that in a list or dictionary."""
+    if isinstance(value, dict):
+        if len(value) != 1:
+            names = ", ".join(f"{name!r:.40}" for name in list(value)[:8]) or "none"
+            raise ConversionError(
+                key, f"has {len(value)} inputs or outputs, {names}; a network has one"
+            )
+        value = next(iter(value.values()))
     if isinstance(value, list) and value and isinstance(value[0], list):
         if len(value) != 1:
             raise ConversionError(key, f"has {len(value)} inputs or outputs; a network has one")

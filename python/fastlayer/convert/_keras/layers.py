@@ -16,6 +16,7 @@ from fastlayer.convert._activations import KERAS, KERAS_2_PARAMETERS
 from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense, Flat, OneRow
+from fastlayer.convert._recognise import clip
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.files.reading import require
 from fastlayer.functions.activation import Activation
@@ -340,12 +341,20 @@ def _reshape(given: Given) -> list[Any]:
     return [Flat(given.place, target[0] if target[0] > 0 else None)]
 
 
+def _clip(given: Given) -> list[Any]:
+    low, high = (given.get(name, None, int, float) for name in ("x_min", "x_max"))
+    if low is None or high is None or not low <= high:
+        raise given.refusal(f"clips to the range from {low!r:.40} to {high!r:.40}")
+    return [clip(float(low), float(high))]
+
+
 # Our names of a norm's weights: Keras' name, and the option of the layer that takes it away.
 _SCALED = {"weight": ("gamma", "scale"), "bias": ("beta", "center")}
 _MOVING = {"running_mean": ("moving_mean", ""), "running_var": ("moving_variance", "")}
 _LAYERS: dict[str, Callable[[Given], list[Any]]] = {
     "Activation": _of_layer,
     "BatchNormalization": partial(_norm, BatchNorm, 1e-3, _SCALED | _MOVING),
+    "Clip": _clip,
     "Dense": _dense,
     "Flatten": _flatten,
     "LayerNormalization": partial(_norm, LayerNorm, 1e-3, _SCALED),
