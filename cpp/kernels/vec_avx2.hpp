@@ -51,6 +51,13 @@ struct Vec<float> {
     columns[2] = {_mm256_shuffle_ps(b, d, 0x44)};
     columns[3] = {_mm256_shuffle_ps(b, d, 0xee)};
   }
+  static FL_INLINE void splat(const float* p, Vec (&s)[kQuad]) {
+    const __m256 v = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p));
+    s[0] = {_mm256_permute_ps(v, 0x00)};
+    s[1] = {_mm256_permute_ps(v, 0x55)};
+    s[2] = {_mm256_permute_ps(v, 0xaa)};
+    s[3] = {_mm256_permute_ps(v, 0xff)};
+  }
   static FL_INLINE Vec zero() { return {_mm256_setzero_ps()}; }
   static FL_INLINE Vec set1(float s) { return {_mm256_set1_ps(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) {
@@ -87,6 +94,11 @@ struct Vec<double> {
     }
     columns[0] = {_mm256_unpacklo_pd(row[0], row[1])};
     columns[1] = {_mm256_unpackhi_pd(row[0], row[1])};
+  }
+  static FL_INLINE void splat(const double* p, Vec (&s)[kQuad]) {
+    const __m256d v = _mm256_broadcast_pd(reinterpret_cast<const __m128d*>(p));
+    s[0] = {_mm256_permute_pd(v, 0x0)};
+    s[1] = {_mm256_permute_pd(v, 0xf)};
   }
   static FL_INLINE Vec zero() { return {_mm256_setzero_pd()}; }
   static FL_INLINE Vec set1(double s) { return {_mm256_set1_pd(s)}; }

@@ -55,6 +55,13 @@ struct Vec<float> {
     columns[2] = {vreinterpretq_f32_f64(vtrn2q_f64(a, c))};
     columns[3] = {vreinterpretq_f32_f64(vtrn2q_f64(b, d))};
   }
+  static FL_INLINE void splat(const float* p, Vec (&s)[kQuad]) {
+    const float32x4_t v = vld1q_f32(p);
+    s[0] = {vdupq_laneq_f32(v, 0)};
+    s[1] = {vdupq_laneq_f32(v, 1)};
+    s[2] = {vdupq_laneq_f32(v, 2)};
+    s[3] = {vdupq_laneq_f32(v, 3)};
+  }
   static FL_INLINE Vec zero() { return {vdupq_n_f32(0)}; }
   static FL_INLINE Vec set1(float s) { return {vdupq_n_f32(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) { return {vreinterpretq_f32_u32(vdupq_n_u32(b))}; }
@@ -90,6 +97,11 @@ struct Vec<double> {
     const float64x2_t a = vld1q_f64(p), b = vld1q_f64(p + stride);
     columns[0] = {vtrn1q_f64(a, b)};
     columns[1] = {vtrn2q_f64(a, b)};
+  }
+  static FL_INLINE void splat(const double* p, Vec (&s)[kQuad]) {
+    const float64x2_t v = vld1q_f64(p);
+    s[0] = {vdupq_laneq_f64(v, 0)};
+    s[1] = {vdupq_laneq_f64(v, 1)};
   }
   static FL_INLINE Vec zero() { return {vdupq_n_f64(0)}; }
   static FL_INLINE Vec set1(double s) { return {vdupq_n_f64(s)}; }

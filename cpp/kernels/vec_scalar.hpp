@@ -55,6 +55,10 @@ struct Vec {
   static FL_INLINE void load_transposed(const T* p, ptrdiff_t, Vec (&columns)[kQuad]) {
     for (int c = 0; c < kQuad; ++c) columns[c] = load(p + c);
   }
+  // p[c] in every lane of s[c], from one load.
+  static FL_INLINE void splat(const T* p, Vec (&s)[kQuad]) {
+    for (int c = 0; c < kQuad; ++c) s[c] = set1(p[c]);
+  }
   // The same bit pattern in every lane.
   static FL_INLINE Vec set1_bits(Bits b) {
     Vec v;

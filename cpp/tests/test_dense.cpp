@@ -374,6 +374,12 @@ void check_table(const KernelTable& table) {
           check_lanes<T>(table, rows, 700, vectors, spare, at_end, true, true);
         }
       }
+      // Four, three and two blocks beside each other, the last of them whole and cut off.
+      for (const ptrdiff_t k : {769, 1000, 1023, 1026, 1281, 1536, 1801, 2304}) {
+        for (const ptrdiff_t rows : {8, 38}) {
+          check_lanes<T>(table, rows, k, vectors, (4096 - k) % 512, at_end);
+        }
+      }
     }
   }
   for (int kind = 0; kind < kActivationCount; ++kind) {
