@@ -1,5 +1,6 @@
-// Weights from beyond L2 are fetched while others are used: a guard without a clock. The scalar
-// kernels are compiled here once more, and what they prefetch is written down.
+// Weights from beyond L2, and the next rows of a softmax, are fetched while others are used: a
+// guard without a clock. The scalar kernels are compiled here once more, and what they prefetch is
+// written down.
 #include <algorithm>
 #include <cstdint>
 #include <vector>
@@ -16,6 +17,7 @@ std::vector<uintptr_t> g_fetched;
 #include "../kernels/vec_scalar.hpp"
 
 #include "../kernels/gemm.inc.hpp"
+#include "../kernels/softmax.inc.hpp"
 
 namespace fastlayer {
 namespace {
@@ -100,9 +102,38 @@ void run(const Product& p, bool far) {
   }
 }
 
+// While a line of rows is at work, every line of the next one is fetched, once; nothing for long
+// rows.
+template <typename T>
+void run_softmax(ptrdiff_t n) {
+  constexpr ptrdiff_t L = kLine<T>;
+  const std::vector<T> x(static_cast<size_t>(2 * L * n));
+  std::vector<T> y(x.size());
+  g_fetched.clear();
+  scalar::softmax_line_of_rows<T, false>(x.data(), n, y.data(), n, n);
+  if (n > scalar::kFetchedRow) {
+    FL_CHECK(g_fetched.empty(), "rows of %td: %zu fetches", n, g_fetched.size());
+    return;
+  }
+  const ptrdiff_t steps = L * ((n + L - 1) / L);
+  FL_CHECK(static_cast<ptrdiff_t>(g_fetched.size()) == steps, "rows of %td: %zu fetches", n,
+           g_fetched.size());
+  for (ptrdiff_t i = L * n; i < 2 * L * n; ++i) {
+    const auto at = reinterpret_cast<uintptr_t>(&x[static_cast<size_t>(i)]);
+    const bool found = std::any_of(g_fetched.begin(), g_fetched.end(), [at](uintptr_t fetched) {
+      return at - fetched < static_cast<uintptr_t>(kLineBytes);
+    });
+    FL_CHECK(found, "rows of %td: element %td is not fetched", n, i);
+  }
+}
+
 }  // namespace
 
 void test_fetch() {
+  for (const ptrdiff_t n : {33, 64, 125, 128, 256, 257}) {
+    run_softmax<float>(n);
+    run_softmax<double>(n);
+  }
   for (const bool far : {true, false}) {
     for (const Product& p : {Product{1024, 6, 4}, Product{1024, 6, 2}, Product{1024, 6, 1},
                              Product{784, 9, 4}, Product{2000, 3, 2}, Product{256, 20, 1}}) {
