@@ -138,10 +138,11 @@ FL_INLINE LineSum<T> sum_of_exps(const T* x, T* y, ptrdiff_t n, T m, const RowEn
       if (!kLog) e[v].store(y + i + v * V::kLanes);
     }
   }
-  // All of them by masks: a branch for each takes longer.
+  // Whole and part by the same masks: a branch between them for each takes longer.
   if (i < n) {
     fetch(x + i, y + i, ahead);
     for (int v = 0; v < kTogether<T>; ++v, i += V::kLanes) {
+      if (v > 0 && end.count[v] == 0) break;
       const V from = select(end.inside[v], V::load_partial(x + i, end.count[v]), constant(m));
       const V e = exp_below<kPlain>(from, minus_m);
       sums.add_small(v % kLineVecs<T>, select(end.inside[v], e, V::zero()));
