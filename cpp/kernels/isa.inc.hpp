@@ -16,6 +16,9 @@
 #ifndef FL_PREFETCH
 #define FL_PREFETCH(address) __builtin_prefetch(address)
 #endif
+#ifndef FL_PREFETCH_TO_WRITE
+#define FL_PREFETCH_TO_WRITE(address) __builtin_prefetch(address, 1, 2)
+#endif
 
 namespace fastlayer {
 

@@ -182,6 +182,15 @@ FL_INLINE VecF floored(VecF x, VecF floor) { return {_mm256_max_ps(floor.r, x.r)
 FL_INLINE VecD floored(VecD x, VecD floor) { return {_mm256_max_pd(floor.r, x.r)}; }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm256_min_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm256_min_pd(bound.r, x.r)}; }
+FL_INLINE float largest_lane(VecF a) {
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(a.r), _mm256_extractf128_ps(a.r, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+FL_INLINE double largest_lane(VecD a) {
+  const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(a.r), _mm256_extractf128_pd(a.r, 1));
+  return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
+}
 
 // Where lanes go: byte i of an entry is the lane that lane i comes from. Packed: the lanes of the
 // mask first; spread: the reverse.

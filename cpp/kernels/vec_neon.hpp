@@ -177,6 +177,8 @@ FL_INLINE VecF floored(VecF x, VecF floor) { return select(less(x, floor), floor
 FL_INLINE VecD floored(VecD x, VecD floor) { return select(less(x, floor), floor, x); }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {vminq_f32(x.r, bound.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {vminq_f64(x.r, bound.r)}; }
+FL_INLINE float largest_lane(VecF a) { return vmaxvq_f32(a.r); }
+FL_INLINE double largest_lane(VecD a) { return vmaxvq_f64(a.r); }
 
 FL_INLINE uint32_t bits_of(uint32x4_t m) {
   const uint32_t powers[] = {1, 2, 4, 8};

@@ -182,6 +182,11 @@ template <typename T>
 FL_INLINE Vec<T> at_most(Vec<T> x, Vec<T> bound) {
   return select(less(bound, x), bound, x);
 }
+// The largest lane of a vector without NaN; with one, any of its lanes.
+template <typename T>
+FL_INLINE T largest_lane(Vec<T> a) {
+  return a.r;
+}
 
 constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/2,
                               /*min_panels=*/1, /*max_panels=*/2,

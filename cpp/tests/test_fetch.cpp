@@ -1,5 +1,6 @@
-// Weights from beyond L2 are fetched while others are used: a guard without a clock. The scalar
-// kernels are compiled here once more, and what they prefetch is written down.
+// Weights from beyond L2, and the next rows of a softmax, are fetched while others are used: a
+// guard without a clock. The scalar kernels are compiled here once more, and what they prefetch is
+// written down.
 #include <algorithm>
 #include <cstdint>
 #include <vector>
@@ -11,11 +12,13 @@ namespace {
 std::vector<uintptr_t> g_fetched;
 }
 #define FL_PREFETCH(address) g_fetched.push_back(reinterpret_cast<uintptr_t>(address))
+#define FL_PREFETCH_TO_WRITE(address) g_fetched.push_back(reinterpret_cast<uintptr_t>(address))
 #define FL_ISA scalar
 
 #include "../kernels/vec_scalar.hpp"
 
 #include "../kernels/gemm.inc.hpp"
+#include "../kernels/softmax.inc.hpp"
 
 namespace fastlayer {
 namespace {
@@ -100,9 +103,40 @@ void run(const Product& p, bool far) {
   }
 }
 
+// While a line of rows is at work, every line of the next one is fetched: of x, and of y that is
+// far. Of long rows nothing is.
+template <typename T>
+void run_softmax(ptrdiff_t n, bool far) {
+  constexpr ptrdiff_t L = kLine<T>;
+  const std::vector<T> x(static_cast<size_t>(2 * L * n));
+  std::vector<T> y(x.size());
+  g_fetched.clear();
+  scalar::softmax_line_of_rows<T, false>(x.data(), n, y.data(), n, n, far);
+  const ptrdiff_t arrays = n > kFetchedRow ? 0 : far ? 2 : 1;
+  const ptrdiff_t steps = arrays * L * ((n + L - 1) / L);
+  FL_CHECK(static_cast<ptrdiff_t>(g_fetched.size()) == steps, "rows of %td: %zu fetches", n,
+           g_fetched.size());
+  const std::vector<T>* const both[] = {&x, &y};
+  for (ptrdiff_t i = L * n; i < 2 * L * n; ++i) {
+    for (ptrdiff_t a = 0; a < arrays; ++a) {
+      const auto at = reinterpret_cast<uintptr_t>(&(*both[a])[static_cast<size_t>(i)]);
+      const bool found = std::any_of(g_fetched.begin(), g_fetched.end(), [at](uintptr_t fetched) {
+        return at - fetched < static_cast<uintptr_t>(kLineBytes);
+      });
+      FL_CHECK(found, "rows of %td: element %td is not fetched", n, i);
+    }
+  }
+}
+
 }  // namespace
 
 void test_fetch() {
+  for (const ptrdiff_t n : {33, 64, 125, 128, 256, 257}) {
+    for (const bool far : {false, true}) {
+      run_softmax<float>(n, far);
+      run_softmax<double>(n, far);
+    }
+  }
   for (const bool far : {true, false}) {
     for (const Product& p : {Product{1024, 6, 4}, Product{1024, 6, 2}, Product{1024, 6, 1},
                              Product{784, 9, 4}, Product{2000, 3, 2}, Product{256, 20, 1}}) {
