@@ -307,14 +307,15 @@ FL_INLINE Vec<T> sixth(Pair<T> p) {
 template <typename T>
 FL_INLINE Vec<T> hardsigmoid(Vec<T> x) {
   const Vec<T> three = constant(T(3));
-  const Vec<T> y = sixth(fast_two_sum(three, hardtanh(x, negate(three), three)));
+  const Vec<T> a = at_most(at_least(x, negate(three)), three);
+  const Vec<T> y = sixth(fast_two_sum(three, a));
   return select(is_nan(x), x, y);
 }
 
 template <typename T>
 FL_INLINE Vec<T> hardswish(Vec<T> x) {
   const Vec<T> three = constant(T(3));
-  const Vec<T> a = hardtanh(x, negate(three), three);
+  const Vec<T> a = at_most(at_least(x, negate(three)), three);
   const Pair<T> t = fast_two_sum(three, a);
   const Pair<T> p = two_product(a, t.h);
   const Vec<T> y = sixth(Pair<T>{p.h, fma(a, t.l, p.l)});
@@ -337,7 +338,9 @@ FL_INLINE void with_function(const ActivationArgs<T>& act, Use use) {
   if (act.kind == Activation::kSoftplus && act.p0 == T(1)) {
     return use(Softplus<T, true>::of(act.p0, act.p1));
   }
-  switch (act.kind) {
+  // Likewise, celu with alpha 1 is elu.
+  const bool is_elu = act.kind == Activation::kCelu && act.p0 == T(1);
+  switch (is_elu ? Activation::kElu : act.kind) {
 #define FL_ELEMENT(Name, name, result) \
   case Activation::k##Name:            \
     return use([=](Vec<T> v) { return result; });

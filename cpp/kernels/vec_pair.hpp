@@ -71,6 +71,10 @@ FL_INLINE Vec<T> fma(Vec<T> x, Vec<T> y, Vec<T> z) {
   return {fma(x.a, y.a, z.a), fma(x.b, y.b, z.b)};
 }
 template <typename T>
+FL_INLINE Vec<T> fms(Vec<T> x, Vec<T> y, Vec<T> z) {
+  return {fms(x.a, y.a, z.a), fms(x.b, y.b, z.b)};
+}
+template <typename T>
 FL_INLINE Vec<T> fnma(Vec<T> x, Vec<T> y, Vec<T> z) {
   return {fnma(x.a, y.a, z.a), fnma(x.b, y.b, z.b)};
 }
