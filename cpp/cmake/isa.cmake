@@ -44,11 +44,11 @@ if(clang_cl)
   endforeach()
 endif()
 
-# Scheduled before registers are given out, the two vectors of a pair alternate: 4 to 14 % on AVX2, 2
+# Scheduled before registers are given out, the vectors of a group alternate: 4 to 14 % on AVX2, 2
 # to 9 % with AVX-512 (Zen 5, gcc 12). Clang does as much by itself.
-set(FASTLAYER_PAIR_FLAGS)
+set(FASTLAYER_GROUP_FLAGS)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  set(FASTLAYER_PAIR_FLAGS -fschedule-insns -fsched-pressure)
+  set(FASTLAYER_GROUP_FLAGS -fschedule-insns -fsched-pressure)
 endif()
 
 set(FASTLAYER_ISAS)
@@ -67,9 +67,11 @@ function(fastlayer_add_isa name)
   set(target fastlayer_kernels_${name})
   add_library(${target} OBJECT cpp/kernels/kernels_${name}.cpp)
   if(NOT name STREQUAL "scalar")
-    set(pairs ${CMAKE_CURRENT_SOURCE_DIR}/cpp/kernels/pairs_${name}.cpp)
-    target_sources(${target} PRIVATE ${pairs})
-    set_source_files_properties(${pairs} PROPERTIES COMPILE_OPTIONS "${FASTLAYER_PAIR_FLAGS}")
+    foreach(group pairs quads)
+      set(source ${CMAKE_CURRENT_SOURCE_DIR}/cpp/kernels/${group}_${name}.cpp)
+      target_sources(${target} PRIVATE ${source})
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${FASTLAYER_GROUP_FLAGS}")
+    endforeach()
   endif()
   target_compile_options(${target} PRIVATE ${FASTLAYER_WARNINGS} ${FASTLAYER_KERNEL_FLAGS} ${ARGN})
   # gcc 12's own AVX-512 header trips this warning (gcc bug 105593).
