@@ -327,8 +327,12 @@ void whole_panels(const DenseArgs<T>& d) {
     done = done || kind == Activation::kRelu || kind == Activation::kLeakyRelu;
   }
   if (done) return;
-  for (ptrdiff_t i = 0; i < d.m; ++i) {
-    activation(d.activation, d.y + i * d.ldy, d.y + i * d.ldy, d.cols);
+  // Rows without a gap are one long row; what lies beyond the columns of a padded one is not read.
+  const bool together = d.ldy == d.cols || (d.y_padded && d.ldy - d.cols < kLine<T>);
+  const ptrdiff_t rows = together ? 1 : d.m;
+  const ptrdiff_t n = together ? (d.m - 1) * d.ldy + d.cols : d.cols;
+  for (ptrdiff_t i = 0; i < rows; ++i) {
+    activation(d.activation, d.y + i * d.ldy, d.y + i * d.ldy, n);
   }
 }
 

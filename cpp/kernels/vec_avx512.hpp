@@ -87,6 +87,8 @@ FL_INLINE VecF operator/(VecF a, VecF b) { return {_mm512_div_ps(a.r, b.r)}; }
 FL_INLINE VecD operator/(VecD a, VecD b) { return {_mm512_div_pd(a.r, b.r)}; }
 FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {_mm512_fmadd_ps(a.r, b.r, c.r)}; }
 FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {_mm512_fmadd_pd(a.r, b.r, c.r)}; }
+FL_INLINE VecF fms(VecF a, VecF b, VecF c) { return {_mm512_fmsub_ps(a.r, b.r, c.r)}; }
+FL_INLINE VecD fms(VecD a, VecD b, VecD c) { return {_mm512_fmsub_pd(a.r, b.r, c.r)}; }
 FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {_mm512_fnmadd_ps(a.r, b.r, c.r)}; }
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {_mm512_fnmadd_pd(a.r, b.r, c.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {_mm512_sqrt_ps(a.r)}; }

@@ -126,6 +126,8 @@ FL_INLINE VecF operator/(VecF a, VecF b) { return {vdivq_f32(a.r, b.r)}; }
 FL_INLINE VecD operator/(VecD a, VecD b) { return {vdivq_f64(a.r, b.r)}; }
 FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {vfmaq_f32(c.r, a.r, b.r)}; }
 FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {vfmaq_f64(c.r, a.r, b.r)}; }
+FL_INLINE VecF fms(VecF a, VecF b, VecF c) { return {vfmaq_f32(vnegq_f32(c.r), a.r, b.r)}; }
+FL_INLINE VecD fms(VecD a, VecD b, VecD c) { return {vfmaq_f64(vnegq_f64(c.r), a.r, b.r)}; }
 FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {vfmsq_f32(c.r, a.r, b.r)}; }
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {vfmsq_f64(c.r, a.r, b.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {vsqrtq_f32(a.r)}; }

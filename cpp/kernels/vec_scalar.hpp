@@ -94,10 +94,13 @@ template <typename T>
 FL_INLINE Vec<T> operator/(Vec<T> a, Vec<T> b) {
   return {a.r / b.r};
 }
-// fma(a, b, c) = a * b + c and fnma(a, b, c) = c - a * b, one rounding. The C library's fma uses
-// the processor's instruction where there is one, and is exact where there is none.
+// fma(a, b, c) = a * b + c, fms(a, b, c) = a * b - c and fnma(a, b, c) = c - a * b, one rounding.
+// The C library's fma uses the processor's instruction where there is one, and is exact where there
+// is none.
 FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {__builtin_fmaf(a.r, b.r, c.r)}; }
 FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {__builtin_fma(a.r, b.r, c.r)}; }
+FL_INLINE VecF fms(VecF a, VecF b, VecF c) { return {__builtin_fmaf(a.r, b.r, -c.r)}; }
+FL_INLINE VecD fms(VecD a, VecD b, VecD c) { return {__builtin_fma(a.r, b.r, -c.r)}; }
 FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {__builtin_fmaf(-a.r, b.r, c.r)}; }
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {__builtin_fma(-a.r, b.r, c.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {__builtin_sqrtf(a.r)}; }
