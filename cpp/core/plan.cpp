@@ -26,10 +26,16 @@ constexpr ptrdiff_t kNearTiles = 2;
 constexpr ptrdiff_t kFarRows = 128;
 constexpr size_t kFarScratch = 4 * 1024 * 1024;
 
-// Packed weights of a product in flight: at most this much, or one panel for each thread. It is a
-// small part of the 9 to 12 MiB that virtual machines have of a 32 MiB L3, which the rows of x and
-// y pass through as well, and holds 1024 by 1024 floats with their bias lines.
+// Packed weights of a product in flight: at most this much, or one panel for each thread, and up to
+// four times as much for many blocks of rows. A small part of the 9 to 12 MiB that virtual machines
+// have of a 32 MiB L3 is best for few blocks, which soon take up what was packed. Many profit more
+// from fewer stripes, for all of x and y pass by at each: 4096 squares take 608 ms with 5 MiB and
+// parts of 1024, 575 with 18 and 4096 (Zen 5). A block asks for no more than 5 GB/s of weights.
 constexpr ptrdiff_t kPackedBytes = 5 * 1024 * 1024;
+
+ptrdiff_t packed_bytes(ptrdiff_t blocks) {
+  return kPackedBytes * std::clamp<ptrdiff_t>(blocks / 4, 1, 4);
+}
 
 // Row-major (k, n) weights are read in place for up to this many rows; from there on a packed copy,
 // with its adjacent lines, pays for itself. Lines whose distance fills few sets of L1 are not read
@@ -43,9 +49,10 @@ constexpr ptrdiff_t kBlockTiles = 8;
 // Panels that a thread takes at a time from a single block of rows.
 constexpr ptrdiff_t kGroup = 8;
 
-// Many rows are taken through so much of k at a time, for all columns; the sum goes on in y: rows
-// copied apart stay in L2, and panels of long sums small. A multiple of kSumBlock.
-constexpr ptrdiff_t kDepth = 4 * kSumBlock;
+// Rows are taken through so much of k at a time, for all columns; the sum goes on in y. Panels of a
+// single block of rows stay small. Multiples of kSumBlock.
+constexpr ptrdiff_t kOneBlockDepth = 4 * kSumBlock;
+constexpr ptrdiff_t kDepth = 16 * kSumBlock;
 
 ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
 
@@ -196,7 +203,8 @@ ProductPlan make_product_plan(const Product& product, const Caches& caches, int 
     return plan;
   }
 
-  plan.parts = std::max<ptrdiff_t>(1, (product.k + kDepth / 2) / kDepth);
+  const ptrdiff_t depth = plan.way == ProductWay::kOneBlock ? kOneBlockDepth : kDepth;
+  plan.parts = std::max<ptrdiff_t>(1, (product.k + depth / 2) / depth);
   for (ptrdiff_t i = 0; i < plan.parts; ++i) plan.depth = std::max(plan.depth, plan.part(i).count);
   const ptrdiff_t panel_bytes = (plan.depth + 1) * kLineBytes;
   if (plan.way == ProductWay::kOneBlock) {
@@ -210,7 +218,7 @@ ProductPlan make_product_plan(const Product& product, const Caches& caches, int 
     if (blocks < 8 * threads) blocks = ceil_div(blocks, threads) * threads;
     plan.row_block = ceil_div(m, std::min(blocks, m));
     plan.blocks = ceil_div(m, plan.row_block);
-    plan.stripe = std::clamp<ptrdiff_t>(kPackedBytes / panel_bytes,
+    plan.stripe = std::clamp<ptrdiff_t>(packed_bytes(plan.blocks) / panel_bytes,
                                         std::min<ptrdiff_t>(threads, panels), panels);
     plan.stripe = ceil_div(panels, ceil_div(panels, plan.stripe));  // near-equal
     plan.far = plan.stripe * panel_bytes > static_cast<ptrdiff_t>(caches.l2) / 2;

@@ -13,6 +13,9 @@
 #endif
 
 // Weights that a tile fetches ahead; a test counts them.
+#ifndef FL_PREFETCH_WRITE
+#define FL_PREFETCH_WRITE(address) __builtin_prefetch(address, 1)
+#endif
 #ifndef FL_PREFETCH
 #define FL_PREFETCH(address) __builtin_prefetch(address)
 #endif
