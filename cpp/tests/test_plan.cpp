@@ -150,6 +150,8 @@ void check_product_plans() {
        "2 threads, packed, 10 blocks of 103 rows, 20 stripes of 157 panels fetched ahead, 1 part "
        "of "
        "1024 products"},
+      {"a wide block of rows", turned(product(64, 64, 65536)), kDesktop, 1,
+       "1 thread, packed, 1 block of 64 rows, 133 stripes of 31 panels, 1 part of 64 products"},
       {"few columns", product(4096, 1024, 10), kDesktop, 2,
        "2 threads, packed, 37 blocks of 111 rows, 1 stripe of 1 panel, 1 part of 1024 products"},
       {"few columns of few rows", product(14, 1024, 3), kDesktop, 2,
