@@ -67,6 +67,7 @@ void run_dense(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_
   d.far = block.plan->far;
   d.x_bytes = block.plan->x_bytes;
   d.x_copy = nullptr;
+  d.sums = nullptr;
   d.y_padded = y.padded;
   d.activation = op.activation;
   kernels<T>().dense(d);

@@ -16,11 +16,14 @@
 #define FL_INLINED __attribute__((always_inline))
 
 // Weights that a tile fetches ahead; a test counts them.
+#ifndef FL_PREFETCH_WRITE
+#define FL_PREFETCH_WRITE(address) __builtin_prefetch(address, 1)
+#endif
 #ifndef FL_PREFETCH
 #define FL_PREFETCH(address) __builtin_prefetch(address)
 #endif
-#ifndef FL_PREFETCH_TO_WRITE
-#define FL_PREFETCH_TO_WRITE(address) __builtin_prefetch(address, 1, 2)
+#ifndef FL_PREFETCH_WRITE_L2
+#define FL_PREFETCH_WRITE_L2(address) __builtin_prefetch(address, 1, 2)
 #endif
 
 namespace fastlayer {

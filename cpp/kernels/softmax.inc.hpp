@@ -113,7 +113,7 @@ template <typename T>
 FL_INLINE void fetch(const T* x, T* y, Ahead ahead) {
   for (ptrdiff_t i = 0; i < kTogether<T> * Vec<T>::kLanes; i += kLine<T>) {
     if (ahead.x != 0) FL_PREFETCH(x + ahead.x + i);
-    if (ahead.y != 0) FL_PREFETCH_TO_WRITE(y + ahead.y + i);
+    if (ahead.y != 0) FL_PREFETCH_WRITE_L2(y + ahead.y + i);
   }
 }
 
