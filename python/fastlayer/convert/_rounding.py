@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.functions.products import matmul
 from fastlayer.run.ops import AffineOp, CallOp, DenseOp, FlattenOp, ResidualOp, RowsOp
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 SPREAD = 8.0  # deviations: 1 - 2e-14 for each element
 STEPS = 8.0
 PLACES = 8  # where partial sums are looked at
-CHUNK = 1 << 18  # weights in float64 at a time: 2 MB, which stays in the caches between its uses
+CHUNK = 1 << 17  # weights in float64 at a time: 1 MB, which stays in the caches between its uses
 
 # Kernels that choose among numbers and round at most one product.
 _SELECTIONS = {"identity", "relu", "hardtanh", "leaky_relu", "prelu"}
@@ -117,14 +116,14 @@ def _sum(w: Array, b: Array, s: State, r: Rounding) -> tuple[Array, Array]:
     largest = np.abs(total)
     for low in range(0, k, max(1, -(-k // PLACES))):
         at = slice(low, low + max(1, -(-k // PLACES)))
-        total = total + matmul(s.value[:, at], w[:, at].T)
+        total = total + s.value[:, at] @ w[:, at].T
         largest = np.maximum(largest, np.abs(total))
     size = np.abs(s.value)
     if s.size is not None:
         size = s.size
-        largest = largest + matmul(size, np.abs(w).T)
+        largest = largest + size @ np.abs(w).T
     unit = r.unit * np.sqrt(k + 2)
-    spread = matmul(s.error**2 + (unit * size) ** 2, np.multiply(w, w, out=w).T)
+    spread = (s.error**2 + (unit * size) ** 2) @ np.multiply(w, w, out=w).T
     return total, np.sqrt(spread) + unit * largest + k * r.tiny
 
 
