@@ -52,8 +52,8 @@ struct DenseArgs {
   // Null, or room for m rows of k elements, k rounded up to kSumBlock: x is copied here, for its
   // rows drive each other out of the cache where they lie.
   T* x_copy;
-  // Null, or room for m rows of whole panels: far weights keep the sums here until their last block,
-  // for rows of y may lie as badly.
+  // Null, or room for m rows of whole panels: far weights keep the sums here until their last
+  // block, for rows of y may lie as badly.
   T* sums;
   bool y_padded;  // whole lines of y may be written: rows have room for the last panel
   ActivationArgs<T> activation;  // element-wise kinds only
