@@ -27,26 +27,29 @@ bool flat(const RowsView& v, ptrdiff_t size) {
   return (v.cols <= 1 || v.col_stride == size) && (v.rows <= 1 || v.strides[0] == v.cols * size);
 }
 
-// Whole lines of short rows, as softmax takes them.
+// Rows that are taken together: whole lines of them, as softmax takes short ones.
 template <typename T>
-ptrdiff_t streamed_rows(ptrdiff_t cols) {
-  constexpr ptrdiff_t L = kLine<T>;
-  const ptrdiff_t rows = std::max<ptrdiff_t>(kStreamed / cols, 1);
-  return rows < L / 2 ? rows : (rows + L - 1) / L * L;
+ptrdiff_t rows_in_piece(ptrdiff_t cols) {
+  const ptrdiff_t rows = std::max<ptrdiff_t>(kPiece / cols, 1);
+  return rows < kLine<T> ? rows : rows / kLine<T> * kLine<T>;
+}
+
+// Larger than the caches.
+bool is_far(const RowsView& v, ptrdiff_t size) {
+  return static_cast<size_t>(v.rows * v.cols * size) >= caches().l3;
 }
 
 // Calls block(x, ldx, y, ldy, rows, n) for groups of rows, or of pieces of rows where `splittable`.
 template <typename T, typename Block>
-void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
+void for_each_block(RowsView x, RowsView y, bool splittable, bool streamable, Block block) {
   constexpr ptrdiff_t size = sizeof(T);
   ptrdiff_t elements = x.rows * x.cols;
   if (elements == 0) return;
   const bool direct = x.direct<T>() && y.direct<T>();
   const bool whole_y = direct && flat(y, size);
   const bool one_row = splittable && whole_y && flat(x, size);
-  const bool streamed = whole_y && kernels<T>().stream && x.data != y.data &&
-                        static_cast<size_t>(elements * size) >= caches().l3 &&
-                        (one_row || x.cols <= kPiece);
+  const bool streamed = streamable && whole_y && kernels<T>().stream && x.data != y.data &&
+                        is_far(x, size) && (one_row || x.cols <= kPiece);
   if (one_row && streamed) {
     // Pieces begin at whole lines: the two ends of a piece that does not would be read from memory.
     const ptrdiff_t before =
@@ -66,7 +69,7 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
     }
   }
   const int threads = threads_for(elementwise_picoseconds(elements));
-  const ptrdiff_t rows = std::max<ptrdiff_t>(kPiece / x.cols, 1);  // in a piece of work
+  const ptrdiff_t rows = rows_in_piece<T>(x.cols);
   const ptrdiff_t pieces = (x.rows + rows - 1) / rows;
   const bool in_place = direct && !streamed;
   T* const scratch =
@@ -83,7 +86,7 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
       if (!direct) load_rows(x, first, count, own, x.cols);
       if (direct) {
         const ptrdiff_t ldy = y.strides[0] / size;
-        const ptrdiff_t together = streamed ? streamed_rows<T>(x.cols) : count;
+        const ptrdiff_t together = streamed ? std::max<ptrdiff_t>(kStreamed / x.cols, 1) : count;
         for (ptrdiff_t r = 0; r < count; r += together) {
           const ptrdiff_t some = std::min(together, count - r);
           const ptrdiff_t n = std::min(x.cols, elements - (first + r) * x.cols);  // the last: rest
@@ -105,7 +108,7 @@ void for_each_block(RowsView x, RowsView y, bool splittable, Block block) {
 template <typename T, typename Row>
 void for_each_row(const RowsView& x, const RowsView& y, bool splittable, Row row) {
   for_each_block<T>(
-      x, y, splittable,
+      x, y, splittable, true,
       [&](const T* from, ptrdiff_t ldx, T* to, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n) {
         for (ptrdiff_t i = 0; i < rows; ++i) row(from + i * ldx, to + i * ldy, n);
       });
@@ -138,7 +141,13 @@ void activate(const ActivationArgs<T>& act, const RowsView& x, const RowsView& y
 template <typename T>
 void softmax_rows(const RowsView& x, const RowsView& y, bool log) {
   const Kernels<T>& kern = kernels<T>();
-  for_each_block<T>(x, y, false, log ? kern.log_softmax : kern.softmax);
+  const auto f = log ? kern.log_softmax : kern.softmax;
+  // Storing past the caches does not overlap with computing; fetching the lines first does.
+  const bool fetched = x.cols <= kFetchedRow;
+  const bool far = fetched && is_far(x, sizeof(T));
+  for_each_block<T>(x, y, false, !fetched,
+                    [&](const T* from, ptrdiff_t ldx, T* to, ptrdiff_t ldy, ptrdiff_t rows,
+                        ptrdiff_t n) { f(from, ldx, to, ldy, rows, n, far); });
 }
 
 template <typename T>

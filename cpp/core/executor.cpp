@@ -67,6 +67,7 @@ void run_dense(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_
   d.far = block.plan->far;
   d.x_bytes = block.plan->x_bytes;
   d.x_copy = nullptr;
+  d.sums = nullptr;
   d.y_padded = y.padded;
   d.activation = op.activation;
   kernels<T>().dense(d);
@@ -114,7 +115,7 @@ void run_op(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_t p
     const bool log = op.activation.kind == Activation::kLogSoftmax;
     (log ? kernels<T>().log_softmax : kernels<T>().softmax)(x.data + rows.begin * x.ld, x.ld,
                                                             y.data + rows.begin * y.ld, y.ld,
-                                                            rows.end - rows.begin, op.out);
+                                                            rows.end - rows.begin, op.out, false);
     return;
   }
   for (ptrdiff_t i = rows.begin; i < rows.end; ++i) {

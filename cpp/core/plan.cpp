@@ -26,10 +26,16 @@ constexpr ptrdiff_t kNearTiles = 2;
 constexpr ptrdiff_t kFarRows = 128;
 constexpr size_t kFarScratch = 4 * 1024 * 1024;
 
-// Packed weights of a product in flight: at most this much, or one panel for each thread. It is a
-// small part of the 9 to 12 MiB that virtual machines have of a 32 MiB L3, which the rows of x and
-// y pass through as well, and holds 1024 by 1024 floats with their bias lines.
+// Packed weights of a product in flight: at most this much, or one panel for each thread, and up to
+// four times as much for many blocks of rows. A small part of the 9 to 12 MiB that virtual machines
+// have of a 32 MiB L3 is best for few blocks, which soon take up what was packed. Many profit more
+// from fewer stripes, for all of x and y pass by at each: 4096 squares take 608 ms with 5 MiB and
+// parts of 1024, 575 with 18 and 4096 (Zen 5). A block asks for no more than 5 GB/s of weights.
 constexpr ptrdiff_t kPackedBytes = 5 * 1024 * 1024;
+
+ptrdiff_t packed_bytes(ptrdiff_t blocks) {
+  return kPackedBytes * std::clamp<ptrdiff_t>(blocks / 4, 1, 4);
+}
 
 // Row-major (k, n) weights are read in place for up to this many rows; from there on a packed copy,
 // with its adjacent lines, pays for itself. Lines whose distance fills few sets of L1 are not read
@@ -42,10 +48,15 @@ constexpr ptrdiff_t kBlockTiles = 8;
 
 // Panels that a thread takes at a time from a single block of rows.
 constexpr ptrdiff_t kGroup = 8;
+// Short panels of wide weights, an eighth of L2 at most: long pieces of the rows of w and y, which
+// are pages apart. 64 x 64 x 65536 takes 10 % less than with 8 (Zen 5, both types; AVX2 level), but
+// 64 x 64 x 16384, which the caches hold, takes 1 to 7 % more: hence a 128th of a thread's share.
+constexpr ptrdiff_t kWideGroup = 32;
 
-// Many rows are taken through so much of k at a time, for all columns; the sum goes on in y: rows
-// copied apart stay in L2, and panels of long sums small. A multiple of kSumBlock.
-constexpr ptrdiff_t kDepth = 4 * kSumBlock;
+// Rows are taken through so much of k at a time, for all columns; the sum goes on in y. Panels of a
+// single block of rows stay small. Multiples of kSumBlock.
+constexpr ptrdiff_t kOneBlockDepth = 4 * kSumBlock;
+constexpr ptrdiff_t kDepth = 16 * kSumBlock;
 
 ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
 
@@ -196,21 +207,24 @@ ProductPlan make_product_plan(const Product& product, const Caches& caches, int 
     return plan;
   }
 
-  plan.parts = std::max<ptrdiff_t>(1, (product.k + kDepth / 2) / kDepth);
+  const ptrdiff_t depth = plan.way == ProductWay::kOneBlock ? kOneBlockDepth : kDepth;
+  plan.parts = std::max<ptrdiff_t>(1, (product.k + depth / 2) / depth);
   for (ptrdiff_t i = 0; i < plan.parts; ++i) plan.depth = std::max(plan.depth, plan.part(i).count);
   const ptrdiff_t panel_bytes = (plan.depth + 1) * kLineBytes;
   if (plan.way == ProductWay::kOneBlock) {
     plan.blocks = 1;
     plan.row_block = m;
     const auto fits = static_cast<ptrdiff_t>(caches.l2) / 2 / panel_bytes;
-    plan.stripe = std::clamp<ptrdiff_t>(std::min(ceil_div(panels, threads), fits), 1, kGroup);
+    const ptrdiff_t most = std::min({kWideGroup, panels / (128 * threads), fits / 4});
+    plan.stripe =
+        std::clamp<ptrdiff_t>(std::min(ceil_div(panels, threads), fits), 1, std::max(kGroup, most));
   } else {
     // Near-equal blocks, as many as threads can share evenly.
     ptrdiff_t blocks = ceil_div(m, kBlockTiles * product.tile_rows);
     if (blocks < 8 * threads) blocks = ceil_div(blocks, threads) * threads;
     plan.row_block = ceil_div(m, std::min(blocks, m));
     plan.blocks = ceil_div(m, plan.row_block);
-    plan.stripe = std::clamp<ptrdiff_t>(kPackedBytes / panel_bytes,
+    plan.stripe = std::clamp<ptrdiff_t>(packed_bytes(plan.blocks) / panel_bytes,
                                         std::min<ptrdiff_t>(threads, panels), panels);
     plan.stripe = ceil_div(panels, ceil_div(panels, plan.stripe));  // near-equal
     plan.far = plan.stripe * panel_bytes > static_cast<ptrdiff_t>(caches.l2) / 2;

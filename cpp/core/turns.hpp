@@ -22,7 +22,7 @@ struct Lookout {
 };
 
 // A turn takes so long, and then the time of the pieces that have been begun: a block of rows, or a
-// millisecond of a product.
+// few milliseconds of a product.
 constexpr int64_t kTurnNs = 40'000'000;
 
 inline thread_local Lookout* t_lookout = nullptr;

@@ -2,6 +2,7 @@
 // exact they are: docs/numerics.
 #pragma once
 
+#include "isa.inc.hpp"
 #include "math.inc.hpp"
 
 namespace fastlayer {
@@ -307,14 +308,15 @@ FL_INLINE Vec<T> sixth(Pair<T> p) {
 template <typename T>
 FL_INLINE Vec<T> hardsigmoid(Vec<T> x) {
   const Vec<T> three = constant(T(3));
-  const Vec<T> y = sixth(fast_two_sum(three, hardtanh(x, negate(three), three)));
+  const Vec<T> a = at_most(at_least(x, negate(three)), three);
+  const Vec<T> y = sixth(fast_two_sum(three, a));
   return select(is_nan(x), x, y);
 }
 
 template <typename T>
 FL_INLINE Vec<T> hardswish(Vec<T> x) {
   const Vec<T> three = constant(T(3));
-  const Vec<T> a = hardtanh(x, negate(three), three);
+  const Vec<T> a = at_most(at_least(x, negate(three)), three);
   const Pair<T> t = fast_two_sum(three, a);
   const Pair<T> p = two_product(a, t.h);
   const Vec<T> y = sixth(Pair<T>{p.h, fma(a, t.l, p.l)});
@@ -329,18 +331,23 @@ FL_INLINE Vec<T> softsign(Vec<T> x) {
   return select(is_nan(x), x, with_sign_of(y, x));
 }
 
-// Calls use(f) with the function of `act` on vectors.
-template <typename T, typename Use>
+// Calls use(f) with the function of `act` on vectors, if the constant expression Takes(its kind).
+template <bool (*Takes)(Activation), typename T, typename Use>
 FL_INLINE void with_function(const ActivationArgs<T>& act, Use use) {
   [[maybe_unused]] const Vec<T> p0 = constant(act.p0), p1 = constant(act.p1);
   // Nothing of beta x is rounded away: fewer steps, and the same bits.
-  if (act.kind == Activation::kSoftplus && act.p0 == T(1)) {
-    return use(Softplus<T, true>::of(act.p0, act.p1));
+  if constexpr (Takes(Activation::kSoftplus)) {
+    if (act.kind == Activation::kSoftplus && act.p0 == T(1)) {
+      return use(Softplus<T, true>::of(act.p0, act.p1));
+    }
   }
-  switch (act.kind) {
-#define FL_ELEMENT(Name, name, result) \
-  case Activation::k##Name:            \
-    return use([=](Vec<T> v) { return result; });
+  // Likewise, celu with alpha 1 is elu.
+  const bool is_elu = act.kind == Activation::kCelu && act.p0 == T(1);
+  switch (is_elu ? Activation::kElu : act.kind) {
+#define FL_ELEMENT(Name, name, result)                                                          \
+  case Activation::k##Name:                                                                     \
+    if constexpr (Takes(Activation::k##Name)) use([=](Vec<T> v) FL_INLINED { return result; }); \
+    return;
 #define FL_ROW(Name, name)  \
   case Activation::k##Name: \
     return;  // softmax.inc.hpp

@@ -130,6 +130,10 @@ struct Place {
 // it in L1 and leave memory idle. On Zen 5, 4096-4096-4096 at 32 rows takes 11.1 ms like this and
 // 14.7 without (AVX2 17.9 and 22.0); fetching into L2 instead is up to a tenth slower.
 //
+// Sums that go on are kept tile by tile, and y is written once: its lines are fetched while those
+// beside them on the left are computed. Rows of y that drive each other out of L1 cost 1024 squares
+// 2 % (float32) and 6 % (float64) otherwise, on Zen 5 with 16 bytes between y and a line.
+//
 // A function of its own: dense_sums would spill, and the call of a tiny network would notice.
 template <typename T>
 __attribute__((noinline)) void prepare(const DenseArgs<T>& d, const Place& at, TileArgs<T>& t) {
@@ -139,7 +143,25 @@ __attribute__((noinline)) void prepare(const DenseArgs<T>& d, const Place& at, T
     t.x = copy;
     t.ldx = kSumBlock;
   }
-  if (!d.far || at.tiles == 1) return;
+  if (!d.far) return;
+  const ptrdiff_t width = at.panels * kLine<T>;
+  if (d.sums != nullptr) {
+    T* const sums = d.sums + at.panel * d.m * kLine<T> + at.row * width;
+    if (at.k0 > 0) {
+      t.c = sums;
+      t.c_row = width;
+    }
+    if (at.k0 + t.kc < d.k) {
+      t.y = sums;
+      t.ldy = width;
+    } else if ((at.panel + at.panels) * kLine<T> < d.cols) {
+      const T* next = t.y + width;
+      for (ptrdiff_t i = 0; i < at.rows; ++i, next += d.ldy) {
+        for (ptrdiff_t p = 0; p < width; p += kLine<T>) FL_PREFETCH_WRITE(next + p);
+      }
+    }
+  }
+  if (at.tiles == 1) return;
   ptrdiff_t line = at.k0 + kSumBlock + t.kc * at.r / at.tiles, panel = at.panel;
   if (line >= at.k_end) {
     const bool last = (panel + at.panels) * kLine<T> >= d.cols;
@@ -327,8 +349,12 @@ void whole_panels(const DenseArgs<T>& d) {
     done = done || kind == Activation::kRelu || kind == Activation::kLeakyRelu;
   }
   if (done) return;
-  for (ptrdiff_t i = 0; i < d.m; ++i) {
-    activation(d.activation, d.y + i * d.ldy, d.y + i * d.ldy, d.cols);
+  // Rows without a gap are one long row; what lies beyond the columns of a padded one is not read.
+  const bool together = d.ldy == d.cols || (d.y_padded && d.ldy - d.cols < kLine<T>);
+  const ptrdiff_t rows = together ? 1 : d.m;
+  const ptrdiff_t n = together ? (d.m - 1) * d.ldy + d.cols : d.cols;
+  for (ptrdiff_t i = 0; i < rows; ++i) {
+    activation(d.activation, d.y + i * d.ldy, d.y + i * d.ldy, n);
   }
 }
 

@@ -1,6 +1,7 @@
 // The kernels of the instruction set `neon`.
 #define FL_ISA neon
-#define FL_PAIRS neon_pair
+#define FL_PAIR neon_pair
+#define FL_QUAD neon_quad
 
 #include "vec_neon.hpp"
 

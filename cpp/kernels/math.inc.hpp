@@ -186,7 +186,7 @@ FL_INLINE Pair<T> two_sum(Vec<T> a, Vec<T> b) {
 template <typename T>
 FL_INLINE Pair<T> two_product(Vec<T> a, Vec<T> b) {
   const Vec<T> h = a * b;
-  return {h, fma(a, b, negate(h))};
+  return {h, fms(a, b, h)};
 }
 
 // n / d with a relative error of about eps^2, given |d.l| <= ulp(d.h).
@@ -364,7 +364,7 @@ FL_INLINE Pair<T> log1p_any(Pair<T> f) {
   // Where f > 1: sum = 2^n (1 + reduced), 0 <= reduced < 1.
   const V exponent = bit_and(sum.h, constant(static_cast<T>(__builtin_inf())));
   const V inverse = bit_sub(bit_add(one, one), exponent);
-  const Pair<T> reduced = fast_two_sum(fma(sum.h, inverse, negate(one)), sum.l * inverse);
+  const Pair<T> reduced = fast_two_sum(fms(sum.h, inverse, one), sum.l * inverse);
   const V biased = bit_or(shift_right<V::kMantissaBits>(exponent), constant(C::kInteger));
   const auto large = less(one, f.h);
   const V n = select(large, biased - constant(C::kInteger + C::kExponentBias), V::zero());

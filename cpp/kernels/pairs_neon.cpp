@@ -1,4 +1,4 @@
-// The activations of the instruction set `neon`, two vectors at a time.
+// Activations of the instruction set `neon`, two vectors at a time.
 #define FL_HALF neon
 #define FL_ISA neon_pair
 
@@ -6,4 +6,4 @@
 
 #include "vec_pair.hpp"
 
-#include "pairs.inc.hpp"
+#include "groups.inc.hpp"

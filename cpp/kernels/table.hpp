@@ -25,6 +25,10 @@ constexpr ptrdiff_t kBadStride = 2048;
 // the L3 of a core's neighbourhood, in a virtual machine often less than the system reports.
 constexpr ptrdiff_t kFarBytes = 24 * 1024 * 1024;
 
+// Rows of up to so many elements are short for softmax: while a line of them is at work, the next
+// one is fetched, and neither drives the other out of L1.
+constexpr ptrdiff_t kFetchedRow = 256;
+
 // y = activation(x @ w.T + bias) for m rows and the panels of `cols` columns.
 //
 // Element (j, kk) of w is at w[(j / L) * panel_stride + kk * line_stride + j % L], L = kLine<T>:
@@ -48,6 +52,9 @@ struct DenseArgs {
   // Null, or room for m rows of k elements, k rounded up to kSumBlock: x is copied here, for its
   // rows drive each other out of the cache where they lie.
   T* x_copy;
+  // Null, or room for m rows of whole panels: far weights keep the sums here until their last
+  // block, for rows of y may lie as badly.
+  T* sums;
   bool y_padded;  // whole lines of y may be written: rows have room for the last panel
   ActivationArgs<T> activation;  // element-wise kinds only
 };
@@ -96,9 +103,12 @@ struct Kernels {
   void (*end_stream)();
   void (*add)(const T* x, const T* b, T* y, ptrdiff_t n);
   void (*affine)(const T* x, const T* scale, const T* shift, T* y, ptrdiff_t n);
-  // Over each row. Here and below sums are compensated, and their order is fixed.
-  void (*softmax)(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n);
-  void (*log_softmax)(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n);
+  // Over each row. Here and below sums are compensated, and their order is fixed. far: y lies
+  // beyond the caches, and lines of rows up to kFetchedRow are fetched before they are written.
+  void (*softmax)(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n,
+                  bool far);
+  void (*log_softmax)(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n,
+                      bool far);
   // One row each.
   // weight and bias may be null.
   void (*layer_norm)(const T* x, const T* weight, const T* bias, T eps, T* y, ptrdiff_t n);

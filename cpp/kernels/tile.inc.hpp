@@ -106,7 +106,7 @@ void tile(const TileArgs<T>& t) {
   // 7 % on Zen 5.
   if (MR > 1 && t.c_row != 0) {
     for (int i = 0; i < MR; ++i) {
-      for (int p = 0; p < P; ++p) __builtin_prefetch(t.c + i * t.c_row + p * kLine<T>, 1);
+      for (int p = 0; p < P; ++p) FL_PREFETCH_WRITE(t.c + i * t.c_row + p * kLine<T>);
     }
   }
   const T* x = t.x;

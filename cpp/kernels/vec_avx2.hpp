@@ -51,6 +51,13 @@ struct Vec<float> {
     columns[2] = {_mm256_shuffle_ps(b, d, 0x44)};
     columns[3] = {_mm256_shuffle_ps(b, d, 0xee)};
   }
+  static FL_INLINE void splat(const float* p, Vec (&s)[kQuad]) {
+    const __m256 v = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p));
+    s[0] = {_mm256_permute_ps(v, 0x00)};
+    s[1] = {_mm256_permute_ps(v, 0x55)};
+    s[2] = {_mm256_permute_ps(v, 0xaa)};
+    s[3] = {_mm256_permute_ps(v, 0xff)};
+  }
   static FL_INLINE Vec zero() { return {_mm256_setzero_ps()}; }
   static FL_INLINE Vec set1(float s) { return {_mm256_set1_ps(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) {
@@ -88,6 +95,11 @@ struct Vec<double> {
     columns[0] = {_mm256_unpacklo_pd(row[0], row[1])};
     columns[1] = {_mm256_unpackhi_pd(row[0], row[1])};
   }
+  static FL_INLINE void splat(const double* p, Vec (&s)[kQuad]) {
+    const __m256d v = _mm256_broadcast_pd(reinterpret_cast<const __m128d*>(p));
+    s[0] = {_mm256_permute_pd(v, 0x0)};
+    s[1] = {_mm256_permute_pd(v, 0xf)};
+  }
   static FL_INLINE Vec zero() { return {_mm256_setzero_pd()}; }
   static FL_INLINE Vec set1(double s) { return {_mm256_set1_pd(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) {
@@ -108,6 +120,8 @@ FL_INLINE VecF operator/(VecF a, VecF b) { return {_mm256_div_ps(a.r, b.r)}; }
 FL_INLINE VecD operator/(VecD a, VecD b) { return {_mm256_div_pd(a.r, b.r)}; }
 FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {_mm256_fmadd_ps(a.r, b.r, c.r)}; }
 FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {_mm256_fmadd_pd(a.r, b.r, c.r)}; }
+FL_INLINE VecF fms(VecF a, VecF b, VecF c) { return {_mm256_fmsub_ps(a.r, b.r, c.r)}; }
+FL_INLINE VecD fms(VecD a, VecD b, VecD c) { return {_mm256_fmsub_pd(a.r, b.r, c.r)}; }
 FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {_mm256_fnmadd_ps(a.r, b.r, c.r)}; }
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {_mm256_fnmadd_pd(a.r, b.r, c.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {_mm256_sqrt_ps(a.r)}; }
@@ -170,6 +184,15 @@ FL_INLINE VecF floored(VecF x, VecF floor) { return {_mm256_max_ps(floor.r, x.r)
 FL_INLINE VecD floored(VecD x, VecD floor) { return {_mm256_max_pd(floor.r, x.r)}; }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm256_min_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm256_min_pd(bound.r, x.r)}; }
+FL_INLINE float largest_lane(VecF a) {
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(a.r), _mm256_extractf128_ps(a.r, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+FL_INLINE double largest_lane(VecD a) {
+  const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(a.r), _mm256_extractf128_pd(a.r, 1));
+  return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
+}
 
 // Where lanes go: byte i of an entry is the lane that lane i comes from. Packed: the lanes of the
 // mask first; spread: the reverse.

@@ -87,6 +87,8 @@ FL_INLINE VecF operator/(VecF a, VecF b) { return {_mm512_div_ps(a.r, b.r)}; }
 FL_INLINE VecD operator/(VecD a, VecD b) { return {_mm512_div_pd(a.r, b.r)}; }
 FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {_mm512_fmadd_ps(a.r, b.r, c.r)}; }
 FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {_mm512_fmadd_pd(a.r, b.r, c.r)}; }
+FL_INLINE VecF fms(VecF a, VecF b, VecF c) { return {_mm512_fmsub_ps(a.r, b.r, c.r)}; }
+FL_INLINE VecD fms(VecD a, VecD b, VecD c) { return {_mm512_fmsub_pd(a.r, b.r, c.r)}; }
 FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {_mm512_fnmadd_ps(a.r, b.r, c.r)}; }
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {_mm512_fnmadd_pd(a.r, b.r, c.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {_mm512_sqrt_ps(a.r)}; }
@@ -153,6 +155,14 @@ FL_INLINE VecF floored(VecF x, VecF floor) { return {_mm512_max_ps(floor.r, x.r)
 FL_INLINE VecD floored(VecD x, VecD floor) { return {_mm512_max_pd(floor.r, x.r)}; }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {_mm512_min_ps(bound.r, x.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {_mm512_min_pd(bound.r, x.r)}; }
+FL_INLINE float largest_lane(VecF a) {
+  const __m256 high = _mm512_extractf32x8_ps(a.r, 1);
+  return avx2::largest_lane(avx2::VecF{_mm256_max_ps(_mm512_castps512_ps256(a.r), high)});
+}
+FL_INLINE double largest_lane(VecD a) {
+  const __m256d high = _mm512_extractf64x4_pd(a.r, 1);
+  return avx2::largest_lane(avx2::VecD{_mm256_max_pd(_mm512_castpd512_pd256(a.r), high)});
+}
 
 FL_INLINE uint32_t bits_of(__mmask16 m) { return m; }
 FL_INLINE uint32_t bits_of(__mmask8 m) { return m; }

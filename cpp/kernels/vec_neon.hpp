@@ -55,6 +55,13 @@ struct Vec<float> {
     columns[2] = {vreinterpretq_f32_f64(vtrn2q_f64(a, c))};
     columns[3] = {vreinterpretq_f32_f64(vtrn2q_f64(b, d))};
   }
+  static FL_INLINE void splat(const float* p, Vec (&s)[kQuad]) {
+    const float32x4_t v = vld1q_f32(p);
+    s[0] = {vdupq_laneq_f32(v, 0)};
+    s[1] = {vdupq_laneq_f32(v, 1)};
+    s[2] = {vdupq_laneq_f32(v, 2)};
+    s[3] = {vdupq_laneq_f32(v, 3)};
+  }
   static FL_INLINE Vec zero() { return {vdupq_n_f32(0)}; }
   static FL_INLINE Vec set1(float s) { return {vdupq_n_f32(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) { return {vreinterpretq_f32_u32(vdupq_n_u32(b))}; }
@@ -91,6 +98,11 @@ struct Vec<double> {
     columns[0] = {vtrn1q_f64(a, b)};
     columns[1] = {vtrn2q_f64(a, b)};
   }
+  static FL_INLINE void splat(const double* p, Vec (&s)[kQuad]) {
+    const float64x2_t v = vld1q_f64(p);
+    s[0] = {vdupq_laneq_f64(v, 0)};
+    s[1] = {vdupq_laneq_f64(v, 1)};
+  }
   static FL_INLINE Vec zero() { return {vdupq_n_f64(0)}; }
   static FL_INLINE Vec set1(double s) { return {vdupq_n_f64(s)}; }
   static FL_INLINE Vec set1_bits(Bits b) { return {vreinterpretq_f64_u64(vdupq_n_u64(b))}; }
@@ -114,6 +126,8 @@ FL_INLINE VecF operator/(VecF a, VecF b) { return {vdivq_f32(a.r, b.r)}; }
 FL_INLINE VecD operator/(VecD a, VecD b) { return {vdivq_f64(a.r, b.r)}; }
 FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {vfmaq_f32(c.r, a.r, b.r)}; }
 FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {vfmaq_f64(c.r, a.r, b.r)}; }
+FL_INLINE VecF fms(VecF a, VecF b, VecF c) { return {vfmaq_f32(vnegq_f32(c.r), a.r, b.r)}; }
+FL_INLINE VecD fms(VecD a, VecD b, VecD c) { return {vfmaq_f64(vnegq_f64(c.r), a.r, b.r)}; }
 FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {vfmsq_f32(c.r, a.r, b.r)}; }
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {vfmsq_f64(c.r, a.r, b.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {vsqrtq_f32(a.r)}; }
@@ -165,6 +179,8 @@ FL_INLINE VecF floored(VecF x, VecF floor) { return select(less(x, floor), floor
 FL_INLINE VecD floored(VecD x, VecD floor) { return select(less(x, floor), floor, x); }
 FL_INLINE VecF at_most(VecF x, VecF bound) { return {vminq_f32(x.r, bound.r)}; }
 FL_INLINE VecD at_most(VecD x, VecD bound) { return {vminq_f64(x.r, bound.r)}; }
+FL_INLINE float largest_lane(VecF a) { return vmaxvq_f32(a.r); }
+FL_INLINE double largest_lane(VecD a) { return vmaxvq_f64(a.r); }
 
 FL_INLINE uint32_t bits_of(uint32x4_t m) {
   const uint32_t powers[] = {1, 2, 4, 8};

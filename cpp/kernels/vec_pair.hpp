@@ -1,7 +1,7 @@
 // Two vectors of the instruction set FL_HALF as one, with the words of vec_scalar.hpp that
 // activations are written in: what is written once over Vec computes two vectors side by side, step
-// by step, and while one waits for a result the other goes on.
-#pragma once
+// by step, and while one waits for a result the other goes on. Four vectors are a pair of pairs:
+// for them this header is included once more, with the pair as FL_HALF.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -17,6 +17,8 @@
 namespace fastlayer {
 namespace FL_ISA {
 namespace {
+
+using FL_HALF::kShape;
 
 template <typename T>
 struct Vec {
@@ -69,6 +71,10 @@ FL_INLINE Vec<T> operator/(Vec<T> x, Vec<T> y) {
 template <typename T>
 FL_INLINE Vec<T> fma(Vec<T> x, Vec<T> y, Vec<T> z) {
   return {fma(x.a, y.a, z.a), fma(x.b, y.b, z.b)};
+}
+template <typename T>
+FL_INLINE Vec<T> fms(Vec<T> x, Vec<T> y, Vec<T> z) {
+  return {fms(x.a, y.a, z.a), fms(x.b, y.b, z.b)};
 }
 template <typename T>
 FL_INLINE Vec<T> fnma(Vec<T> x, Vec<T> y, Vec<T> z) {
@@ -127,8 +133,9 @@ FL_INLINE Vec<T> select(Mask<T> m, Vec<T> yes, Vec<T> no) {
 }
 
 template <typename T>
-FL_INLINE uint32_t bits_of(Mask<T> m) {
-  return FL_HALF::bits_of(m.a) | FL_HALF::bits_of(m.b) << (Vec<T>::kLanes / 2);
+FL_INLINE uint64_t bits_of(Mask<T> m) {
+  const uint64_t b = FL_HALF::bits_of(m.b);
+  return FL_HALF::bits_of(m.a) | b << (Vec<T>::kLanes / 2);
 }
 template <typename T>
 FL_INLINE Mask<T> but_not(Mask<T> a, Mask<T> b) {
@@ -137,11 +144,11 @@ FL_INLINE Mask<T> but_not(Mask<T> a, Mask<T> b) {
 template <typename T>
 FL_INLINE void store_selected(Mask<T> m, Vec<T> v, T* p) {
   FL_HALF::store_selected(m.a, v.a, p);
-  FL_HALF::store_selected(m.b, v.b, p + __builtin_popcount(FL_HALF::bits_of(m.a)));
+  FL_HALF::store_selected(m.b, v.b, p + __builtin_popcountll(FL_HALF::bits_of(m.a)));
 }
 template <typename T>
 FL_INLINE Vec<T> load_selected(Mask<T> m, const T* p, Vec<T> no) {
-  const T* const p_b = p + __builtin_popcount(FL_HALF::bits_of(m.a));
+  const T* const p_b = p + __builtin_popcountll(FL_HALF::bits_of(m.a));
   return {FL_HALF::load_selected(m.a, p, no.a), FL_HALF::load_selected(m.b, p_b, no.b)};
 }
 

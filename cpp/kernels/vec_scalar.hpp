@@ -55,6 +55,10 @@ struct Vec {
   static FL_INLINE void load_transposed(const T* p, ptrdiff_t, Vec (&columns)[kQuad]) {
     for (int c = 0; c < kQuad; ++c) columns[c] = load(p + c);
   }
+  // p[c] in every lane of s[c], from one load.
+  static FL_INLINE void splat(const T* p, Vec (&s)[kQuad]) {
+    for (int c = 0; c < kQuad; ++c) s[c] = set1(p[c]);
+  }
   // The same bit pattern in every lane.
   static FL_INLINE Vec set1_bits(Bits b) {
     Vec v;
@@ -90,10 +94,13 @@ template <typename T>
 FL_INLINE Vec<T> operator/(Vec<T> a, Vec<T> b) {
   return {a.r / b.r};
 }
-// fma(a, b, c) = a * b + c and fnma(a, b, c) = c - a * b, one rounding. The C library's fma uses
-// the processor's instruction where there is one, and is exact where there is none.
+// fma(a, b, c) = a * b + c, fms(a, b, c) = a * b - c and fnma(a, b, c) = c - a * b, one rounding.
+// The C library's fma uses the processor's instruction where there is one, and is exact where there
+// is none.
 FL_INLINE VecF fma(VecF a, VecF b, VecF c) { return {__builtin_fmaf(a.r, b.r, c.r)}; }
 FL_INLINE VecD fma(VecD a, VecD b, VecD c) { return {__builtin_fma(a.r, b.r, c.r)}; }
+FL_INLINE VecF fms(VecF a, VecF b, VecF c) { return {__builtin_fmaf(a.r, b.r, -c.r)}; }
+FL_INLINE VecD fms(VecD a, VecD b, VecD c) { return {__builtin_fma(a.r, b.r, -c.r)}; }
 FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {__builtin_fmaf(-a.r, b.r, c.r)}; }
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {__builtin_fma(-a.r, b.r, c.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {__builtin_sqrtf(a.r)}; }
@@ -177,6 +184,11 @@ FL_INLINE Vec<T> floored(Vec<T> x, Vec<T> floor) {
 template <typename T>
 FL_INLINE Vec<T> at_most(Vec<T> x, Vec<T> bound) {
   return select(less(bound, x), bound, x);
+}
+// The largest lane of a vector without NaN; with one, any of its lanes.
+template <typename T>
+FL_INLINE T largest_lane(Vec<T> a) {
+  return a.r;
 }
 
 constexpr TileShape kShape = {/*registers=*/32, /*max_rows=*/2,

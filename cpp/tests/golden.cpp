@@ -87,8 +87,9 @@ void add_hashes(const KernelTable* table, Hashes& hashes) {
     for (ptrdiff_t i = 0; i < n; i += 125) f(&x[i], &y[i]);
     hashes[type + "/" + name] = hash(y);
   };
-  rows("softmax", [&](const T* from, T* to) { kern.softmax(from, 125, to, 125, 1, 125); });
-  rows("log_softmax", [&](const T* from, T* to) { kern.log_softmax(from, 125, to, 125, 1, 125); });
+  rows("softmax", [&](const T* from, T* to) { kern.softmax(from, 125, to, 125, 1, 125, false); });
+  rows("log_softmax",
+       [&](const T* from, T* to) { kern.log_softmax(from, 125, to, 125, 1, 125, false); });
   rows("layer_norm",
        [&](const T* from, T* to) { kern.layer_norm(from, nullptr, nullptr, T(1e-5), to, 125); });
   rows("rms_norm", [&](const T* from, T* to) { kern.rms_norm(from, nullptr, T(1e-6), to, 125); });

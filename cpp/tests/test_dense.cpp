@@ -73,7 +73,7 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
   d.accumulate = accumulate;
   d.activation = {Activation::kIdentity, T(0), T(0)};
   kern.dense(d);
-  // Weights from afar and rows copied apart are matters of time alone.
+  // Weights from afar, rows copied apart and sums kept elsewhere are matters of time alone.
   std::vector<T> y_far = before;
   const ptrdiff_t blocks = (s.k + kSumBlock - 1) / kSumBlock;
   Guarded<T> x_copy(blocks * kSumBlock * s.m, at_end);
@@ -84,6 +84,11 @@ void check_shape(const KernelTable& table, const Shape& s, bool at_end, bool acc
   far.x_bytes = 1;
   kern.dense(far);
   FL_CHECK(std::memcmp(gy.data(), y_far.data(), sizeof(T) * s.m * s.n) == 0, "%s far", table.name);
+  Guarded<T> sums(s.m * panels * L, at_end);
+  far.sums = sums.data();
+  y_far = before;
+  kern.dense(far);
+  FL_CHECK(std::memcmp(gy.data(), y_far.data(), sizeof(T) * s.m * s.n) == 0, "%s sums", table.name);
   for (ptrdiff_t i = 0; i < s.m; ++i) {
     for (ptrdiff_t j = 0; j < s.n; ++j) {
       const T start = accumulate ? before[i * s.n + j] : with_bias ? bias[j] : T(0);
@@ -372,6 +377,12 @@ void check_table(const KernelTable& table) {
       for (const ptrdiff_t spare : {0, 1}) {
         for (const ptrdiff_t rows : {7, 39, 40}) {
           check_lanes<T>(table, rows, 700, vectors, spare, at_end, true, true);
+        }
+      }
+      // Four, three and two blocks beside each other, the last of them whole and cut off.
+      for (const ptrdiff_t k : {769, 1000, 1023, 1026, 1281, 1536, 1801, 2304}) {
+        for (const ptrdiff_t rows : {8, 38}) {
+          check_lanes<T>(table, rows, k, vectors, (4096 - k) % 512, at_end);
         }
       }
     }

@@ -135,14 +135,23 @@ void check_product_plans() {
        "16 threads, packed, 48 blocks of 86 rows, 1 stripe of 64 panels fetched ahead, 1 part of "
        "1024 "
        "products"},
+      {"few blocks", product(256, 768, 3072), kDesktop, 1,
+       "1 thread, packed, 3 blocks of 86 rows, 2 stripes of 96 panels fetched ahead, 1 part of 768 "
+       "products"},
+      {"a large square", product(4096, 4096, 4096), kDesktop, 1,
+       "1 thread, packed, 37 blocks of 111 rows, 4 stripes of 64 panels fetched ahead, 1 part of "
+       "4096 products"},
       {"long k", product(1024, 10000, 1024), kDesktop, 2,
-       "2 threads, packed, 10 blocks of 103 rows, 1 stripe of 64 panels fetched ahead, 10 parts of "
-       "1024 products"},
+       "2 threads, packed, 10 blocks of 103 rows, 3 stripes of 22 panels fetched ahead, 2 parts of "
+       "5120 products"},
       {"long k, a block of rows", product(100, 10000, 64), kDesktop, 2,
        "2 threads, packed, 1 block of 100 rows, 2 stripes of 2 panels, 10 parts of 1024 products"},
       {"wide", product(1024, 1024, 50000), kDesktop, 2,
-       "2 threads, packed, 10 blocks of 103 rows, 40 stripes of 79 panels fetched ahead, 1 part of "
+       "2 threads, packed, 10 blocks of 103 rows, 20 stripes of 157 panels fetched ahead, 1 part "
+       "of "
        "1024 products"},
+      {"a wide block of rows", turned(product(64, 64, 65536)), kDesktop, 1,
+       "1 thread, packed, 1 block of 64 rows, 133 stripes of 31 panels, 1 part of 64 products"},
       {"few columns", product(4096, 1024, 10), kDesktop, 2,
        "2 threads, packed, 37 blocks of 111 rows, 1 stripe of 1 panel, 1 part of 1024 products"},
       {"few columns of few rows", product(14, 1024, 3), kDesktop, 2,

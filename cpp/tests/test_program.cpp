@@ -80,7 +80,7 @@ std::vector<T> plain(std::vector<T> x, ptrdiff_t m) {
   const std::vector<T> c = dense(b, 33, 33, Activation::kTanh);
   std::vector<T> d = dense(c, 33, 33, Activation::kIdentity);
   for (size_t i = 0; i < d.size(); ++i) d[i] = (d[i] + c[i]) + a[i];
-  for (ptrdiff_t i = 0; i < m; ++i) kern.softmax(&d[i * 33], 33, &d[i * 33], 33, 1, 33);
+  for (ptrdiff_t i = 0; i < m; ++i) kern.softmax(&d[i * 33], 33, &d[i * 33], 33, 1, 33, false);
   return dense(d, 5, 33, Activation::kIdentity);
 }
 

@@ -41,7 +41,7 @@ def isa_of(file: str) -> str:
     """The instruction set whose kernels show a mutant of `file`."""
     stem = pathlib.PurePath(file).name.split(".")[0]
     name = stem.partition("_")[2]
-    known = stem.startswith(("vec_", "kernels_", "pairs_")) and name != "pair"
+    known = stem.startswith(("vec_", "kernels_", "pairs_", "quads_")) and name != "pair"
     return name if known else "avx2"
 
 
@@ -68,8 +68,10 @@ class Build:
 
     def kernels(self, isa: str) -> list[str]:
         names = [*dict.fromkeys(("scalar", isa, "avx2"))][: 2 if isa != "scalar" else 3]
-        pairs = [f"cpp/kernels/pairs_{name}.cpp" for name in names if name != "scalar"]
-        return [*(f"cpp/kernels/kernels_{name}.cpp" for name in names), *pairs]
+        files = [f"cpp/kernels/kernels_{name}.cpp" for name in names]
+        for group in ("pairs", "quads"):
+            files += [f"cpp/kernels/{group}_{name}.cpp" for name in names if name != "scalar"]
+        return files
 
     def compile(
         self, source: str, to: pathlib.Path, isa: str, tree: pathlib.Path | None = None
