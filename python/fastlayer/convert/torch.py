@@ -10,7 +10,8 @@ import numpy as np
 
 from fastlayer.arrays import FLOAT64
 from fastlayer.convert._graph import Draft
-from fastlayer.convert._torch.forward import Reader, trace
+from fastlayer.convert._torch.forward import Reader
+from fastlayer.convert._torch.trace import trace
 from fastlayer.errors import ConversionError
 from fastlayer.network.network import ANY_DTYPE, ONE_ROW
 
