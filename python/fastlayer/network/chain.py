@@ -11,7 +11,7 @@ from fastlayer.run.ops import ResidualOp
 from fastlayer.run.part import Outline, Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Self
 
@@ -156,11 +156,12 @@ class Chain(Module):
     def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
         inner: Any = reader.chain(spec, key)
         known = cls._held(inner, reader.dtype)  # outlines fit each other as parts do
-        return Outline(
-            known._title(),
-            known._sizes,
-            lambda: cls._held([outline.make() for outline in inner], reader.dtype),
-        )
+        return Outline(known._title(), known._sizes, cls._maker(inner, spec, reader.dtype))
+
+    @classmethod
+    def _maker(cls, inner: Sequence[Outline], spec: Any, dtype: DType) -> Callable[[], Any]:
+        """Return how to make it of the outlines of its parts."""
+        return lambda: cls._held([outline.make() for outline in inner], dtype)
 
 
 class Residual(Chain):

@@ -11,7 +11,6 @@ from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten, as_parts
 from fastlayer.run.ops import OneRowOp, check_one_row, decline
-from fastlayer.run.part import Outline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,12 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.document import Reader, Table
+    from fastlayer.files.document import Table
     from fastlayer.network.part import GivenPart as Part
     from fastlayer.report.profile import Profile
     from fastlayer.report.summary import Summary
     from fastlayer.report.verification import Proof, Verification
     from fastlayer.run.ops import Op, Step
+    from fastlayer.run.part import Outline
 
 # Samples of more than one axis are refused: the source works along axis 1.
 ONE_ROW = "one row"
@@ -120,18 +120,18 @@ class Network(Chain):
         return {"traits": list(self._traits)} if self._traits else {}
 
     @classmethod
-    def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
-        plain = super()._outline(spec, key, reader)
+    def _maker(cls, inner: Sequence[Outline], spec: Any, dtype: DType) -> Callable[[], Any]:
         traits = spec.get("traits", [])
         if not isinstance(traits, list) or not all(t in (ONE_ROW, ANY_DTYPE) for t in traits):
             raise ValueError(f"the field 'traits' holds {traits!r:.40}, which is unknown")
+        plain = super()._maker(inner, spec, dtype)
 
         def make() -> Network:
-            net: Network = plain.make()
+            net: Network = plain()
             net._traits = tuple(traits)
             return net
 
-        return Outline(plain.title, plain.sizes, make)
+        return make
 
     def __len__(self) -> int:
         return len(self._parts)
