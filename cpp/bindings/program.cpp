@@ -1,6 +1,7 @@
 // _core.Program: networks compiled to row operations, and the exception for those that are stale.
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <memory>
 #include <variant>
 #include <vector>
@@ -30,6 +31,9 @@ PyObject* stale_type() {
       .get_stored()
       .ptr();
 }
+
+// Far more than memory holds, and few enough to count bytes in: branches may multiply features.
+constexpr ptrdiff_t kMostFeatures = ptrdiff_t(1) << 40;
 
 class PyProgram {
  public:
@@ -62,15 +66,33 @@ class PyProgram {
                         b.is_none() ? AlignedArray<T>() : vector_of<T>(b, n), static_cast<T>(eps));
     });
   }
-  void begin_residual() {
-    build([](auto& program) { program.begin_residual(); });
+  void slice(ptrdiff_t begin, ptrdiff_t end) {
+    build([&](auto& program) {
+      if (begin < 0 || end < begin || end > program.out_features()) refuse("slice: out of range");
+      program.slice(begin, end);
+    });
   }
-  void end_residual() {
+  void begin_branches(const std::string& join, ptrdiff_t total) {
+    const char* const names[] = {"concat", "add", "multiply"};
+    const auto* const found = std::find(std::begin(names), std::end(names), join);
+    if (found == std::end(names)) refuse("join: expected concat, add or multiply");
+    if (total < 0 || total > kMostFeatures) refuse("total: too many features");
+    build([&](auto& program) {
+      program.begin_branches(static_cast<Join>(found - std::begin(names)), total);
+    });
+  }
+  void next_branch() {
     build([](auto& program) {
-      if (program.open_residuals() == 0) refuse("end_residual without begin_residual");
-      if (program.residual_features() != program.out_features())
-        refuse("residual: features differ");
-      program.end_residual();
+      if (program.open_branches() == 0) refuse("next_branch without begin_branches");
+      if (!program.branch_fits()) refuse("branches: features differ");
+      program.next_branch();
+    });
+  }
+  void end_branches() {
+    build([](auto& program) {
+      if (program.open_branches() == 0) refuse("end_branches without begin_branches");
+      if (!program.branch_fits()) refuse("branches: features differ");
+      program.end_branches();
     });
   }
   // Of a counter watched twice the older value counts: what changed in between was read too.
@@ -87,7 +109,7 @@ class PyProgram {
   }
   void finish() {
     build([](auto& program) {
-      if (program.open_residuals() != 0) refuse("begin_residual without end_residual");
+      if (program.open_branches() != 0) refuse("begin_branches without end_branches");
       program.finish();
     });
   }
@@ -313,8 +335,10 @@ void register_program(py::module_& m) {
             p.vector_op(OpKind::kRmsNorm, weight, none, eps);
           },
           py::arg("weight"), py::arg("eps"))
-      .def("begin_residual", &PyProgram::begin_residual)
-      .def("end_residual", &PyProgram::end_residual)
+      .def("slice", &PyProgram::slice, py::arg("begin"), py::arg("end"))
+      .def("begin_branches", &PyProgram::begin_branches, py::arg("join"), py::arg("total") = 0)
+      .def("next_branch", &PyProgram::next_branch)
+      .def("end_branches", &PyProgram::end_branches)
       .def("watch", &PyProgram::watch, py::arg("version"), py::arg("value"))
       .def("finish", &PyProgram::finish)
       .def_property_readonly("in_features", &PyProgram::in_features)

@@ -30,10 +30,12 @@ struct Block {
   const ptrdiff_t* offsets;  // of each slot, in elements
   const ptrdiff_t* strides;
 
-  Rows<T> slot(int s) const {
-    if (s == kInputSlot) return input;
-    if (s == kOutputSlot) return output;
-    return {scratch + offsets[s], strides[s], true};
+  Rows<T> at(Place place) const {
+    Rows<T> found = place.slot == kInputSlot ? input : output;
+    if (place.slot >= 0) found = {scratch + offsets[place.slot], strides[place.slot], true};
+    found.data += place.at;
+    found.padded = found.padded && place.at == 0;
+    return found;
   }
 };
 
@@ -49,7 +51,7 @@ void run_dense(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_
   const PackedWeights<T>& w = *op.weights;
   const Share panels(w.panels(), piece, pieces);
   if (panels.begin == panels.end) return;
-  const Rows<T> x = block.slot(op.src), y = block.slot(op.dst);
+  const Rows<T> x = block.at(op.src), y = block.at(op.dst);
   DenseArgs<T> d;
   d.m = block.rows;
   d.k = op.in;
@@ -74,7 +76,7 @@ void run_dense(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_
 }
 
 template <typename T>
-void run_row(const Op<T>& op, const T* x, const T* residual, T* y) {
+void run_row(const Op<T>& op, const T* x, const T* other, T* y) {
   const Kernels<T>& kern = kernels<T>();
   const T* a = op.a.data();
   const T* b = op.b.data();
@@ -95,7 +97,10 @@ void run_row(const Op<T>& op, const T* x, const T* residual, T* y) {
       kern.rms_norm(x, a, op.eps, y, op.out);
       break;
     case OpKind::kAdd:
-      kern.add(x, residual, y, op.out);
+      kern.add(x, other, y, op.out);
+      break;
+    case OpKind::kMultiply:
+      kern.multiply(x, other, y, op.out);
       break;
     case OpKind::kDense:
       break;
@@ -108,8 +113,9 @@ void run_op(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_t p
     run_dense(op, block, piece, pieces);
     return;
   }
-  const Rows<T> x = block.slot(op.src), y = block.slot(op.dst);
-  const Rows<T> r = block.slot(op.kind == OpKind::kAdd ? op.residual : op.src);
+  const Rows<T> x = block.at(op.src), y = block.at(op.dst);
+  const bool two = op.kind == OpKind::kAdd || op.kind == OpKind::kMultiply;
+  const Rows<T> other = block.at(two ? op.other : op.src);
   const Share rows(block.rows, piece, pieces);
   if (op.kind == OpKind::kActivation && is_row_wise(op.activation.kind)) {
     const bool log = op.activation.kind == Activation::kLogSoftmax;
@@ -119,7 +125,7 @@ void run_op(const Op<T>& op, const Block<T>& block, ptrdiff_t piece, ptrdiff_t p
     return;
   }
   for (ptrdiff_t i = rows.begin; i < rows.end; ++i) {
-    run_row(op, x.data + i * x.ld, r.data + i * r.ld, y.data + i * y.ld);
+    run_row(op, x.data + i * x.ld, other.data + i * other.ld, y.data + i * y.ld);
   }
 }
 
@@ -199,12 +205,14 @@ class Scratch {
   T* data_;
 };
 
-// Whether the first operation reads its input more than once, so that rows that collide in the
-// cache are worth copying apart.
+// Whether a product reads the input more than once, so that rows that collide in the cache are
+// worth copying apart.
 template <typename T>
 bool reads_often(const Program<T>& program) {
   const std::vector<Op<T>>& ops = program.ops();
-  return !ops.empty() && ops[0].kind == OpKind::kDense && ops[0].out > kLine<T>;
+  return std::any_of(ops.begin(), ops.end(), [](const Op<T>& op) {
+    return op.kind == OpKind::kDense && op.src.slot == kInputSlot && op.out > kLine<T>;
+  });
 }
 
 // Depth first: each thread takes blocks of rows through all operations.

@@ -29,29 +29,54 @@ int Program<T>::new_slot(ptrdiff_t features) {
   return slot;
 }
 
+// Whether somebody reads a slot later: a branch that has not begun yet, or the end of this one.
+template <typename T>
+bool Program<T>::held(int slot) const {
+  return std::any_of(open_.begin(), open_.end(), [slot](const Branches& b) {
+    return b.source.place.slot == slot || (!b.first && b.joined.place.slot == slot);
+  });
+}
+
 template <typename T>
 void Program<T>::release(int slot) {
-  const bool held =
-      std::any_of(open_.begin(), open_.end(), [slot](const Residual& r) { return r.slot == slot; });
-  if (slot >= 0 && !held) free_slots_.push_back(slot);
+  const bool concat = std::any_of(concats_.begin(), concats_.end(),
+                                  [slot](const Concat& c) { return c.slot == slot; });
+  if (slot >= 0 && !held(slot) && !concat) free_slots_.push_back(slot);
 }
 
 template <typename T>
 void Program<T>::push(Op<T> op, bool in_place_allowed) {
-  op.in = features_;
-  op.src = current_;
-  const bool held = std::any_of(open_.begin(), open_.end(),
-                                [this](const Residual& r) { return r.slot == current_; });
-  if (in_place_allowed && current_ >= 0 && !held) {
-    op.dst = current_;
+  op.in = current_.features;
+  op.src = current_.place;
+  if (in_place_allowed && op.src.slot >= 0 && !held(op.src.slot)) {
+    op.dst = op.src;
   } else {
-    op.dst = new_slot(op.out);
-    release(op.src);
+    op.dst = {new_slot(op.out), 0};
+    release(op.src.slot);
   }
-  current_ = op.dst;
-  features_ = op.out;
+  current_ = {op.dst, op.out};
   work_.other_per_row += op.kind == OpKind::kDense && is_cheap(op.activation.kind) ? 0 : op.out;
   ops_.push_back(std::move(op));
+}
+
+// The value at hand comes to lie somewhere else: its operation writes there where that is the last
+// one, and none of those before `since`; else it is copied.
+template <typename T>
+void Program<T>::move_to(Place place, size_t since) {
+  const bool fresh = ops_.size() > since && ops_.back().dst == current_.place &&
+                     ops_.back().out == current_.features;
+  if (!fresh) {
+    Op<T> copy{};
+    copy.kind = OpKind::kActivation;
+    copy.activation = {Activation::kIdentity, T(0), T(0)};
+    copy.in = copy.out = current_.features;
+    copy.src = current_.place;
+    work_.other_per_row += copy.out;
+    ops_.push_back(std::move(copy));
+  }
+  ops_.back().dst = place;
+  release(current_.place.slot);
+  current_.place = place;
 }
 
 template <typename T>
@@ -73,7 +98,7 @@ template <typename T>
 void Program<T>::activation(ActivationArgs<T> activation) {
   Op<T> op{};
   op.kind = OpKind::kActivation;
-  op.out = features_;
+  op.out = current_.features;
   op.activation = activation;
   push(std::move(op), true);
 }
@@ -82,7 +107,7 @@ template <typename T>
 void Program<T>::vector_op(OpKind kind, AlignedArray<T> a, AlignedArray<T> b, T eps) {
   Op<T> op{};
   op.kind = kind;
-  op.out = features_;
+  op.out = current_.features;
   op.a = std::move(a);
   op.b = std::move(b);
   op.eps = eps;
@@ -90,27 +115,80 @@ void Program<T>::vector_op(OpKind kind, AlignedArray<T> a, AlignedArray<T> b, T 
 }
 
 template <typename T>
-void Program<T>::begin_residual() {
-  open_.push_back({current_, features_});
+void Program<T>::slice(ptrdiff_t begin, ptrdiff_t end) {
+  current_.place.at += begin;
+  current_.features = end - begin;
 }
 
 template <typename T>
-void Program<T>::end_residual() {
-  const Residual residual = open_.back();
+void Program<T>::begin_branches(Join join, ptrdiff_t total) {
+  Branches branches{join, current_, {}, total, true, ops_.size()};
+  if (join == Join::kConcat) {
+    slot_strides_.push_back(row_stride<T>(total));
+    concats_.push_back({static_cast<int>(slot_strides_.size()) - 1, total});
+    branches.joined = {{concats_.back().slot, 0}, 0};
+  }
+  open_.push_back(branches);
+}
+
+template <typename T>
+bool Program<T>::branch_fits() const {
+  const Branches& b = open_.back();
+  if (b.join == Join::kConcat) return b.joined.features + current_.features <= b.total;
+  return b.first || b.joined.features == current_.features;
+}
+
+template <typename T>
+void Program<T>::next_branch() {
+  Branches& b = open_.back();
+  if (b.join == Join::kConcat) {
+    move_to({b.joined.place.slot, b.joined.features}, b.begin);
+    b.joined.features += current_.features;
+  } else if (b.first) {
+    b.joined = current_;
+  } else {
+    Op<T> op{};
+    op.kind = b.join == Join::kAdd ? OpKind::kAdd : OpKind::kMultiply;
+    op.out = current_.features;
+    op.other = current_.place;
+    const int other = op.other.slot;
+    current_ = b.joined;
+    b.first = true;  // what was joined is read here for the last time
+    push(std::move(op), true);
+    if (other != current_.place.slot) release(other);
+    b.joined = current_;
+  }
+  b.first = false;
+  b.begin = ops_.size();
+  current_ = b.source;
+}
+
+template <typename T>
+void Program<T>::end_branches() {
+  next_branch();
+  const Branches b = open_.back();
   open_.pop_back();
-  Op<T> op{};
-  op.kind = OpKind::kAdd;
-  op.out = features_;
-  op.residual = residual.slot;
-  const int before = current_;
-  push(std::move(op), true);
-  if (residual.slot != before && residual.slot != current_) release(residual.slot);
+  current_ = b.joined;
+  if (b.source.place.slot != current_.place.slot) release(b.source.place.slot);
 }
 
 template <typename T>
 void Program<T>::finish() {
-  if (ops_.empty()) activation({Activation::kIdentity, T(0), T(0)});
-  ops_.back().dst = kOutputSlot;
+  // A slot of joined branches holds nothing else, so all that write there may write to the output.
+  const int last = current_.place.slot;
+  const auto whole = [&](const Concat& c) {
+    return c.slot == last && c.features == current_.features;
+  };
+  if (std::any_of(concats_.begin(), concats_.end(), whole)) {
+    for (Op<T>& op : ops_) {
+      for (Place* place : {&op.src, &op.dst, &op.other}) {
+        if (place->slot == last) place->slot = kOutputSlot;
+      }
+    }
+    slot_strides_[last] = 0;
+  } else {
+    move_to({kOutputSlot, 0}, 0);
+  }
   for (ptrdiff_t stride : slot_strides_) {
     work_.scratch_row_bytes += static_cast<size_t>(stride) * sizeof(T);
   }

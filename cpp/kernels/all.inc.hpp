@@ -36,6 +36,7 @@ constexpr Kernels<T> kernels() {
   k.stream = Vec<T>::kStreams ? &stream<T> : nullptr;
   k.end_stream = Vec<T>::kStreams ? &end_stream<T> : nullptr;
   k.add = &add<T>;
+  k.multiply = &multiply<T>;
   k.affine = &affine<T>;
   k.softmax = &softmax<T, false>;
   k.log_softmax = &softmax<T, true>;

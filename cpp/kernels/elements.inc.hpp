@@ -80,6 +80,13 @@ void add(const T* x, const T* b, T* y, ptrdiff_t n) {
 }
 
 template <typename T>
+void multiply(const T* x, const T* b, T* y, ptrdiff_t n) {
+  for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
+    store_up_to(load_up_to(x + i, n - i) * load_up_to(b + i, n - i), y + i, n - i);
+  }
+}
+
+template <typename T>
 void affine(const T* x, const T* scale, const T* shift, T* y, ptrdiff_t n) {
   for (ptrdiff_t i = 0; i < n; i += Vec<T>::kLanes) {
     const Vec<T> v = load_up_to(x + i, n - i);

@@ -102,6 +102,7 @@ struct Kernels {
   void (*stream)(const T* x, T* y, ptrdiff_t n);
   void (*end_stream)();
   void (*add)(const T* x, const T* b, T* y, ptrdiff_t n);
+  void (*multiply)(const T* x, const T* b, T* y, ptrdiff_t n);
   void (*affine)(const T* x, const T* scale, const T* shift, T* y, ptrdiff_t n);
   // Over each row. Here and below sums are compensated, and their order is fixed. far: y lies
   // beyond the caches, and lines of rows up to kFetchedRow are fetched before they are written.

@@ -96,10 +96,11 @@ std::unique_ptr<Program<T>> build(const std::vector<T>& w) {
   auto net = std::make_unique<Program<T>>(20);
   const ActivationArgs<T> tanh = {Activation::kTanh, T(0), T(0)};
   net->dense(std::make_shared<const PackedWeights<T>>(33, 20, w.data(), 20, 1, w.data()), tanh);
-  net->begin_residual();
+  net->begin_branches(Join::kAdd, 0);
   net->vector_op(OpKind::kLayerNorm, AlignedArray<T>(), AlignedArray<T>(), T(1e-5));
   net->dense(std::make_shared<const PackedWeights<T>>(33, 33, w.data(), 33, 1, nullptr), tanh);
-  net->end_residual();
+  net->next_branch();
+  net->end_branches();
   net->finish();
   return net;
 }

@@ -47,13 +47,15 @@ template <typename T>
 void build(Program<T>& net) {
   Random random(5);
   net.dense(weights<T>(random, 33, 20), act<T>(Activation::kRelu));
-  net.begin_residual();
+  net.begin_branches(Join::kAdd, 0);
   net.vector_op(OpKind::kLayerNorm, AlignedArray<T>(), AlignedArray<T>(), T(1e-5));
   net.dense(weights<T>(random, 33, 33), act<T>(Activation::kTanh));
-  net.begin_residual();
+  net.begin_branches(Join::kAdd, 0);
   net.dense(weights<T>(random, 33, 33), act<T>(Activation::kIdentity));
-  net.end_residual();
-  net.end_residual();
+  net.next_branch();
+  net.end_branches();
+  net.next_branch();
+  net.end_branches();
   net.activation(act<T>(Activation::kSoftmax));
   net.dense(weights<T>(random, 5, 33), act<T>(Activation::kIdentity));
   net.finish();
@@ -61,7 +63,7 @@ void build(Program<T>& net) {
 
 // The same, operation by operation on plain arrays.
 template <typename T>
-std::vector<T> plain(std::vector<T> x, ptrdiff_t m) {
+std::vector<T> plain(const std::vector<T>& x, ptrdiff_t m) {
   Random random(5);
   const Kernels<T>& kern = kernels<T>();
   const auto dense = [&](const std::vector<T>& from, ptrdiff_t n, ptrdiff_t k, Activation kind) {
@@ -84,10 +86,94 @@ std::vector<T> plain(std::vector<T> x, ptrdiff_t m) {
   return dense(d, 5, 33, Activation::kIdentity);
 }
 
+// concat(dense 20 -> 7 tanh, the input, some of it through dense 6 -> 5 relu), a gate of its
+// halves, sum(dense, what came in, dense relu), concat(dense 16 -> 3, dense 16 -> 4 softmax)
 template <typename T>
-void check_program() {
+void build_branches(Program<T>& net) {
+  Random random(6);
+  net.begin_branches(Join::kConcat, 32);
+  net.dense(weights<T>(random, 7, 20), act<T>(Activation::kTanh));
+  net.next_branch();
+  net.next_branch();
+  net.slice(3, 9);
+  net.dense(weights<T>(random, 5, 6), act<T>(Activation::kRelu));
+  net.end_branches();
+  net.begin_branches(Join::kMultiply, 0);
+  net.slice(0, 16);
+  net.next_branch();
+  net.slice(16, 32);
+  net.activation(act<T>(Activation::kSigmoid));
+  net.end_branches();
+  net.begin_branches(Join::kAdd, 0);
+  net.dense(weights<T>(random, 16, 16), act<T>(Activation::kIdentity));
+  net.next_branch();
+  net.next_branch();
+  net.dense(weights<T>(random, 16, 16), act<T>(Activation::kRelu));
+  net.end_branches();
+  net.begin_branches(Join::kConcat, 7);
+  net.dense(weights<T>(random, 3, 16), act<T>(Activation::kIdentity));
+  net.next_branch();
+  net.dense(weights<T>(random, 4, 16), act<T>(Activation::kSoftmax));
+  net.end_branches();
+  net.finish();
+}
+
+template <typename T>
+std::vector<T> columns(const std::vector<T>& from, ptrdiff_t width, ptrdiff_t begin,
+                       ptrdiff_t end) {
+  std::vector<T> part;
+  for (size_t row = 0; row < from.size(); row += static_cast<size_t>(width)) {
+    part.insert(part.end(), from.begin() + static_cast<ptrdiff_t>(row) + begin,
+                from.begin() + static_cast<ptrdiff_t>(row) + end);
+  }
+  return part;
+}
+
+template <typename T>
+std::vector<T> beside(const std::vector<std::vector<T>>& parts, ptrdiff_t m) {
+  std::vector<T> all;
+  for (ptrdiff_t i = 0; i < m; ++i) {
+    for (const std::vector<T>& part : parts) {
+      const auto n = static_cast<ptrdiff_t>(part.size()) / m;
+      all.insert(all.end(), part.begin() + i * n, part.begin() + (i + 1) * n);
+    }
+  }
+  return all;
+}
+
+template <typename T>
+std::vector<T> plain_branches(const std::vector<T>& x, ptrdiff_t m) {
+  Random random(6);
+  const Kernels<T>& kern = kernels<T>();
+  const auto dense = [&](std::vector<T> from, ptrdiff_t n, ptrdiff_t k, Activation kind) {
+    Program<T> one(k);
+    one.dense(weights<T>(random, n, k), act<T>(kind));
+    one.finish();
+    std::vector<T> y(static_cast<size_t>(m * n));
+    execute(one, view_of(from, m, k), view_of(y, m, n), one.plan(m));
+    return y;
+  };
+  const std::vector<T> first = dense(x, 7, 20, Activation::kTanh);
+  const std::vector<T> third = dense(columns(x, 20, 3, 9), 5, 6, Activation::kRelu);
+  const std::vector<T> joined = beside<T>({first, x, third}, m);
+  std::vector<T> gate = columns(joined, 32, 16, 32), h = columns(joined, 32, 0, 16);
+  const auto count = static_cast<ptrdiff_t>(gate.size());
+  kern.activation(act<T>(Activation::kSigmoid), gate.data(), gate.data(), count);
+  for (size_t i = 0; i < h.size(); ++i) h[i] *= gate[i];
+  std::vector<T> sum = dense(h, 16, 16, Activation::kIdentity);
+  const std::vector<T> last = dense(h, 16, 16, Activation::kRelu);
+  for (size_t i = 0; i < h.size(); ++i) sum[i] = (sum[i] + h[i]) + last[i];
+  const std::vector<T> a = dense(sum, 3, 16, Activation::kIdentity);
+  return beside<T>({a, dense(sum, 4, 16, Activation::kSoftmax)}, m);
+}
+
+// Under every plan the bits of `plain`.
+template <typename T>
+void check_program(void (*build)(Program<T>&),
+                   std::vector<T> (*plain)(const std::vector<T>&, ptrdiff_t), ptrdiff_t n) {
   Program<T> net(20);
   build(net);
+  FL_CHECK(net.out_features() == n, "%td features", net.out_features());
   for (ptrdiff_t m : {1, 2, 13, 14, 40, 129}) {
     Random random(static_cast<uint64_t>(m));
     std::vector<T> x = random.numbers<T>(m * 20);
@@ -105,11 +191,11 @@ void check_program() {
           plan.row_block = columns ? m : block;
           plan.blocks = (m + plan.row_block - 1) / plan.row_block;
           plan.threads = threads;
-          std::vector<T> y(static_cast<size_t>(m * 5)), yt(y.size());
-          execute(net, view_of(x, m, 20), view_of(y, m, 5), plan);
-          execute(net, transposed_view_of(xt, m, 20), transposed_view_of(yt, m, 5), plan);
-          for (ptrdiff_t i = 0; i < m * 5; ++i) {
-            const T transposed = yt[i % 5 * m + i / 5];
+          std::vector<T> y(static_cast<size_t>(m * n)), yt(y.size());
+          execute(net, view_of(x, m, 20), view_of(y, m, n), plan);
+          execute(net, transposed_view_of(xt, m, 20), transposed_view_of(yt, m, n), plan);
+          for (ptrdiff_t i = 0; i < m * n; ++i) {
+            const T transposed = yt[i % n * m + i / n];
             FL_CHECK(same_bits(y[i], expected[i]) && same_bits(transposed, expected[i]),
                      "m=%td columns=%d block=%td threads=%d at %td", m, columns, block, threads, i);
           }
@@ -159,8 +245,10 @@ void check_estimates() {
 void test_program() {
   check_estimates();
   check_many_threads();
-  check_program<float>();
-  check_program<double>();
+  check_program<float>(build, plain, 5);
+  check_program<double>(build, plain, 5);
+  check_program<float>(build_branches, plain_branches, 7);
+  check_program<double>(build_branches, plain_branches, 7);
 }
 
 }  // namespace fastlayer

@@ -58,6 +58,7 @@ from fastlayer.functions.elementwise import (
     tanh,
 )
 from fastlayer.functions.products import bias_add, dense_forward, dot, linear, matmul
+from fastlayer.network.branches import Add, Concat, Multiply, Slice
 from fastlayer.network.chain import Residual
 from fastlayer.network.layer import Layer
 from fastlayer.network.network import Network
@@ -77,15 +78,19 @@ __version__: str = _core.config()["version"]
 
 __all__ = [
     "Activation",
+    "Add",
     "BatchNorm",
+    "Concat",
     "ConversionError",
     "Flatten",
     "Layer",
     "LayerNorm",
     "ModelFileError",
+    "Multiply",
     "Network",
     "RMSNorm",
     "Residual",
+    "Slice",
     "__version__",
     "accelerate",
     "bias_add",

@@ -53,9 +53,22 @@ REFUSED = {
     "slopes of another size": (
         lambda: program(finished=False).prelu(np.ones(4, F4)), "one element for each feature",
     ),
-    "a residual that was not begun": (
-        lambda: program(finished=False).end_residual(), "without begin_residual",
+    "branches that were not begun": (
+        lambda: program(finished=False).end_branches(), "without begin_branches",
     ),
+    "a branch that was not begun": (
+        lambda: program(finished=False).next_branch(), "without begin_branches",
+    ),
+    "another join": (lambda: program(finished=False).begin_branches("max"), "concat, add or mult"),
+    "a negative total": (
+        lambda: program(finished=False).begin_branches("concat", -1), "too many features",
+    ),
+    "a huge total": (
+        lambda: program(finished=False).begin_branches("concat", 2**41), "too many features",
+    ),
+    "a slice before the first": (lambda: program(finished=False).slice(-1, 2), "out of range"),
+    "a slice backwards": (lambda: program(finished=False).slice(2, 1), "out of range"),
+    "a slice behind the last": (lambda: program(finished=False).slice(0, 4), "out of range"),
 }  # fmt: skip
 
 
@@ -79,8 +92,8 @@ def test_what_a_program_of_each_dtype_refuses(dtype):
     ):
         with pytest.raises(ValueError, match=why):
             made.dense(unfit)
-    with pytest.raises(ValueError, match="without begin_residual"):
-        made.end_residual()
+    with pytest.raises(ValueError, match="without begin_branches"):
+        made.end_branches()
     with pytest.raises(ValueError, match="unknown activation relo"):
         made.activation("relo")
     version = _core.Version()
@@ -98,8 +111,10 @@ def test_what_a_program_of_each_dtype_refuses(dtype):
         lambda: made.affine(ones, ones),
         lambda: made.layer_norm(ones, ones, 1e-5),
         lambda: made.rms_norm(ones, 1e-5),
-        made.begin_residual,
-        made.end_residual,
+        lambda: made.begin_branches("add"),
+        made.next_branch,
+        made.end_branches,
+        lambda: made.slice(0, 1),
         lambda: made.watch(version, version.value),
         made.finish,
     ):
@@ -119,47 +134,17 @@ def test_a_program_without_operations_copies(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_residuals_begin_and_end_with_as_many_features(dtype):
-    made = _core.Program(dtype, 4)
-    made.begin_residual()
-    with pytest.raises(ValueError, match="begin_residual without end_residual"):
-        made.finish()
-    made.dense(weights(n=3, k=4, dtype=dtype))
-    with pytest.raises(ValueError, match="residual: features differ"):
-        made.end_residual()
-
-
-def test_what_a_program_declines():
-    run = program().run
-    x = np.ones((5, 4), F4)
-    assert_same_bits(run(x), np.full((5, 3), 4, F4))
-    out = np.empty((5, 3), F4)
-    assert run(x, out) is out
-    assert program(finished=False).run(x) is None
-    for declined in (x[:, :3], x.astype(F8).tolist(), np.float32(1), x.byteswap().view(">f4")):
-        assert run(declined) is None
-    for target in (out[:4], out.astype(F8), np.empty((5, 4), F4), out.T):
-        assert run(x, target) is None
-    for arguments in ((), (x, out, None)):
-        with pytest.raises(TypeError, match="one or two positional arguments"):
-            run(*arguments)
-
-
-def test_a_program_is_stale_once_a_version_that_it_watches_has_moved():
-    version, other = _core.Version(), _core.Version()
-    made = program(finished=False)
-    made.watch(version, version.value)
-    made.watch(version, version.value)
-    made.finish()
-    run, x = made.run, np.ones((5, 4), F4)
-    other.advance()
-    expected = run(x)
-    assert run("not mine") is None
-    version.advance()
-    for argument in (x, "not mine"):
-        with pytest.raises(_core.Stale):
-            run(argument)
-    assert_same_bits(program().run(x), expected)
+def test_branches_begin_and_end_with_as_many_features(dtype):
+    for join, total in (("add", 0), ("multiply", 0), ("concat", 6)):
+        made = _core.Program(dtype, 4)
+        made.begin_branches(join, total)
+        with pytest.raises(ValueError, match="begin_branches without end_branches"):
+            made.finish()
+        made.next_branch()
+        made.dense(weights(n=3, k=4, dtype=dtype))
+        for end in (made.next_branch, made.end_branches):
+            with pytest.raises(ValueError, match="branches: features differ"):
+                end()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -186,13 +171,16 @@ def test_residuals_around_nothing_and_around_each_other(dtype):
         for _ in range(before):
             made.affine(np.full(4, 2, dtype), np.ones(4, dtype))
         start = 2 * x + 1 if before else x
-        made.begin_residual()
-        made.end_residual()  # 2 start
-        made.begin_residual()
-        made.begin_residual()
+        made.begin_branches("add")
+        made.next_branch()
+        made.end_branches()  # 2 start
+        made.begin_branches("add")
+        made.begin_branches("add")
         made.affine(np.full(4, 3, dtype), np.zeros(4, dtype))  # 6 start
-        made.end_residual()  # 8 start
-        made.end_residual()  # 10 start
+        made.next_branch()
+        made.end_branches()  # 8 start
+        made.next_branch()
+        made.end_branches()  # 10 start
         made.finish()
         assert_same_bits(made.run(x), 10 * start)
         assert_same_bits(made.run(x[:1]), 10 * start[:1])

@@ -120,6 +120,15 @@ DOCUMENTS = {
     "overflowing sizes": _layers(lambda p: [p[0], dict(p[1], in_features=2**63, out_features=2**63)]),
     "sizes of 4000 digits": _layers(lambda p: [p[0], dict(p[1], in_features=10**4000)]),
     "sizes that are NaN": _layers(lambda p: [p[0], dict(p[1], in_features=float("nan"))]),
+    "no branches": _layers(lambda p: [{"type": "Concat", "branches": []}]),
+    "branches that are no list": _layers(lambda p: [{"type": "Add", "branches": {"layers": p}}]),
+    "a branch that is a number": _layers(lambda p: [{"type": "Multiply", "branches": [3]}]),
+    "many branches": _layers(lambda p: [{"type": "Add", "branches": [{"layers": []}] * 5000}]),
+    "branches 150 deep": _layers(lambda p: _branched(p, 150)),
+    "branches that do not fit": _layers(lambda p: [{"type": "Add", "branches": [{"layers": [p[1]]}, {"layers": []}]}]),
+    "a slice backwards": _layers(lambda p: [{"type": "Slice", "begin": 3, "end": 1}]),
+    "a slice before the first": _layers(lambda p: [{"type": "Slice", "begin": -3, "end": 1}]),
+    "a slice of text": _layers(lambda p: [{"type": "Slice", "begin": "0", "end": 1}]),
     "another version": lambda d: d.update(version=3),
     "a long name": _layers(lambda p: [p[0], dict(p[1], activation={"type": "Activation", "name": "relu" * 10**6, "parameters": {}})]),
     "code as a type": _layers(lambda p: [{"type": "os.system", "layers": []}]),
@@ -129,6 +138,12 @@ DOCUMENTS = {
 def _nested(layers: list[Any], depth: int) -> list[Any]:
     for _ in range(depth):
         layers = [{"type": "Network", "layers": layers}]
+    return layers
+
+
+def _branched(layers: list[Any], depth: int) -> list[Any]:
+    for _ in range(depth):
+        layers = [{"type": "Concat", "branches": [{"layers": layers}, {"layers": []}]}]
     return layers
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import operator
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,10 @@ def numpy_forward(part: Any) -> Forward:
 
 
 def _chain(part: Any) -> Forward:
-    steps = [numpy_forward(p) for p in part.layers]
+    return _in_a_row([numpy_forward(p) for p in part.layers])
 
+
+def _in_a_row(steps: list[Forward]) -> Forward:
     def forward(x: Array) -> Array:
         for step in steps:
             x = step(x)
@@ -46,6 +49,19 @@ def _chain(part: Any) -> Forward:
 def _residual(part: Any) -> Forward:
     inner = _chain(part)
     return lambda x: inner(x) + x
+
+
+def _branches(part: Any) -> list[Forward]:
+    return [_in_a_row([numpy_forward(p) for p in branch]) for branch in part.branches]
+
+
+def _joined(join: Callable[[Any, Any], Any], branches: list[Forward], x: Array) -> Any:
+    return reduce(join, [f(x) for f in branches])
+
+
+def _concat(part: Any) -> Forward:
+    branches = _branches(part)
+    return lambda x: np.concatenate([f(x) for f in branches], axis=-1)
 
 
 def _layer(part: Any) -> Forward:
@@ -95,6 +111,10 @@ def _activation(part: Any) -> Forward:
 _PARTS: dict[str, Callable[[Any], Forward]] = {
     "Network": _chain,
     "Residual": _residual,
+    "Concat": _concat,
+    "Add": lambda part: partial(_joined, operator.add, _branches(part)),
+    "Multiply": lambda part: partial(_joined, operator.mul, _branches(part)),
+    "Slice": lambda part: lambda x: x[..., part.begin : part.end],
     "Layer": _layer,
     "BatchNorm": _batch_norm,
     "LayerNorm": _layer_norm,

@@ -26,9 +26,10 @@ from fastlayer.run.ops import (
     CallOp,
     DenseOp,
     FlattenOp,
+    JoinOp,
     OneRowOp,
-    ResidualOp,
     RowsOp,
+    SliceOp,
 )
 
 if TYPE_CHECKING:
@@ -99,10 +100,28 @@ def _ops(ops: Sequence[Op], s: State, r: Rounding) -> State:
     return s
 
 
-def _residual(op: ResidualOp, s: State, r: Rounding) -> State:
-    inner = _ops(op.ops, s._replace(size=None, terms=0), r)
-    value = inner.value + s.value
-    return State(value, inner.error + s.error + r.unit * np.abs(value), None, 0)
+def _join(op: JoinOp, s: State, r: Rounding) -> State:
+    branches = [_ops(ops, s._replace(size=None, terms=0), r) for ops in op.branches]
+    if op.join == "concat":
+        value, error = (
+            np.concatenate(v, axis=-1) for v in zip(*(b[:2] for b in branches), strict=True)
+        )
+        return State(value, error, None, 0)
+    value, error = branches[0].value, branches[0].error
+    for b in branches[1:]:
+        if op.join == "add":
+            value, error = value + b.value, error + b.error
+        else:
+            error = np.abs(value) * b.error + np.abs(b.value) * error + error * b.error
+            value = value * b.value
+        error = error + r.unit * np.abs(value) + r.tiny * (op.join == "multiply")
+    return State(value, error, None, 0)
+
+
+def _slice(op: SliceOp, s: State, r: Rounding) -> State:
+    at = slice(op.begin, op.end)
+    size = None if s.size is None else s.size[..., at]
+    return s._replace(value=s.value[..., at], error=s.error[..., at], size=size)
 
 
 def _dense(op: DenseOp, s: State, r: Rounding) -> State:
@@ -226,7 +245,8 @@ _BOUNDS: dict[type[Op], Callable[[Any, State, Rounding], State]] = {
     DenseOp: _dense,
     RowsOp: lambda op, s, r: _ROWS[op.method](*op.args, s, r),
     AffineOp: _affine,
-    ResidualOp: _residual,
+    JoinOp: _join,
+    SliceOp: _slice,
     FlattenOp: lambda op, s, r: s,
     OneRowOp: lambda op, s, r: s,
     CallOp: _call,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastlayer.arrays import FLOAT64
 from fastlayer.network.module import Module
 from fastlayer.network.part import as_parts
-from fastlayer.run.ops import ResidualOp
+from fastlayer.run.ops import JoinOp
 from fastlayer.run.part import Outline, Sizes
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Residual(Chain):
         return self._known.out_features or self.in_features
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [ResidualOp([op for part in self._parts for op in part._lower(dtype)])]
+        return [JoinOp("add", [[op for part in self._parts for op in part._lower(dtype)], []])]
 
     def _astype(self, dtype: DType) -> Residual:
         return Residual(*(part._astype(dtype)._given for part in self._parts))

@@ -33,9 +33,9 @@ class Module(Part):
     """A map from rows to rows that compiles itself at the first call."""
 
     _run: Callable[[Any, Any], Array | None] = staticmethod(decline)
-    # Steps, None where they have to be made, and folded weights: one attribute, so that threads see
-    # them change together.
-    _compilation: tuple[list[Step] | None, Folds] = (None, {})
+    # Steps, None where they have to be made, folded weights, and the features that the steps take
+    # where any will do: one attribute, so that threads see them change together.
+    _compilation: tuple[list[Step] | None, Folds, int | None] = (None, {}, None)
     _dtype: DType
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -148,7 +148,7 @@ class Module(Part):
                 return self._forward_slow(x, axis, out)
             except _core.Stale:  # a layer was updated after this was compiled
                 self._run = decline
-                self._compilation = (None, self._compilation[1])
+                self._compilation = (None, self._compilation[1], None)
 
     def forward(self, x: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
         """Run the forward pass; the same as calling the object.
@@ -180,13 +180,16 @@ class Module(Part):
         """
         return self(x, axis=axis, out=out)
 
-    def _compiled(self) -> list[Step]:
-        """Return the steps for the layers as they are now."""
-        steps, folds = self._compilation
-        if steps is None:
+    def _compiled(self, width: int | None = None) -> list[Step]:
+        """Return the steps for the layers as they are now, and for rows of `width` features.
+
+        That counts where any number will do: then the core can run what it is told.
+        """
+        steps, folds, made_for = self._compilation
+        if steps is None or (made_for is not None and width not in (None, made_for)):
             folds = dict(folds)
-            steps = compile_steps(self._lower(self._dtype), self._dtype, folds)
-            self._compilation = (steps, folds)
+            steps, made_for = compile_steps(self._lower(self._dtype), self._dtype, folds, width)
+            self._compilation = (steps, folds, made_for)
         # Always: another thread may have put an older program there.
         self._run = steps[0].run if len(steps) == 1 else decline
         return steps
@@ -226,7 +229,7 @@ class Module(Part):
         at = normalize_axis(axis, a.ndim)
         last = at == a.ndim - 1
         rows = a if last else np.moveaxis(a, at, -1)
-        steps = self._compiled()
+        steps = self._compiled(rows.shape[-1])
         if not last and a.ndim > 2 and any(step.flattens for step in steps):
             raise ValueError(
                 f"{self._title()}: Flatten takes x of more than 2 dimensions with axis=-1 only, "

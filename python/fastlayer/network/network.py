@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from fastlayer.arrays import FLOAT32, as_real, float_dtype, promote
 from fastlayer.functions.activation import Activation
+from fastlayer.network.branches import Add, Concat, Multiply, Slice
 from fastlayer.network.chain import Chain, Residual
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
@@ -42,8 +43,9 @@ class Network(Chain):
     Parameters
     ----------
     layers : iterable
-        `Layer`, `Flatten`, `LayerNorm`, `RMSNorm`, `BatchNorm`, `Residual`, `Network`, an
-        activation (name, function or `Activation`), or any callable from array to array.
+        `Layer`, `Flatten`, `LayerNorm`, `RMSNorm`, `BatchNorm`, `Residual`, `Concat`, `Add`,
+        `Multiply`, `Slice`, `Network`, an activation (name, function or `Activation`), or any
+        callable from array to array.
 
     Raises
     ------
@@ -84,8 +86,8 @@ class Network(Chain):
         ops = [op for part in self._parts for op in part._lower(dtype)]
         return [OneRowOp(), *ops] if ONE_ROW in self._traits else ops
 
-    def _compiled(self) -> list[Step]:
-        steps = super()._compiled()
+    def _compiled(self, width: int | None = None) -> list[Step]:
+        steps = super()._compiled(width)
         if ANY_DTYPE in self._traits:
             self._run = decline
         return steps
@@ -435,5 +437,8 @@ class Network(Chain):
 # What a file may hold: a document names no class but these.
 PARTS: Table = {
     kind.__name__: kind
-    for kind in (Activation, BatchNorm, Flatten, Layer, LayerNorm, Network, RMSNorm, Residual)
+    for kind in (
+        *(Activation, Add, BatchNorm, Concat, Flatten, Layer, LayerNorm, Multiply, Network),
+        *(RMSNorm, Residual, Slice),
+    )
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlayer import _core
 from fastlayer.report.tables import Shown, Table
-from fastlayer.run.ops import AffineOp, DenseOp, ResidualOp
+from fastlayer.run.ops import AffineOp, DenseOp, JoinOp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +69,8 @@ def _where(ops: Sequence[Op], isa: str) -> list[str]:
     """Return what carries out some operations, each once: a kernel, a view, or Python."""
     found: list[str] = []
     for op in ops:
-        if isinstance(op, ResidualOp):
-            found += _where(op.ops, isa)
+        if isinstance(op, JoinOp):
+            found += _where([inner for ops in op.branches for inner in ops], isa)
         else:
             found.append(isa if op.where == "core" else op.where)
     return list(dict.fromkeys(found))

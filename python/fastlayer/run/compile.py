@@ -17,7 +17,7 @@ from fastlayer.run.ops import (
     AffineOp,
     CallOp,
     DenseOp,
-    ResidualOp,
+    JoinOp,
     RowsOp,
     Step,
     check_one_row,
@@ -70,36 +70,56 @@ class ProgramStep(Step):
         return self.program.describe(samples)
 
 
-class ResidualStep(Step):
-    """The input of some steps, added to their output."""
+class JoinStep(Step):
+    """Branches of steps that take the same array, where Python has to take some."""
 
-    def __init__(self, steps: list[Step], dtype: DType) -> None:
-        self.steps, self.dtype = steps, dtype
+    def __init__(self, join: str, branches: list[list[Step]], dtype: DType) -> None:
+        self.join, self.branches, self.dtype = join, branches, dtype
 
     def __call__(self, x: Array) -> Array:
         x = cast(x, self.dtype)
-        # A function of the user's might write into what it is given.
-        y = x.copy() if isinstance(self.steps[0], CallOp) else x
-        for step in self.steps:
-            y = step(y)
-        if y.shape != x.shape:
+        results = [self._branch(steps, x) for steps in self.branches]
+        shapes = [y.shape for y in results]
+        if self.join == "concat":
+            if any(shape[:-1] != shapes[0][:-1] for shape in shapes):
+                raise ValueError(f"Concat: the branches give shapes {shapes} for {x.shape}")
+            return np.concatenate(results, axis=-1)
+        if any(shape != shapes[0] for shape in shapes):
             raise ValueError(
-                f"Residual: the layers give shape {y.shape} for an input of shape {x.shape}, "
-                "and a sum needs both alike"
+                f"the branches of a sum or product give shapes {', '.join(map(str, shapes))} for an "
+                f"input of shape {x.shape}, and have to give the same"
             )
+        total: Array = results[0]
         with np.errstate(all="ignore"):
-            total: Array = y + x
+            for y in results[1:]:
+                total = total + y if self.join == "add" else total * y
         return total
 
+    @staticmethod
+    def _branch(steps: list[Step], x: Array) -> Array:
+        # A function of the user's might write into what it is given.
+        y = x.copy() if steps and isinstance(steps[0], CallOp) else x
+        for step in steps:
+            y = step(y)
+        return y
 
-def compile_steps(ops: Sequence[Op], dtype: DType, folds: Folds) -> list[Step]:
+
+def compile_steps(
+    ops: Sequence[Op], dtype: DType, folds: Folds, width: int | None
+) -> tuple[list[Step], int | None]:
     """Return the steps that compute `ops`, one program for each stretch that the core can run.
 
-    `folds` keeps the folded weights of earlier compilations and is brought up to date.
+    `folds` keeps the folded weights of earlier compilations and is brought up to date. `width` is
+    the number of features that come in; it is also returned where that makes a difference, because
+    the operations take any.
     """
     old = dict(folds)
     folds.clear()
-    return _steps(_simplified(ops, dtype, old, folds), dtype, None)
+    simple = _simplified(ops, dtype, old, folds)
+    needed = width_in(simple)
+    return _steps(
+        simple, dtype, width if needed is None else None
+    ), width if needed is None else None
 
 
 def _simplified(ops: Sequence[Op], dtype: DType, old: Folds, new: Folds) -> list[Op]:
@@ -115,8 +135,9 @@ def _simplified(ops: Sequence[Op], dtype: DType, old: Folds, new: Folds) -> list
     for op in ops:
         last = result[-1] if result else None
         plain = isinstance(last, DenseOp) and last.plain
-        if isinstance(op, ResidualOp):
-            result.append(ResidualOp(_simplified(op.ops, dtype, old, new)))
+        if isinstance(op, JoinOp):
+            inner = [_simplified(ops, dtype, old, new) for ops in op.branches]
+            result.append(JoinOp(op.join, inner))
         elif isinstance(op, AffineOp) and isinstance(last, DenseOp) and plain:
             result[-1] = folded(last, op, "after")
         elif isinstance(op, DenseOp) and isinstance(last, AffineOp):
@@ -164,8 +185,9 @@ def _steps(ops: Sequence[Op], dtype: DType, width: int | None) -> list[Step]:
             width, at = program.out_features, end
         else:
             op = ops[at]
-            if isinstance(op, ResidualOp):
-                steps.append(ResidualStep(_steps(op.ops, dtype, width), dtype))
+            if isinstance(op, JoinOp):
+                inner = [_steps(ops, dtype, width) for ops in op.branches]
+                steps.append(JoinStep(op.join, inner, dtype))
             else:
                 steps.append(op.step())
             width, at = op.gives(width), at + 1

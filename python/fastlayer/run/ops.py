@@ -8,7 +8,7 @@ run are steps themselves.
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -149,19 +149,71 @@ class AffineOp(Op):
         program.affine(cast(self.scale, dtype), cast(self.shift, dtype))
 
 
-class ResidualOp(Op):
-    """The operations whose input is added to their output."""
+class JoinOp(Op):
+    """Branches of operations that take the same rows, and what becomes of their results.
 
-    def __init__(self, ops: Sequence[Op]) -> None:
-        self.ops = ops
-        self.takes = width_in(ops)
-        self.in_core = all(op.in_core for op in ops)
+    An empty branch hands its rows on; a residual connection is a sum with one.
+    """
+
+    def __init__(
+        self, join: Literal["concat", "add", "multiply"], branches: Sequence[Sequence[Op]]
+    ) -> None:
+        self.join, self.branches = join, branches
+        self.takes = next((n for ops in branches if (n := width_in(ops)) is not None), None)
+        self.in_core = all(op.in_core for ops in branches for op in ops)
+        self.passes = join != "concat" and all(op.passes for ops in branches for op in ops)
+
+    def gives(self, width: int | None) -> int | None:
+        outs = [width_out(ops, width) for ops in self.branches]
+        if self.join != "concat":
+            return next((n for n in outs if n is not None), None)
+        return None if None in outs else sum(n for n in outs if n is not None)
 
     def emit(self, program: _core.Program) -> None:
-        program.begin_residual()
-        for op in self.ops:
-            op.emit(program)
-        program.end_residual()
+        total = self.gives(program.out_features) if self.join == "concat" else 0
+        assert total is not None  # else it isn't in the core
+        program.begin_branches(self.join, total)
+        for i, ops in enumerate(self.branches):
+            if i:
+                program.next_branch()
+            for op in ops:
+                op.emit(program)
+        program.end_branches()
+
+
+class SliceOp(Op):
+    """Features `begin` to `end` alone."""
+
+    passes = False
+
+    def __init__(self, begin: int, end: int) -> None:
+        self.begin, self.end = begin, end
+
+    def gives(self, width: int | None) -> int:
+        return self.end - self.begin
+
+    def check(self, features: int) -> None:
+        """Refuse fewer features than there must be."""
+        if features < self.end:
+            raise ValueError(
+                f"Slice({self.begin}, {self.end}) needs {self.end} features, and gets {features}"
+            )
+
+    def emit(self, program: _core.Program) -> None:
+        self.check(program.out_features)
+        program.slice(self.begin, self.end)
+
+    def step(self) -> Step:
+        return _Slice(self)
+
+
+class _Slice(Step):
+    def __init__(self, op: SliceOp) -> None:
+        self.op = op
+
+    def __call__(self, x: Array) -> Array:
+        self.op.check(x.shape[-1] if x.ndim else 0)
+        return x[..., self.op.begin : self.op.end]
 
 
 def check_one_row(x: Array) -> None:
@@ -244,3 +296,10 @@ def width_in(ops: Sequence[Op]) -> int | None:
         if op.takes is not None or not op.passes:
             return op.takes
     return None
+
+
+def width_out(ops: Sequence[Op], width: int | None) -> int | None:
+    """Return the number of features that come out of operations where `width` go in."""
+    for op in ops:
+        width = op.gives(width if width is not None else op.takes)
+    return width
