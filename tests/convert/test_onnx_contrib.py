@@ -69,6 +69,7 @@ def test_they_may_be_used_several_times():
         "y = ai.onnx.ml.Scaler<offset=[1.0]>(x)",
         "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, 2.0], targets=3>(x)",
         "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, 2.0], targets=0>(x)",
+        f"y = ai.onnx.ml.LinearRegressor<targets={1 << 40}>(x)",
         'y = ai.onnx.ml.LinearRegressor<coefficients=[1.0], post_transform="PROBIT">(x)',
     ],
 )

@@ -76,6 +76,8 @@ def _linear(w: _Writer) -> None:
         raise KeyError("post_transform")
     targets = w.given.get("targets", 1)
     weights = np.asarray(w.given["coefficients"], np.float32).reshape(targets, -1)
+    if not weights.size:
+        raise ValueError("no coefficients")
     shape = w.add("Constant", value_ints=list(weights.T.shape))
     x = w.add("Cast", w.inputs[0], to=_FLOAT)
     product = w.add("MatMul", x, w.add("Reshape", w.constant(weights.T), shape))

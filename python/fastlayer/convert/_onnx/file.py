@@ -184,8 +184,8 @@ class Model:
         folders.append(os.path.dirname(os.path.realpath(self._path)))
         found = [os.path.join(folder, location) for folder in folders]
         real = os.path.realpath(next(filter(os.path.exists, found), found[0]))
-        homes = [os.path.realpath(folder) for folder in folders]
-        if not any(os.path.commonpath([real, home]) == home for home in homes):
+        homes = [os.path.join(os.path.realpath(folder), "") for folder in folders]
+        if not any(real.startswith(home) for home in homes):
             raise Damaged(
                 key,
                 f"lies in {location!r}, a link or a path out of the model's folder: {_COPY}",
