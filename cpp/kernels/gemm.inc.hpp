@@ -117,7 +117,7 @@ ptrdiff_t chunk_of_k(const DenseArgs<T>& d) {
 }
 
 // Where a tile of far weights or of copied rows stands among the others of a product.
-struct Place {
+struct TilePlace {
   ptrdiff_t panel, panels, row, rows;
   ptrdiff_t k_begin, k_end, k0;  // its chunk, and its block of the sum
   ptrdiff_t r, tiles;            // of the rows
@@ -136,7 +136,7 @@ struct Place {
 //
 // A function of its own: dense_sums would spill, and the call of a tiny network would notice.
 template <typename T>
-__attribute__((noinline)) void prepare(const DenseArgs<T>& d, const Place& at, TileArgs<T>& t) {
+__attribute__((noinline)) void prepare(const DenseArgs<T>& d, const TilePlace& at, TileArgs<T>& t) {
   if (d.x_copy != nullptr) {
     T* const copy = d.x_copy + (at.k0 - at.k_begin) * d.m + at.row * kSumBlock;
     if (at.panel == 0) copy_rows(t.x, t.ldx, at.rows, t.kc, copy, kSumBlock);

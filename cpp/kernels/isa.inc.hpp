@@ -15,12 +15,12 @@
 // FL_INLINE of a lambda: called, it would load its constants for each group of vectors.
 #define FL_INLINED __attribute__((always_inline))
 
-// Weights that a tile fetches ahead; a test counts them.
-#ifndef FL_PREFETCH_WRITE
-#define FL_PREFETCH_WRITE(address) __builtin_prefetch(address, 1)
-#endif
+// What is fetched ahead, to be read and to be written; a test counts it.
 #ifndef FL_PREFETCH
 #define FL_PREFETCH(address) __builtin_prefetch(address)
+#endif
+#ifndef FL_PREFETCH_WRITE
+#define FL_PREFETCH_WRITE(address) __builtin_prefetch(address, 1)
 #endif
 #ifndef FL_PREFETCH_WRITE_L2
 #define FL_PREFETCH_WRITE_L2(address) __builtin_prefetch(address, 1, 2)

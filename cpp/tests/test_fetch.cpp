@@ -45,6 +45,26 @@ std::vector<ptrdiff_t> order_of_use(const Product& p) {
   return lines;
 }
 
+// x (m, k) times panels that lie `panel_stride` apart.
+template <typename T>
+DenseArgs<T> dense_args(const Product& p, ptrdiff_t m, const std::vector<T>& x,
+                        const std::vector<T>& w, ptrdiff_t panel_stride, std::vector<T>& y,
+                        ptrdiff_t ldy) {
+  DenseArgs<T> d{};
+  d.m = m;
+  d.k = p.k;
+  d.cols = p.panels * kLine<T>;
+  d.x = x.data();
+  d.ldx = p.k;
+  d.w = w.data();
+  d.panel_stride = panel_stride;
+  d.line_stride = kLine<T>;
+  d.y = y.data();
+  d.ldy = ldy;
+  d.x_bytes = p.x_blocks * kSumBlock * m * static_cast<ptrdiff_t>(sizeof(T));
+  return d;
+}
+
 template <typename T>
 void run(const Product& p, bool far) {
   using namespace scalar;
@@ -52,20 +72,9 @@ void run(const Product& p, bool far) {
   static_assert(max_panels<T>(kShape.max_rows) == kShape.min_panels && kShape.min_panels == 1);
   std::vector<T> w(static_cast<size_t>(p.panels * (p.k + 1) * L)), x(static_cast<size_t>(m * p.k)),
       y(static_cast<size_t>(m * p.panels * L));
-  DenseArgs<T> d{};
-  d.m = m;
-  d.k = p.k;
-  d.cols = p.panels * L;
-  d.x = x.data();
-  d.ldx = p.k;
-  d.w = w.data();
-  d.panel_stride = (p.k + 1) * L;
-  d.line_stride = L;
-  d.y = y.data();
-  d.ldy = p.panels * L;
+  DenseArgs<T> d = dense_args(p, m, x, w, (p.k + 1) * L, y, p.panels * L);
   d.y_padded = true;
   d.far = far;
-  d.x_bytes = p.x_blocks * kSumBlock * m * static_cast<ptrdiff_t>(sizeof(T));
   g_fetched.clear();
   dense_sums(d);
 
@@ -141,19 +150,8 @@ void run_sums(const Product& p, ptrdiff_t spare) {
   const std::vector<T> x(static_cast<size_t>(m * p.k), T(1)),
       w(static_cast<size_t>(p.panels * p.k * L), T(1));
   std::vector<T> y(static_cast<size_t>(m * ldy)), sums(static_cast<size_t>(m * p.panels * L));
-  DenseArgs<T> d{};
-  d.m = m;
-  d.k = p.k;
-  d.cols = p.panels * L;
-  d.x = x.data();
-  d.ldx = p.k;
-  d.w = w.data();
-  d.panel_stride = p.k * L;
-  d.line_stride = L;
-  d.y = y.data();
-  d.ldy = ldy;
+  DenseArgs<T> d = dense_args(p, m, x, w, p.k * L, y, ldy);
   d.far = true;
-  d.x_bytes = p.x_blocks * kSumBlock * m * static_cast<ptrdiff_t>(sizeof(T));
   d.sums = sums.data();
   g_written.clear();
   dense_sums(d);

@@ -21,6 +21,12 @@ def weights(*names, sizes=None, bias=True):
     return found
 
 
+def assert_layers(net, state, names):
+    """The weights are those of these layers, in this order."""
+    for name, layer in zip(names, net, strict=True):
+        assert_same_bits(layer.weight, state[f"{name}.weight"])
+
+
 def read(mapping, **more):
     return fl.from_state_dict(mapping, activation="relu", **more)
 
@@ -161,16 +167,13 @@ def test_layers_of_several_modules_are_chosen_and_never_guessed(kind, sort):
     with pytest.raises(fl.ConversionError, match=r"more than one network; layers=\[\.\.\.\]"):
         read(state)
     for some in (names[:2], names[2:], names[::-1]):
-        net = read(state, layers=some)
-        for name, layer in zip(some, net, strict=True):
-            assert_same_bits(layer.weight, state[f"{name}.weight"])
+        assert_layers(read(state, layers=some), state, some)
 
 
 @pytest.mark.parametrize("kind", ONE)
 def test_layers_of_one_module_are_one_network(kind):
     state = weights(*ONE[kind], sizes=[3] * 5)
-    for name, layer in zip(ONE[kind], read(state), strict=True):
-        assert_same_bits(layer.weight, state[f"{name}.weight"])
+    assert_layers(read(state), state, ONE[kind])
 
 
 @pytest.mark.parametrize("prefix", ["actor", "actor.", "agent.critic"])
@@ -180,8 +183,7 @@ def test_a_prefix_chooses(prefix):
     names = actor if prefix.startswith("actor") else critic
     state |= {"log_std": grid(3), "step": 7, "actors.0.weight": grid(9, 9)}
     for net in (read(state, prefix=prefix), read(state, prefix=prefix, layers=["0", "2"])):
-        for name, layer in zip(names, net, strict=True):
-            assert_same_bits(layer.weight, state[f"{name}.weight"])
+        assert_layers(net, state, names)
     with pytest.raises(fl.ConversionError, match=r"nothing below 'act'; it has 'actor\.0\.weight'"):
         read(state, prefix="act")
 

@@ -112,7 +112,7 @@ def test_the_result_may_overlap_the_input(rng):
     assert_same_bits(net(x, out=x), expected)
 
 
-@pytest.mark.thread_unsafe(reason="counts the parallel regions of the process")
+@pytest.mark.thread_unsafe(reason="counts the allocations of the process")
 def test_they_are_run_by_the_core_in_one_call(rng, parts):
     net = fl.Network(parts()).astype(np.float32)
     x = rng.standard_normal((4, 11), np.float32)
@@ -133,9 +133,8 @@ def test_everything_that_a_chain_offers(rng, parts):
     assert net.summary().total["parameters"] == net.num_parameters
     assert len(net.profile(x, repeat=1).rows) == len(net)
     assert net.verify(lambda a: alone(net.layers, np.asarray(a)), x).max_ulp == 0
-    assert eval(
-        repr(net), {name: getattr(fl, name) for name in fl.__all__} | {"float32": "float32"}
-    )
+    names = {name: getattr(fl, name) for name in fl.__all__} | {"float32": "float32"}
+    assert repr(eval(repr(net), names)) == repr(net)
 
 
 def test_numbers_of_a_chain():

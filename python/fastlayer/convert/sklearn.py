@@ -244,19 +244,15 @@ def _check_names(standin: Regressor, x: Any) -> None:
     """Refuse a table whose columns are not those of the training data, in their order."""
     known, names = getattr(standin, "feature_names_in_", None), _names(x)
     kind = type(standin).__name__
+    if known is None and names is None:
+        return
     if known is None or names is None:
-        if known is not None:
-            warnings.warn(
-                f"x has no feature names, but this {kind} was fitted with feature names",
-                UserWarning,
-                stacklevel=4,
-            )
-        elif names is not None:
-            warnings.warn(
-                f"x has feature names, but this {kind} was fitted without feature names",
-                UserWarning,
-                stacklevel=4,
-            )
+        here, there = ("no ", "with") if names is None else ("", "without")
+        warnings.warn(
+            f"x has {here}feature names, but this {kind} was fitted {there} feature names",
+            UserWarning,
+            stacklevel=4,
+        )
         return
     if len(names) == len(known) and (names == known).all():
         return
