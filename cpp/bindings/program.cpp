@@ -35,6 +35,9 @@ PyObject* stale_type() {
 // Far more than memory holds, and few enough to count bytes in: branches may multiply features.
 constexpr ptrdiff_t kMostFeatures = ptrdiff_t(1) << 40;
 
+// Arrays that a call may read; Python puts more of them together.
+constexpr size_t kMostInputs = 8;
+
 class PyProgram {
  public:
   PyProgram(const std::string& dtype, ptrdiff_t in_features)
@@ -142,6 +145,22 @@ class PyProgram {
     return std::visit([&](const auto& program) { return run_core(program, x, out); }, program_);
   }
 
+  // Features of each of several arrays, which lie beside each other in the rows.
+  void set_inputs(const py::tuple& given) {
+    if (given.size() > kMostInputs) refuse("inputs: too many");
+    std::vector<ptrdiff_t> widths;
+    ptrdiff_t total = 0;
+    for (const py::handle item : given) {
+      const auto width = item.cast<ptrdiff_t>();
+      if (width < 0 || width > in_features() - total)
+        refuse("inputs: more features than there are");
+      total += width;
+      widths.push_back(width);
+    }
+    if (total != in_features()) refuse("inputs: fewer features than there are");
+    inputs_ = std::move(widths);
+  }
+
   // Samples of more axes than one are refused.
   void set_one_row() { one_row_ = true; }
   bool one_row() const { return one_row_; }
@@ -164,28 +183,64 @@ class PyProgram {
         program_);
   }
 
+  // Whether these are arrays of so many features, alike in all other axes.
+  bool borrow_inputs(PyObject* const* objects, const ptrdiff_t* widths, size_t count,
+                     ArrayView* views) const {
+    for (size_t i = 0; i < count; ++i) {
+      ArrayView& view = views[i];
+      if (!borrow(objects[i], view) || view.ndim == 0 || (one_row_ && view.ndim > 2) ||
+          view.ndim != views[0].ndim || view.shape[view.ndim - 1] != widths[i] ||
+          !std::equal(view.shape, view.shape + view.ndim - 1, views[0].shape)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
   template <typename T>
   py::object run_core(const Program<T>& program, py::handle x, py::handle out) const {
-    ArrayView from;
-    if (!program.finished() || !borrow(x, from) || from.ndim == 0 || (one_row_ && from.ndim > 2) ||
-        from.shape[from.ndim - 1] != program.in_features()) {
-      return py::none();
+    if (!program.finished()) return py::none();
+    if (PyTuple_CheckExact(x.ptr())) {
+      const size_t count = inputs_.size();
+      if (count == 0 || static_cast<size_t>(PyTuple_GET_SIZE(x.ptr())) != count) return py::none();
+      ArrayView from[kMostInputs];
+      if (!borrow_inputs(&PyTuple_GET_ITEM(x.ptr(), 0), inputs_.data(), count, from)) {
+        return py::none();
+      }
+      RowsView rows[kMostInputs];
+      return run_views(program, from, rows, count, out);
     }
+    ArrayView from;
+    const ptrdiff_t width = program.in_features();
+    if (!borrow_inputs(&x.ptr(), &width, 1, &from)) return py::none();
+    RowsView rows;
+    return run_views(program, &from, &rows, 1, out);
+  }
+
+  // `rows` is room for as many views.
+  template <typename T>
+  py::object run_views(const Program<T>& program, const ArrayView* from, RowsView* rows,
+                       size_t count, py::handle out) const {
+    const int last = from->ndim - 1;
     ptrdiff_t shape[kMaxDims];
-    for (int d = 0; d < from.ndim - 1; ++d) shape[d] = from.shape[d];
-    shape[from.ndim - 1] = program.out_features();
-    Result result(out, dtype_of<T>(), shape, from.ndim);
+    std::copy(from->shape, from->shape + last, shape);
+    shape[last] = program.out_features();
+    Result result(out, dtype_of<T>(), shape, from->ndim);
     if (!result.usable()) return py::none();
-    result.avoid(from, false);
-    RowsView rows_x, rows_y;
-    rows_of(from, rows_x);
+    for (size_t i = 0; i < count; ++i) {
+      result.avoid(from[i], false);
+      rows_of(from[i], rows[i]);
+    }
+    RowsView rows_y;
     rows_of(result.view(), rows_y);
-    const Plan plan = program.plan(rows_x.rows);
-    run_released(plan.picoseconds, [&] { execute(program, rows_x, rows_y, plan); });
+    const Plan plan = program.plan(rows_y.rows);
+    const Inputs x{rows, static_cast<int>(count)};
+    run_released(plan.picoseconds, [&] { execute(program, x, rows_y, plan); });
     return result.finish();
   }
 
   Either program_;
+  std::vector<ptrdiff_t> inputs_;  // features of each array, where there may be several
   std::vector<Watched> watched_;
   bool one_row_ = false;
 };
@@ -211,7 +266,9 @@ PyObject* run_program(PyObject* capsule, PyObject* const* args, Py_ssize_t count
 
 PyMethodDef run_definition = {
     "run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&run_program)), METH_FASTCALL,
-    "run($self, x, out=None, /)\n--\n\nThe result, or None: not mine. Raises Stale."};
+    "run($self, x, out=None, /)\n--\n\nThe result for an array, or a tuple of those that "
+    "set_inputs "
+    "allows; or None: not mine. Raises Stale."};
 
 // The function keeps the program alive through its capsule.
 py::object run_function(const py::object& self) {
@@ -230,9 +287,9 @@ py::object run_function(const py::object& self) {
 // Module.__call__, of which call_module is the way without Python, and the names that it looks for.
 PyObject *module_call, *name_run, *name_axis, *name_out;
 
-// Whether (x, *, axis=-1, out=None) is all that the call was given; else Python sorts it out.
+// Whether (x, *others, axis=-1, out=None) is all that the call was given; else Python sorts it out.
 bool is_plain_call(PyObject* args, PyObject* keywords, PyObject*& out) {
-  if (PyTuple_GET_SIZE(args) != 1) return false;
+  if (PyTuple_GET_SIZE(args) == 0) return false;
   if (keywords == nullptr) return true;
   PyObject *key, *value;
   for (Py_ssize_t at = 0; PyDict_Next(keywords, &at, &key, &value);) {
@@ -269,7 +326,9 @@ PyObject* run_module(PyObject* self, PyObject* x, PyObject* out) {
 PyObject* call_module(PyObject* self, PyObject* args, PyObject* keywords) noexcept {
   PyObject* out = Py_None;
   if (is_plain_call(args, keywords, out)) {
-    PyObject* const y = run_module(self, PyTuple_GET_ITEM(args, 0), out);
+    // Several arrays are the tuple that they come in.
+    PyObject* const x = PyTuple_GET_SIZE(args) == 1 ? PyTuple_GET_ITEM(args, 0) : args;
+    PyObject* const y = run_module(self, x, out);
     if (y != nullptr || PyErr_Occurred() != nullptr) return y;
   }
   const Py_ssize_t count = PyTuple_GET_SIZE(args);
@@ -345,6 +404,7 @@ void register_program(py::module_& m) {
       .def_property_readonly("out_features", &PyProgram::out_features)
       .def_property_readonly("dtype", &PyProgram::dtype)
       .def_property_readonly("one_row", &PyProgram::one_row)
+      .def("set_inputs", &PyProgram::set_inputs, py::arg("widths"))
       .def("set_one_row", &PyProgram::set_one_row)
       .def("describe", &PyProgram::describe_plan, py::arg("m"))
       .def_property_readonly("run", &run_function);

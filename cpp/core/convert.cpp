@@ -122,14 +122,15 @@ bool is_transposed(const RowsView& v) {
 }  // namespace
 
 template <typename T>
-void load_rows(const RowsView& x, ptrdiff_t first, ptrdiff_t count, T* to, ptrdiff_t ld) {
+void load_rows(const RowsView& x, ptrdiff_t first, ptrdiff_t count, T* to, ptrdiff_t ld,
+               ptrdiff_t room) {
   constexpr ptrdiff_t L = kLine<T>;
   ptrdiff_t done = 0;  // columns
   if (is_transposed<T>(x)) {
     const ptrdiff_t stride = x.col_stride / ptrdiff_t(sizeof(T));
     const T* from = reinterpret_cast<const T*>(x.row(first));
     // Whole lines are written: zeros behind the last column, where a row has room for them.
-    for (; done < x.cols && done + L <= ld; done += L) {
+    for (; done < x.cols && done + L <= room; done += L) {
       kernels<T>().pack_panel(from + done * stride, stride, 1, std::min(L, x.cols - done), count,
                               to + done, ld);
     }
@@ -163,8 +164,9 @@ void store_rows(const T* from, ptrdiff_t ld, const RowsView& y, ptrdiff_t first,
   }
 }
 
-template void load_rows<float>(const RowsView&, ptrdiff_t, ptrdiff_t, float*, ptrdiff_t);
-template void load_rows<double>(const RowsView&, ptrdiff_t, ptrdiff_t, double*, ptrdiff_t);
+template void load_rows<float>(const RowsView&, ptrdiff_t, ptrdiff_t, float*, ptrdiff_t, ptrdiff_t);
+template void load_rows<double>(const RowsView&, ptrdiff_t, ptrdiff_t, double*, ptrdiff_t,
+                                ptrdiff_t);
 template void store_rows<float>(const float*, ptrdiff_t, const RowsView&, ptrdiff_t, ptrdiff_t);
 template void store_rows<double>(const double*, ptrdiff_t, const RowsView&, ptrdiff_t, ptrdiff_t);
 

@@ -6,9 +6,16 @@
 
 namespace fastlayer {
 
-// Elements (i, j), i in [first, first + count), of x as T, rows `ld` apart in `to`.
+// Elements (i, j), i in [first, first + count), of x as T, rows `ld` apart in `to`. Zeros may be
+// written behind the last column, within `room` columns.
 template <typename T>
-void load_rows(const RowsView& x, ptrdiff_t first, ptrdiff_t count, T* to, ptrdiff_t ld);
+void load_rows(const RowsView& x, ptrdiff_t first, ptrdiff_t count, T* to, ptrdiff_t ld,
+               ptrdiff_t room);
+
+template <typename T>
+void load_rows(const RowsView& x, ptrdiff_t first, ptrdiff_t count, T* to, ptrdiff_t ld) {
+  load_rows(x, first, count, to, ld, ld);
+}
 
 // The other way; y.dtype is T's.
 template <typename T>

@@ -142,21 +142,43 @@ ptrdiff_t pieces_of(const Op<T>& op, ptrdiff_t rows, int threads) {
 // A block takes at most half a turn, in picoseconds, where turns end.
 constexpr double kLongestBlock = 1e3 * static_cast<double>(kTurnNs) / 2;
 
+// Whether a product reads the input more than once, so that rows that collide in the cache are
+// worth copying apart.
+template <typename T>
+bool reads_often(const Program<T>& program) {
+  const std::vector<Op<T>>& ops = program.ops();
+  return std::any_of(ops.begin(), ops.end(), [](const Op<T>& op) {
+    return op.kind == OpKind::kDense && op.src.slot == kInputSlot && op.out > kLine<T>;
+  });
+}
+
+// Rows [first, first + count) of all inputs, beside each other.
+template <typename T>
+void load_inputs(const Inputs& x, ptrdiff_t first, ptrdiff_t count, const Rows<T>& to) {
+  ptrdiff_t at = 0;
+  for (int i = 0; i < x.count; ++i) {
+    load_rows(x.views[i], first, count, to.data + at, to.ld, to.ld - at);
+    at += x.views[i].cols;
+  }
+}
+
 // Scratch of one call, in the caller's workspace: a header, then for each user the slots of a block
 // and, where an end has to be converted, rows of input and output.
 template <typename T>
 class Scratch {
  public:
-  Scratch(const RowsView& x, const RowsView& y, const std::vector<ptrdiff_t>& strides, bool apart,
-          ptrdiff_t rows, int users, size_t header, const Plan& plan)
+  Scratch(const Program<T>& program, const Inputs& x, const RowsView& y, ptrdiff_t rows, int users,
+          size_t header, const Plan& plan)
       : x_(x),
         y_(y),
-        strides_(strides),
+        strides_(program.slot_strides()),
         plan_(plan),
-        direct_x_(x.direct<T>() && !(apart && x.collides())),
+        direct_x_(x.count == 1 && x.views->direct<T>() &&
+                  !(x.views->collides() && reads_often(program))),
         direct_y_(y.direct<T>()),
-        ld_x_(direct_x_ ? 0 : row_stride<T>(x.cols)),
+        ld_x_(direct_x_ ? 0 : row_stride<T>(program.in_features())),
         ld_y_(direct_y_ ? 0 : row_stride<T>(y.cols)) {
+    const std::vector<ptrdiff_t>& strides = strides_;
     const size_t table = (strides.size() * sizeof(ptrdiff_t) + 63) / 64 * 64;
     for (ptrdiff_t stride : strides) slots_ += rows * stride;
     user_ = slots_ + rows * (ld_x_ + ld_y_);
@@ -183,8 +205,9 @@ class Scratch {
     T* const own = data_ + user * user_;
     T* const converted = own + slots_;
     Block<T> block{count, &plan_, {}, {}, own, offsets_, strides_.data()};
+    const RowsView& x = *x_.views;
     block.input = direct_x_
-                      ? Rows<T>{reinterpret_cast<T*>(x_.row(first)), x_.strides[0] / size, false}
+                      ? Rows<T>{reinterpret_cast<T*>(x.row(first)), x.strides[0] / size, false}
                       : Rows<T>{converted, ld_x_, true};
     block.output = direct_y_
                        ? Rows<T>{reinterpret_cast<T*>(y_.row(first)), y_.strides[0] / size, false}
@@ -193,7 +216,8 @@ class Scratch {
   }
 
  private:
-  const RowsView &x_, &y_;
+  const Inputs& x_;
+  const RowsView& y_;
   const std::vector<ptrdiff_t>& strides_;
   const Plan& plan_;
   bool direct_x_, direct_y_;
@@ -205,27 +229,14 @@ class Scratch {
   T* data_;
 };
 
-// Whether a product reads the input more than once, so that rows that collide in the cache are
-// worth copying apart.
-template <typename T>
-bool reads_often(const Program<T>& program) {
-  const std::vector<Op<T>>& ops = program.ops();
-  return std::any_of(ops.begin(), ops.end(), [](const Op<T>& op) {
-    return op.kind == OpKind::kDense && op.src.slot == kInputSlot && op.out > kLine<T>;
-  });
-}
-
 // Depth first: each thread takes blocks of rows through all operations.
 template <typename T>
-void run_rows(const Program<T>& program, const RowsView& x, const RowsView& y, const Plan& plan) {
-  const Scratch<T> scratch(x, y, program.slot_strides(), reads_often(program), plan.row_block,
-                           plan.threads, 0, plan);
+void run_rows(const Program<T>& program, const Inputs& x, const RowsView& y, const Plan& plan) {
+  const Scratch<T> scratch(program, x, y, plan.row_block, plan.threads, 0, plan);
   const auto run_block = [&](ptrdiff_t b, int thread) {
     const ptrdiff_t first = b * plan.row_block;
-    const Block<T> block = scratch.block(first, std::min(plan.row_block, x.rows - first), thread);
-    if (!scratch.direct_x()) {
-      load_rows(x, first, block.rows, block.input.data, block.input.ld);
-    }
+    const Block<T> block = scratch.block(first, std::min(plan.row_block, y.rows - first), thread);
+    if (!scratch.direct_x()) load_inputs(x, first, block.rows, block.input);
     for (const Op<T>& op : program.ops()) run_op(op, block, 0, 1);
     if (!scratch.direct_y()) {
       store_rows(block.output.data, block.output.ld, y, first, block.rows);
@@ -246,24 +257,22 @@ void run_rows(const Program<T>& program, const RowsView& x, const RowsView& y, c
 
 // Few rows: all threads take them through one operation after the other, and share its columns.
 template <typename T>
-void run_columns(const Program<T>& program, const RowsView& x, const RowsView& y,
-                 const Plan& plan) {
+void run_columns(const Program<T>& program, const Inputs& x, const RowsView& y, const Plan& plan) {
   const size_t count = program.ops().size() + 2;
-  const Scratch<T> scratch(x, y, program.slot_strides(), reads_often(program), x.rows, 1,
-                           count * sizeof(SharedStep), plan);
+  const Scratch<T> scratch(program, x, y, y.rows, 1, count * sizeof(SharedStep), plan);
   SharedStep* const steps = static_cast<SharedStep*>(scratch.header());
   const int threads = plan.threads;
   SharedStep* end = steps;
   new (end++) SharedStep(1);
-  for (const Op<T>& op : program.ops()) new (end++) SharedStep(pieces_of(op, x.rows, threads));
+  for (const Op<T>& op : program.ops()) new (end++) SharedStep(pieces_of(op, y.rows, threads));
   new (end) SharedStep(1);
-  const Block<T> block = scratch.block(0, x.rows, 0);
+  const Block<T> block = scratch.block(0, y.rows, 0);
   parallel(threads, [&](int thread) {
     SharedStep* step = steps;
     (step++)->run(scratch.direct_x() ? 0 : 1, thread, threads,
-                  [&](ptrdiff_t) { load_rows(x, 0, x.rows, block.input.data, block.input.ld); });
+                  [&](ptrdiff_t) { load_inputs(x, 0, y.rows, block.input); });
     for (const Op<T>& op : program.ops()) {
-      const ptrdiff_t pieces = pieces_of(op, x.rows, threads);
+      const ptrdiff_t pieces = pieces_of(op, y.rows, threads);
       (step++)->run(static_cast<int>(pieces), thread, threads,
                     [&](ptrdiff_t piece) { run_op(op, block, piece, pieces); });
     }
@@ -275,20 +284,19 @@ void run_columns(const Program<T>& program, const RowsView& x, const RowsView& y
 }  // namespace
 
 template <typename T>
-void execute(const Program<T>& program, const RowsView& x, const RowsView& y, const Plan& plan) {
-  if (x.rows == 0 || program.out_features() == 0) return;
+void execute(const Program<T>& program, const Inputs& x, const RowsView& y, const Plan& plan) {
+  if (y.rows == 0 || program.out_features() == 0) return;
   if (plan.split_columns) {
     run_columns(program, x, y, plan);
   } else if (lookout() == nullptr) {
     run_rows(program, x, y, plan);
   } else {
     run_rows(program, x, y,
-             with_short_blocks(plan, x.rows, kernels<T>().max_tile_rows, kLongestBlock));
+             with_short_blocks(plan, y.rows, kernels<T>().max_tile_rows, kLongestBlock));
   }
 }
 
-template void execute<float>(const Program<float>&, const RowsView&, const RowsView&, const Plan&);
-template void execute<double>(const Program<double>&, const RowsView&, const RowsView&,
-                              const Plan&);
+template void execute<float>(const Program<float>&, const Inputs&, const RowsView&, const Plan&);
+template void execute<double>(const Program<double>&, const Inputs&, const RowsView&, const Plan&);
 
 }  // namespace fastlayer

@@ -8,8 +8,20 @@
 
 namespace fastlayer {
 
+// The rows that go in: features of one array beside those of the next, one or several, with the
+// same number of rows each.
+struct Inputs {
+  const RowsView* views;
+  int count;
+};
+
 // y = program(x). x and y have the same number of rows and do not overlap; y.dtype is T's.
 template <typename T>
-void execute(const Program<T>& program, const RowsView& x, const RowsView& y, const Plan& plan);
+void execute(const Program<T>& program, const Inputs& x, const RowsView& y, const Plan& plan);
+
+template <typename T>
+void execute(const Program<T>& program, const RowsView& x, const RowsView& y, const Plan& plan) {
+  execute(program, Inputs{&x, 1}, y, plan);
+}
 
 }  // namespace fastlayer

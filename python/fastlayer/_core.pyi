@@ -73,6 +73,9 @@ class Program:
         watched twice counts once, with the older value.
         """
 
+    def set_inputs(self, widths: tuple[int, ...]) -> None:
+        """Have `run` take a tuple of arrays, too, of so many features each; 8 at most."""
+
     def set_one_row(self) -> None:
         """Have `run` decline arrays of more than two dimensions."""
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     Table: TypeAlias = Mapping[str, type[Part]]  # from the type of a part to its class
 
-# The second one may have traits, which a reader of the first would not heed.
+# The second one may have these fields, which a reader of the first would not heed.
 VERSIONS = (1, 2)
+_MORE = {"traits", "inputs", "outputs"}
 # JSON has no infinities, but `hardtanh` may be open on one side.
 _INFINITIES = {"Infinity": float("inf"), "-Infinity": float("-inf")}
 # A document is a tree of networks and residuals; deeper than any real one means a hostile file.
@@ -49,8 +50,8 @@ def to_document(net: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """
     arrays: dict[str, Array] = {}
     layers = [part._describe(f"{i}", arrays) for i, part in enumerate(net._parts)]
-    content = {**net._traits_field, "layers": layers}
-    version = VERSIONS[_has_traits(content)]
+    content = {**net._own_fields, "layers": layers}
+    version = VERSIONS[_has_more(content)]
     document = {"format": "fastlayer", "version": version, "dtype": net.dtype.name}
     return _without_infinities({**document, **content}), arrays
 
@@ -192,8 +193,9 @@ def _dtype(document: Any) -> DType:
         raise Damaged("dtype", str(error)) from None
 
 
-def _has_traits(spec: dict[str, Any]) -> bool:
-    return "traits" in spec or any(map(_has_traits, spec.get("layers", ())))
+def _has_more(spec: dict[str, Any]) -> bool:
+    inner = [*spec.get("layers", ()), *spec.get("branches", ())]
+    return not _MORE.isdisjoint(spec) or any(map(_has_more, inner))
 
 
 def _without_infinities(value: Any) -> Any:

@@ -156,12 +156,14 @@ class Chain(Module):
     def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
         inner: Any = reader.chain(spec, key)
         known = cls._held(inner, reader.dtype)  # outlines fit each other as parts do
-        return Outline(known._title(), known._sizes, cls._maker(inner, spec, reader.dtype))
+        return Outline(known._title(), known._sizes, cls._maker(inner, spec, key, reader))
 
     @classmethod
-    def _maker(cls, inner: Sequence[Outline], spec: Any, dtype: DType) -> Callable[[], Any]:
+    def _maker(
+        cls, inner: Sequence[Outline], spec: Any, key: str, reader: Reader
+    ) -> Callable[[], Any]:
         """Return how to make it of the outlines of its parts."""
-        return lambda: cls._held([outline.make() for outline in inner], dtype)
+        return lambda: cls._held([outline.make() for outline in inner], reader.dtype)
 
 
 class Residual(Chain):

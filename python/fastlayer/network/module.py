@@ -103,7 +103,9 @@ class Module(Part):
     def _flops(self, batch: int) -> int:
         return self.flops(batch)
 
-    def __call__(self, x: ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    def __call__(
+        self, x: ArrayLike, *others: ArrayLike, axis: int = -1, out: Array | None = None
+    ) -> Array:
         """Run the forward pass; the same as `forward`.
 
         Parameters
@@ -111,6 +113,8 @@ class Module(Part):
         x : array_like
             Shape (..., in_features), or (in_features,) for one sample. Any real dtype; it is
             converted to `dtype` on the way in.
+        *others : array_like
+            The other inputs of a network that has several.
         axis : int
             The axis that the features lie along: -1 for rows as samples, 0 for columns.
         out : ndarray, optional
@@ -126,7 +130,7 @@ class Module(Part):
         ValueError
             A wrong shape of `x` or `out`; the message holds both shapes.
         TypeError
-            Complex, masked or non-numeric `x`; `out` of another dtype.
+            Complex, masked or non-numeric `x`; `out` of another dtype; another number of inputs.
 
         Examples
         --------
@@ -139,13 +143,14 @@ class Module(Part):
                [2.],
                [2.]])
         """
+        given = self._together(x, others) if others else x
         while True:
             try:
                 if axis == -1:
-                    y = self._run(x, out)
+                    y = self._run(given, out)
                     if y is not None:
                         return y
-                return self._forward_slow(x, axis, out)
+                return self._forward_slow(given, axis, out)
             except _core.Stale:  # a layer was updated after this was compiled
                 self._run = decline
                 self._compilation = (None, self._compilation[1], None)
@@ -180,6 +185,15 @@ class Module(Part):
         """
         return self(x, axis=axis, out=out)
 
+    def _together(self, x: Any, others: tuple[Any, ...]) -> Any:
+        """Return several inputs as what the rest of a call takes."""
+        raise TypeError(f"{self._title()} takes one array, and got {1 + len(others)}")
+
+    @property
+    def _inputs(self) -> tuple[int, ...]:
+        """The features of each input, where it may take several arrays."""
+        return ()
+
     def _compiled(self, width: int | None = None) -> list[Step]:
         """Return the steps for the layers as they are now, and for rows of `width` features.
 
@@ -188,7 +202,9 @@ class Module(Part):
         steps, folds, made_for = self._compilation
         if steps is None or (made_for is not None and width not in (None, made_for)):
             folds = dict(folds)
-            steps, made_for = compile_steps(self._lower(self._dtype), self._dtype, folds, width)
+            steps, made_for = compile_steps(
+                self._lower(self._dtype), self._dtype, folds, width, self._inputs
+            )
             self._compilation = (steps, folds, made_for)
         # Always: another thread may have put an older program there.
         self._run = steps[0].run if len(steps) == 1 else decline
@@ -196,7 +212,8 @@ class Module(Part):
 
     def _uncompiled(self) -> dict[str, Any]:
         """Return the attributes without what compilation left, for pickle and copy."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_run", "_compilation")}
+        made = ("_run", "_compilation", "_rows")
+        return {k: v for k, v in self.__dict__.items() if k not in made}
 
     def _copied(self, **changes: Any) -> Self:
         """Return another object of the same class that differs in these attributes."""

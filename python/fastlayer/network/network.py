@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from fastlayer.arrays import FLOAT32, as_real, float_dtype, promote
 from fastlayer.functions.activation import Activation
 from fastlayer.network.branches import Add, Concat, Multiply, Slice
 from fastlayer.network.chain import Chain, Residual
+from fastlayer.network.ends import Ends
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten, as_parts
 from fastlayer.run.ops import OneRowOp, check_one_row, decline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from os import PathLike
+    from typing import TypeAlias
 
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastlayer.arrays import Array, DType
-    from fastlayer.files.document import Table
+    from fastlayer.files.document import Reader, Table
     from fastlayer.network.part import GivenPart as Part
     from fastlayer.report.profile import Profile
     from fastlayer.report.summary import Summary
     from fastlayer.report.verification import Proof, Verification
     from fastlayer.run.ops import Op, Step
     from fastlayer.run.part import Outline
+
+    Features: TypeAlias = Mapping[str, int] | Sequence[int]
 
 # Samples of more than one axis are refused: the source works along axis 1.
 ONE_ROW = "one row"
@@ -40,17 +46,24 @@ class Network(Chain):
     Calling it is stateless and may be done from many threads at once. A layer may be part of
     several networks; `Layer.update` changes all of them.
 
+    Several inputs are one row of features, and so are several outputs: ``net(x, u)`` reads both
+    where they lie, as if they were beside each other, and a network of several outputs gives a
+    tuple of views of one array.
+
     Parameters
     ----------
     layers : iterable
         `Layer`, `Flatten`, `LayerNorm`, `RMSNorm`, `BatchNorm`, `Residual`, `Concat`, `Add`,
         `Multiply`, `Slice`, `Network`, an activation (name, function or `Activation`), or any
         callable from array to array.
+    inputs, outputs : dict of int, or list of int, optional
+        The features of each, in their order, by name or without.
 
     Raises
     ------
     ValueError
-        Neighbours that don't fit, layers of different dtypes, no layers.
+        Neighbours that don't fit, layers of different dtypes, no layers; inputs or outputs that
+        are not all of the features.
     TypeError
         Something that is not a layer.
 
@@ -63,24 +76,95 @@ class Network(Chain):
     (5, 3)
     >>> len(net), net.num_parameters
     (2, 67)
+
+    A critic takes states of 4 features and actions of 2; another network gives two things:
+
+    >>> critic = fl.Network([fl.Layer(6, 8, "relu", rng=0), fl.Layer(8, 1, rng=1)], inputs=[4, 2])
+    >>> critic(np.ones((5, 4)), np.ones((5, 2))).shape
+    (5, 1)
+    >>> heads = fl.Concat([fl.Layer(8, 3, "softmax", rng=1), fl.Layer(8, 1, rng=2)])
+    >>> net = fl.Network([fl.Layer(4, 8, rng=0), heads], outputs={"policy": 3, "value": 1})
+    >>> policy, value = net(np.ones((5, 4)))
+    >>> policy.shape, value.shape
+    ((5, 3), (5, 1))
     """
 
     _verification: Proof | None = None
     # What a converted network has of its source: ONE_ROW, ANY_DTYPE.
     _traits: tuple[str, ...] = ()
     _single: Network | None = None  # that of ANY_DTYPE for float32
+    _rows: Network | None = None  # the same without outputs, which gives the rows they are in
+    _in = _out = Ends()
 
-    def __init__(self, layers: Iterable[Any]) -> None:
+    def __init__(
+        self,
+        layers: Iterable[Any],
+        *,
+        inputs: Features | None = None,
+        outputs: Features | None = None,
+    ) -> None:
         self._hold(as_parts(layers, "Network"))
+        self._end(Ends.of(inputs, "input"), Ends.of(outputs, "output"))
 
     @classmethod
-    def _of(cls, parts: Sequence[Any], dtype: DType, traits: Iterable[str] = ()) -> Network:
+    def _of(
+        cls,
+        parts: Sequence[Any],
+        dtype: DType,
+        traits: Iterable[str] = (),
+        ends: tuple[Ends, Ends] = (Ends(), Ends()),
+    ) -> Network:
         """Make a network of some parts of another, in its dtype."""
         if not parts:
             raise ValueError("Network needs at least one layer, and the slice is empty")
         net = cls._held(as_parts(parts, "Network"), dtype)
         net._traits = tuple(traits)
+        net._end(*ends)
         return net
+
+    def _end(self, inputs: Ends, outputs: Ends) -> None:
+        inputs.check(self.in_features, "input")
+        outputs.check(self.out_features, "output")
+        self._in, self._out = inputs, outputs
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of its inputs, none where it takes one array."""
+        return self._in.names
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of its outputs, which a call gives as a tuple; none where it is one array."""
+        return self._out.names
+
+    @property
+    def _inputs(self) -> tuple[int, ...]:
+        return self._in.widths
+
+    @property
+    def _plain(self) -> Network:
+        """The network that gives the rows that its outputs are in."""
+        if len(self._out.names) < 2:
+            return self
+        if self._rows is None:
+            self._rows = self._copied(_out=Ends())
+        return self._rows
+
+    def _together(self, x: Any, others: tuple[Any, ...]) -> Any:
+        if 1 + len(others) != len(self._in.names):
+            names = ", ".join(self._in.names)
+            takes = f"{len(self._in.names)} arrays ({names})" if names else "one array"
+            raise TypeError(f"{self._title()} takes {takes}, and got {1 + len(others)}")
+        return (x, *others)
+
+    def _row(self, x: Any, axis: int = -1) -> Any:
+        """Return what a call was given as one array, where it is a tuple of several inputs."""
+        if self._each(x) is not x:
+            return x
+        dtype = self._dtype
+        if ANY_DTYPE in self._traits and all(promote(as_real(a).dtype)[0] == FLOAT32 for a in x):
+            dtype = FLOAT32
+        return self._in.joined(x, axis, dtype)
 
     def _lower(self, dtype: DType) -> list[Op]:
         ops = [op for part in self._parts for op in part._lower(dtype)]
@@ -93,6 +177,10 @@ class Network(Chain):
         return steps
 
     def _forward_slow(self, x: object, axis: int, out: Array | None) -> Array:
+        if self._plain is not self:
+            y = self._plain.__call__(*self._each(x), axis=axis, out=out)
+            return self._out.parted(y, axis)  # type: ignore[return-value]  # that of one array
+        x = self._row(x, axis)
         if ANY_DTYPE not in self._traits:
             return super()._forward_slow(x, axis, out)
         a = as_real(x)
@@ -101,39 +189,92 @@ class Network(Chain):
         if self._single is None:
             traits = [trait for trait in self._traits if trait != ANY_DTYPE]
             parts = [part._astype(FLOAT32)._given for part in self._parts]
-            self._single = Network._of(parts, FLOAT32, traits)
+            self._single = Network._of(parts, FLOAT32, traits, (self._in, Ends()))
         return self._single(a, axis=axis, out=out)
 
+    def _each(self, x: Any) -> tuple[Any, ...]:
+        """Return the arguments of a call for what a call was given."""
+        several = isinstance(x, tuple) and len(x) == len(self._in.names) > 1
+        return x if several and all(np.ndim(a) for a in x) else (x,)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"layers": self.layers, "dtype": self._dtype, "traits": self._traits}
+        ends = {"inputs": tuple(self._in), "outputs": tuple(self._out)}
+        return {"layers": self.layers, "dtype": self._dtype, "traits": self._traits, **ends}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._traits = state.get("traits", ())
+        self._end(*(Ends(*state.get(name, ())) for name in ("inputs", "outputs")))
 
     def _token(self) -> Any:
-        return (*super()._token(), *self._traits)
+        ends = (self._in, self._out) if self._in.names or self._out.names else ()
+        return (*super()._token(), *self._traits, *ends)
 
     def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
-        return {**super()._describe(key, arrays), **self._traits_field}
+        return {**super()._describe(key, arrays), **self._own_fields}
 
     @property
-    def _traits_field(self) -> dict[str, list[str]]:
-        return {"traits": list(self._traits)} if self._traits else {}
+    def _own_fields(self) -> dict[str, list[Any]]:
+        fields: dict[str, list[Any]] = {
+            "traits": list(self._traits),
+            "inputs": self._in.described(),
+            "outputs": self._out.described(),
+        }
+        return {name: value for name, value in fields.items() if value}
 
     @classmethod
-    def _maker(cls, inner: Sequence[Outline], spec: Any, dtype: DType) -> Callable[[], Any]:
+    def _maker(cls, inner: Sequence[Outline], spec: Any, key: str, reader: Reader) -> Any:
         traits = spec.get("traits", [])
         if not isinstance(traits, list) or not all(t in (ONE_ROW, ANY_DTYPE) for t in traits):
             raise ValueError(f"the field 'traits' holds {traits!r:.40}, which is unknown")
-        plain = super()._maker(inner, spec, dtype)
+        ends = tuple(Ends.read(spec, what, key, reader) for what in ("input", "output"))
+        outlines: Any = inner  # which fit each other as parts do
+        cls._held(outlines, reader.dtype)._end(*ends)
+        plain = super()._maker(inner, spec, key, reader)
 
         def make() -> Network:
             net: Network = plain()
             net._traits = tuple(traits)
+            net._end(*ends)
             return net
 
         return make
+
+    def forward(
+        self, x: ArrayLike, *others: ArrayLike, axis: int = -1, out: Array | None = None
+    ) -> Array:
+        """Run the forward pass; the same as calling the network.
+
+        Parameters
+        ----------
+        x : array_like
+            Shape (..., in_features), or (in_features,) for one sample; any real dtype.
+        *others : array_like
+            The other inputs of a network that has several.
+        axis : int
+            The axis that the features lie along: -1 for rows as samples, 0 for columns.
+        out : ndarray, optional
+            Where the result goes.
+
+        Returns
+        -------
+        ndarray
+            Shape (..., out_features), the features along `axis`; `out` where that is given. A
+            tuple of views of it where there are several outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for a call.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> net = fl.Network([fl.Layer.from_arrays([[1.0, 2.0]])], inputs=[1, 1])
+        >>> net.forward([[3.0]], [[5.0]])
+        array([[13.]])
+        """
+        return self(x, *others, axis=axis, out=out)
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -147,7 +288,14 @@ class Network(Chain):
     def __getitem__(self, index: slice) -> Network: ...
     def __getitem__(self, index: int | slice) -> Part | Network:
         if isinstance(index, slice):
-            return Network._of(self.layers[index], self._dtype, self._traits)
+            kept = range(len(self))[index]
+            first, last = (kept[:1] == range(1), kept[-1:] == range(len(self) - 1, len(self)))
+            forward = kept.step == 1
+            ends = (
+                self._in if first and forward else Ends(),
+                self._out if last and forward else Ends(),
+            )
+            return Network._of(self.layers[index], self._dtype, self._traits, ends)
         given: Part = self._parts[index]._given
         return given
 
@@ -167,8 +315,8 @@ class Network(Chain):
 
         Parameters
         ----------
-        x : array_like
-            Shape (..., in_features).
+        x : array_like, or tuple of these
+            Shape (..., in_features); or all inputs.
 
         Returns
         -------
@@ -190,7 +338,7 @@ class Network(Chain):
         [(array([-2.]), array([-2.])), (array([0.]), array([-2.]))]
         """
         pairs = []
-        a = as_real(x)
+        a = as_real(self._row(x))
         if ONE_ROW in self._traits:
             check_one_row(a)
         for i, part in enumerate(self._parts):
@@ -226,8 +374,8 @@ class Network(Chain):
 
         Parameters
         ----------
-        x : array_like
-            Shape (..., in_features).
+        x : array_like, or tuple of these
+            Shape (..., in_features); or all inputs.
         repeat : int
             How often each layer runs, at least 1.
 
@@ -254,7 +402,7 @@ class Network(Chain):
         """
         from fastlayer.report.profile import Profile
 
-        return Profile(self, x, repeat)
+        return Profile(self._plain, self._row(x), repeat)
 
     def verify(self, reference: Callable[[Any], Any], x: ArrayLike) -> Verification:
         """Compare with another implementation of the same network on `x`.
@@ -262,9 +410,10 @@ class Network(Chain):
         Parameters
         ----------
         reference : callable
-            Called with `x`; returns an array of the same shape as ``net(x)``.
-        x : array_like
-            The input for both.
+            Called with `x`; returns an array of the same shape as ``net(x)``, or several where
+            the network has several outputs, as a tuple, list or dict.
+        x : array_like, or tuple of these
+            The input for both; or all inputs, which the reference is given one by one.
 
         Returns
         -------
@@ -305,7 +454,7 @@ class Network(Chain):
         Parameters
         ----------
         x : array_like, memmap or iterable of arrays
-            Rows are samples. An iterable (a generator, or a list of arrays with two or more
+            Rows are samples; or a tuple of all inputs of a network that has several. An iterable (a generator, or a list of arrays with two or more
             dimensions) gives one result, its parts one after the other; a 1-D item is one row.
         batch_size : int, optional
             Rows at a time; by default all of an array at once.
@@ -319,8 +468,9 @@ class Network(Chain):
 
         Returns
         -------
-        ndarray
-            Shape (rows, ..., out_features); `out` where that is given.
+        ndarray, or tuple of these
+            Shape (rows, ..., out_features); `out` where that is given. Views of that one array
+            where the network has several outputs.
 
         Raises
         ------
@@ -340,7 +490,10 @@ class Network(Chain):
         """
         from fastlayer.network.batches import predict
 
-        return predict(self, x, batch_size, out, progress)
+        y = predict(self._plain, self._row(x), batch_size, out, progress)
+        if self._plain is self:
+            return y
+        return self._out.parted(y, -1)  # type: ignore[return-value]  # that of one array
 
     def astype(self, dtype: DTypeLike) -> Network:
         """Return a new network that computes in `dtype`.
@@ -370,7 +523,8 @@ class Network(Chain):
 
     def _astype(self, dtype: DType) -> Network:
         parts = [part._astype(dtype)._given for part in self._parts]
-        return Network._of(parts, dtype, [t for t in self._traits if t != ANY_DTYPE])
+        traits = [t for t in self._traits if t != ANY_DTYPE]
+        return Network._of(parts, dtype, traits, (self._in, self._out))
 
     def copy(self) -> Network:
         """Return a network with layers of its own.

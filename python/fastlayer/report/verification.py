@@ -35,7 +35,11 @@ class Verification(Shown):
     __module__ = "fastlayer"  # where pickles find it
 
     def __init__(self, net: Any, reference: Callable[[Any], Any], x: Any) -> None:
-        self._compare(net(x), as_real(reference(x), "the reference's result"), net.dtype)
+        theirs = reference(*x) if net._each(x) is x else reference(x)
+        if len(net.output_names) > 1:
+            theirs = _beside(theirs, net.output_names)
+        rows = net._plain(*net._each(x))
+        self._compare(rows, as_real(theirs, "the reference's result"), net.dtype)
 
     def _compare(self, ours: Array, theirs: Array, dtype: DType) -> None:
         if ours.shape != theirs.shape:
@@ -98,6 +102,16 @@ class Proof(Verification):
     def _rows(self) -> list[list[str]]:
         share = f"{self.bound_share:.2g}"
         return [*super()._rows(), ["Largest error, share of the rounding bound", share]]
+
+
+def _beside(results: Any, names: tuple[str, ...]) -> Any:
+    """Return several results as one array of rows."""
+    given = list(results.values()) if isinstance(results, dict) else results
+    if not isinstance(given, list | tuple) or len(given) != len(names):
+        raise ValueError(f"the reference has to give {len(names)} arrays: {', '.join(names)}")
+    if isinstance(results, dict) and results.keys() >= set(names):
+        given = [results[name] for name in names]
+    return np.concatenate([np.asarray(y) for y in given], axis=-1)
 
 
 def count_samples(y: Array) -> int:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     Folds: TypeAlias = dict[tuple[object, object, str], _core.PackedWeights]
 
 
+# Arrays that a call of the core may read; more are put together first.
+_MOST_INPUTS = 8
+
+
 class ProgramStep(Step):
     """A stretch of operations that the core runs."""
 
@@ -105,21 +109,24 @@ class JoinStep(Step):
 
 
 def compile_steps(
-    ops: Sequence[Op], dtype: DType, folds: Folds, width: int | None
+    ops: Sequence[Op], dtype: DType, folds: Folds, width: int | None, inputs: tuple[int, ...] = ()
 ) -> tuple[list[Step], int | None]:
     """Return the steps that compute `ops`, one program for each stretch that the core can run.
 
     `folds` keeps the folded weights of earlier compilations and is brought up to date. `width` is
     the number of features that come in; it is also returned where that makes a difference, because
-    the operations take any.
+    the operations take any. `inputs` are the features of several arrays that may come in.
     """
     old = dict(folds)
     folds.clear()
     simple = _simplified(ops, dtype, old, folds)
     needed = width_in(simple)
-    return _steps(
-        simple, dtype, width if needed is None else None
-    ), width if needed is None else None
+    made_for = width if needed is None else None
+    steps = _steps(simple, dtype, made_for)
+    first = steps[0]
+    if len(steps) == 1 and isinstance(first, ProgramStep) and 1 < len(inputs) <= _MOST_INPUTS:
+        first.program.set_inputs(inputs)
+    return steps, made_for
 
 
 def _simplified(ops: Sequence[Op], dtype: DType, old: Folds, new: Folds) -> list[Op]:

@@ -1,0 +1,123 @@
+"""The ends of a network: several inputs or outputs, each some features of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from operator import index
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastlayer.arrays import as_real, cast, normalize_axis
+from fastlayer.errors import Damaged
+
+if TYPE_CHECKING:
+    from fastlayer.arrays import Array, DType
+    from fastlayer.files.document import Reader
+
+_MOST = 1000
+_LONGEST_NAME = 200
+
+
+class Ends(NamedTuple):
+    """The names of inputs or outputs, and how many features each has; none where there is one row."""
+
+    names: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, given: Any, what: str) -> Ends:
+        """Check what a caller gives: features by name, or a list of features.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Anything else; no name, or one that is there twice; features below 1.
+        """
+        if given is None:
+            return cls()
+        if isinstance(given, Mapping):
+            names, widths = [*given], [*given.values()]
+        elif isinstance(given, Sequence) and not isinstance(given, str):
+            names, widths = [f"{what}_{i}" for i in range(len(given))], [*given]
+        else:
+            raise TypeError(f"{what}s: expected a list or a dict of features, got {given!r:.60}")
+        numbers = tuple(map(index, widths))
+        if not 0 < len(numbers) <= _MOST or min(numbers) < 1:
+            raise ValueError(f"{what}s: expected 1 to {_MOST} of at least 1 feature, got {numbers}")
+        for name in names:
+            if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
+                raise ValueError(f"{what}s: {name!r:.60} is no name")
+        return cls(tuple(names), numbers)
+
+    def check(self, features: int | None, what: str) -> None:
+        """Refuse ends that have not all of the features, or more."""
+        if self.names and features is not None and sum(self.widths) != features:
+            raise ValueError(
+                f"Network: the {what}s have {' + '.join(map(str, self.widths))} = "
+                f"{sum(self.widths)} features, and the network {features}"
+            )
+
+    @classmethod
+    def read(cls, spec: dict[str, Any], what: str, key: str, reader: Reader) -> Ends:
+        """Return the ends that a document holds.
+
+        Raises
+        ------
+        Damaged
+            They are none.
+        """
+        if f"{what}s" not in spec:
+            return cls()
+        listed = reader.field(spec, f"{what}s", list, key)
+        pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
+        given = {name: width for name, width in pairs if isinstance(name, str)}
+        if len(given) != len(listed) or not all(type(width) is int for width in given.values()):
+            raise Damaged(
+                key, f"the field '{what}s' holds {listed!r:.40}, expected names and features"
+            )
+        return cls.of(given, what)
+
+    def described(self) -> list[list[Any]]:
+        """Return what `read` takes."""
+        return [[name, width] for name, width in zip(self.names, self.widths, strict=True)]
+
+    def joined(self, arrays: Sequence[Any], axis: int, dtype: DType) -> Array:
+        """Return inputs as one array of `dtype`, their features beside each other along `axis`.
+
+        Raises
+        ------
+        ValueError
+            Another number of features, or axes that differ.
+        """
+        rows = []
+        for name, width, given in zip(self.names, self.widths, arrays, strict=True):
+            a = as_real(given, f"input {name!r}")
+            at = normalize_axis(axis, a.ndim) if a.ndim else 0
+            if a.ndim == 0 or a.shape[at] != width:
+                raise ValueError(
+                    f"input {name!r}: expected {width} features along axis {axis}, got shape {a.shape}"
+                )
+            rows.append(a)
+        shapes = [a.shape for a in rows]
+        if any(_without(s, axis) != _without(shapes[0], axis) for s in shapes):
+            raise ValueError(
+                f"the inputs {', '.join(self.names)} have shapes {', '.join(map(str, shapes))}; all "
+                "axes but that of the features have to be alike"
+            )
+        return np.concatenate([cast(a, dtype) for a in rows], axis=axis)
+
+    def parted(self, y: Array, axis: int) -> tuple[Array, ...]:
+        """Return the outputs as views of one array."""
+        ends = [*accumulate(self.widths)]
+        before = (slice(None),) * (axis % y.ndim)
+        return tuple(
+            y[(*before, slice(end - width, end))]
+            for end, width in zip(ends, self.widths, strict=True)
+        )
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    at = axis % len(shape)
+    return shape[:at] + shape[at + 1 :]
