@@ -1,5 +1,6 @@
 #include "arrays.hpp"
 
+#include <algorithm>
 #include <new>
 
 namespace fastlayer {
@@ -221,6 +222,26 @@ py::object new_array(DType dtype, const ptrdiff_t* shape, int ndim) {
                                 nullptr, nullptr, 0, nullptr);
   if (array == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(array);
+}
+
+py::object features_of(const py::object& array, const ArrayView& view, ptrdiff_t begin,
+                       ptrdiff_t count) {
+  const npy_api& api = npy_api::get();
+  const int last = view.ndim - 1;
+  Py_intptr_t shape[kMaxDims], strides[kMaxDims];
+  std::copy(view.shape, view.shape + last, shape);
+  std::copy(view.strides, view.strides + view.ndim, strides);
+  shape[last] = count;
+  PyObject* const descr = array_proxy(array.ptr())->descr;
+  Py_INCREF(descr);
+  PyObject* const part = api.PyArray_NewFromDescr_(api.PyArray_Type_, descr, view.ndim, shape,
+                                                   strides, view.data + begin * strides[last],
+                                                   npy_api::NPY_ARRAY_WRITEABLE_, nullptr);
+  if (part == nullptr) throw py::error_already_set();
+  auto result = py::reinterpret_steal<py::object>(part);
+  Py_INCREF(array.ptr());
+  if (api.PyArray_SetBaseObject_(part, array.ptr()) != 0) throw py::error_already_set();
+  return result;
 }
 
 Result::Result(py::handle out, DType dtype, const ptrdiff_t* shape, int ndim)

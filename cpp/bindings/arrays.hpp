@@ -43,6 +43,10 @@ bool whole_strides(const ArrayView& a) {
 // A new C-contiguous array of uninitialised elements. Throws what NumPy raises.
 py::object new_array(DType dtype, const ptrdiff_t* shape, int ndim);
 
+// Features [begin, begin + count) of an array (..., features) and its view, as a view.
+py::object features_of(const py::object& array, const ArrayView& view, ptrdiff_t begin,
+                       ptrdiff_t count);
+
 // Where a function writes: `out` if it can be written in place, a new array, or a new array that is
 // copied to `out` afterwards because `out` overlaps an input. usable() is false where `out` has
 // another dtype or shape, is read-only, overlaps itself, or is no plain array.

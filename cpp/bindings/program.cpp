@@ -148,17 +148,21 @@ class PyProgram {
   // Features of each of several arrays, which lie beside each other in the rows.
   void set_inputs(const py::tuple& given) {
     if (given.size() > kMostInputs) refuse("inputs: too many");
-    std::vector<ptrdiff_t> widths;
-    ptrdiff_t total = 0;
-    for (const py::handle item : given) {
-      const auto width = item.cast<ptrdiff_t>();
-      if (width < 0 || width > in_features() - total)
-        refuse("inputs: more features than there are");
-      total += width;
-      widths.push_back(width);
+    inputs_ = widths_of(given, in_features());
+  }
+
+  // What run_parts gives: so many features each, one after the other.
+  void set_outputs(const py::tuple& given) { outputs_ = widths_of(given, out_features()); }
+  py::object parts_of(const py::object& rows) const {
+    ArrayView view;
+    if (!borrow(rows, view)) return py::none();
+    py::tuple parts(outputs_.size());
+    ptrdiff_t begin = 0;
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+      parts[i] = features_of(rows, view, begin, outputs_[i]);
+      begin += outputs_[i];
     }
-    if (total != in_features()) refuse("inputs: fewer features than there are");
-    inputs_ = std::move(widths);
+    return std::move(parts);
   }
 
   // Samples of more axes than one are refused.
@@ -172,6 +176,19 @@ class PyProgram {
     std::shared_ptr<const PyVersion::Counter> counter;
     uint64_t value;  // before what it counts was read
   };
+
+  static std::vector<ptrdiff_t> widths_of(const py::tuple& given, ptrdiff_t features) {
+    std::vector<ptrdiff_t> widths;
+    ptrdiff_t total = 0;
+    for (const py::handle item : given) {
+      const auto width = item.cast<ptrdiff_t>();
+      if (width < 0 || width > features - total) refuse("widths: more features than there are");
+      total += width;
+      widths.push_back(width);
+    }
+    if (total != features && !widths.empty()) refuse("widths: fewer features than there are");
+    return widths;
+  }
 
   template <typename F>
   void build(F f) {
@@ -240,7 +257,8 @@ class PyProgram {
   }
 
   Either program_;
-  std::vector<ptrdiff_t> inputs_;  // features of each array, where there may be several
+  std::vector<ptrdiff_t> inputs_;   // features of each array, where there may be several
+  std::vector<ptrdiff_t> outputs_;  // features of each part of the result
   std::vector<Watched> watched_;
   bool one_row_ = false;
 };
@@ -249,7 +267,8 @@ class PyProgram {
 // of a tiny network.
 constexpr const char* kProgramCapsule = "fastlayer._core.Program";
 
-PyObject* run_program(PyObject* capsule, PyObject* const* args, Py_ssize_t count) noexcept {
+PyObject* run_either(PyObject* capsule, PyObject* const* args, Py_ssize_t count,
+                     bool parts) noexcept {
   if (count != 1 && count != 2) {
     PyErr_SetString(PyExc_TypeError, "run(x, out=None) takes one or two positional arguments");
     return nullptr;
@@ -261,9 +280,24 @@ PyObject* run_program(PyObject* capsule, PyObject* const* args, Py_ssize_t count
     PyErr_SetString(stale_type(), "the weights have changed since the program was made");
     return nullptr;
   }
-  return call_guarded([&] { return program->run(args[0], count == 2 ? args[1] : Py_None); });
+  return call_guarded([&] {
+    py::object rows = program->run(args[0], count == 2 ? args[1] : Py_None);
+    return parts && !rows.is_none() ? program->parts_of(rows) : std::move(rows);
+  });
 }
 
+PyObject* run_program(PyObject* capsule, PyObject* const* args, Py_ssize_t count) noexcept {
+  return run_either(capsule, args, count, false);
+}
+
+PyObject* run_program_parts(PyObject* capsule, PyObject* const* args, Py_ssize_t count) noexcept {
+  return run_either(capsule, args, count, true);
+}
+
+PyMethodDef run_parts_definition = {
+    "run_parts", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&run_program_parts)),
+    METH_FASTCALL,
+    "run_parts($self, x, out=None, /)\n--\n\nLike run, but a tuple of views of the result."};
 PyMethodDef run_definition = {
     "run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&run_program)), METH_FASTCALL,
     "run($self, x, out=None, /)\n--\n\nThe result for an array, or a tuple of those that "
@@ -271,7 +305,7 @@ PyMethodDef run_definition = {
     "allows; or None: not mine. Raises Stale."};
 
 // The function keeps the program alive through its capsule.
-py::object run_function(const py::object& self) {
+py::object run_function(const py::object& self, PyMethodDef& definition) {
   PyObject* const capsule = PyCapsule_New(
       &self.cast<PyProgram&>(), kProgramCapsule,
       [](PyObject* c) { Py_XDECREF(static_cast<PyObject*>(PyCapsule_GetContext(c))); });
@@ -279,7 +313,7 @@ py::object run_function(const py::object& self) {
   const auto owner = py::reinterpret_steal<py::object>(capsule);
   if (PyCapsule_SetContext(capsule, self.ptr()) != 0) throw py::error_already_set();
   Py_INCREF(self.ptr());
-  PyObject* const function = PyCFunction_New(&run_definition, capsule);
+  PyObject* const function = PyCFunction_New(&definition, capsule);
   if (function == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(function);
 }
@@ -309,9 +343,12 @@ PyObject* run_module(PyObject* self, PyObject* x, PyObject* out) {
   PyObject* const run = PyObject_GetAttr(self, name_run);
   if (run == nullptr) return nullptr;
   PyObject* y = nullptr;
-  if (PyCFunction_CheckExact(run) && PyCFunction_GET_FUNCTION(run) == run_definition.ml_meth) {
+  const PyCFunction function =
+      PyCFunction_CheckExact(run) ? PyCFunction_GET_FUNCTION(run) : nullptr;
+  const bool parts = function == run_parts_definition.ml_meth;
+  if (parts || function == run_definition.ml_meth) {
     PyObject* const both[] = {x, out};
-    y = run_program(PyCFunction_GET_SELF(run), both, 2);
+    y = run_either(PyCFunction_GET_SELF(run), both, 2, parts);
     if (y == nullptr && PyErr_ExceptionMatches(stale_type())) PyErr_Clear();
     if (y == Py_None) {
       Py_DECREF(y);
@@ -407,7 +444,12 @@ void register_program(py::module_& m) {
       .def("set_inputs", &PyProgram::set_inputs, py::arg("widths"))
       .def("set_one_row", &PyProgram::set_one_row)
       .def("describe", &PyProgram::describe_plan, py::arg("m"))
-      .def_property_readonly("run", &run_function);
+      .def("set_outputs", &PyProgram::set_outputs, py::arg("widths"))
+      .def_property_readonly(
+          "run", [](const py::object& self) { return run_function(self, run_definition); })
+      .def_property_readonly("run_parts", [](const py::object& self) {
+        return run_function(self, run_parts_definition);
+      });
 }
 
 }  // namespace fastlayer

@@ -76,6 +76,9 @@ class Program:
     def set_inputs(self, widths: tuple[int, ...]) -> None:
         """Have `run` take a tuple of arrays, too, of so many features each; 8 at most."""
 
+    def set_outputs(self, widths: tuple[int, ...]) -> None:
+        """Say of how many features each part is that `run_parts` gives."""
+
     def set_one_row(self) -> None:
         """Have `run` decline arrays of more than two dimensions."""
 
@@ -88,6 +91,10 @@ class Program:
     def out_features(self) -> int: ...
     @property
     def dtype(self) -> RowDType: ...
+    @property
+    def run_parts(self) -> Callable[..., Any]:
+        """run_parts(x, out=None, /): what `run` gives as a tuple of views, by `set_outputs`."""
+
     @property
     def run(self) -> Callable[..., FloatArray | None]:
         """run(x, out=None, /): the result, or None: not mine. Raises `Stale` before anything else."""

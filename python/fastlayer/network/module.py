@@ -190,9 +190,9 @@ class Module(Part):
         raise TypeError(f"{self._title()} takes one array, and got {1 + len(others)}")
 
     @property
-    def _inputs(self) -> tuple[int, ...]:
-        """The features of each input, where it may take several arrays."""
-        return ()
+    def _ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The features of each input and of each output, where there may be several arrays."""
+        return (), ()
 
     def _compiled(self, width: int | None = None) -> list[Step]:
         """Return the steps for the layers as they are now, and for rows of `width` features.
@@ -203,7 +203,7 @@ class Module(Part):
         if steps is None or (made_for is not None and width not in (None, made_for)):
             folds = dict(folds)
             steps, made_for = compile_steps(
-                self._lower(self._dtype), self._dtype, folds, width, self._inputs
+                self._lower(self._dtype), self._dtype, folds, width, self._ends
             )
             self._compilation = (steps, folds, made_for)
         # Always: another thread may have put an older program there.

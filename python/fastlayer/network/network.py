@@ -94,6 +94,7 @@ class Network(Chain):
     _traits: tuple[str, ...] = ()
     _single: Network | None = None  # that of ANY_DTYPE for float32
     _rows: Network | None = None  # the same without outputs, which gives the rows they are in
+    _parted: tuple[int, ...] = ()  # and what those are to be parted into
     _in = _out = Ends()
 
     def __init__(
@@ -138,8 +139,8 @@ class Network(Chain):
         return self._out.names
 
     @property
-    def _inputs(self) -> tuple[int, ...]:
-        return self._in.widths
+    def _ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self._in.widths, self._parted
 
     @property
     def _plain(self) -> Network:
@@ -147,7 +148,7 @@ class Network(Chain):
         if len(self._out.names) < 2:
             return self
         if self._rows is None:
-            self._rows = self._copied(_out=Ends())
+            self._rows = self._copied(_out=Ends(), _parted=self._out.widths)
         return self._rows
 
     def _together(self, x: Any, others: tuple[Any, ...]) -> Any:
@@ -178,7 +179,9 @@ class Network(Chain):
 
     def _forward_slow(self, x: object, axis: int, out: Array | None) -> Array:
         if self._plain is not self:
-            y = self._plain.__call__(*self._each(x), axis=axis, out=out)
+            y = self._plain(*self._each(x), axis=axis, out=out)
+            steps = self._plain._compilation[0]
+            self._run = steps[0].run_parts if steps is not None and len(steps) == 1 else decline
             return self._out.parted(y, axis)  # type: ignore[return-value]  # that of one array
         x = self._row(x, axis)
         if ANY_DTYPE not in self._traits:

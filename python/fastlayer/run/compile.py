@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
     from fastlayer.run.ops import Op
 
+    Ends: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
     Folds: TypeAlias = dict[tuple[object, object, str], _core.PackedWeights]
 
 
@@ -42,7 +43,7 @@ class ProgramStep(Step):
     """A stretch of operations that the core runs."""
 
     def __init__(self, program: _core.Program) -> None:
-        self.program, self.run = program, program.run
+        self.program, self.run, self.run_parts = program, program.run, program.run_parts
         self.in_features = program.in_features
         self.out_features = program.out_features
 
@@ -109,13 +110,14 @@ class JoinStep(Step):
 
 
 def compile_steps(
-    ops: Sequence[Op], dtype: DType, folds: Folds, width: int | None, inputs: tuple[int, ...] = ()
+    ops: Sequence[Op], dtype: DType, folds: Folds, width: int | None, ends: Ends = ((), ())
 ) -> tuple[list[Step], int | None]:
     """Return the steps that compute `ops`, one program for each stretch that the core can run.
 
     `folds` keeps the folded weights of earlier compilations and is brought up to date. `width` is
     the number of features that come in; it is also returned where that makes a difference, because
-    the operations take any. `inputs` are the features of several arrays that may come in.
+    the operations take any. `ends` are the features of several arrays that may come
+    in, and of those that the result may be parted into.
     """
     old = dict(folds)
     folds.clear()
@@ -123,9 +125,12 @@ def compile_steps(
     needed = width_in(simple)
     made_for = width if needed is None else None
     steps = _steps(simple, dtype, made_for)
-    first = steps[0]
-    if len(steps) == 1 and isinstance(first, ProgramStep) and 1 < len(inputs) <= _MOST_INPUTS:
-        first.program.set_inputs(inputs)
+    inputs, outputs = ends
+    if len(steps) == 1 and isinstance(steps[0], ProgramStep):
+        program = steps[0].program
+        if len(inputs) <= _MOST_INPUTS:
+            program.set_inputs(inputs)
+        program.set_outputs(outputs)
     return steps, made_for
 
 

@@ -35,6 +35,7 @@ class Step:
     """Base of the steps: an array in, an array out."""
 
     run: Callable[..., Array | None] = staticmethod(decline)
+    run_parts: Callable[..., Any] = staticmethod(decline)
     flattens = False
 
     def __call__(self, x: Array) -> Array:
