@@ -10,7 +10,7 @@ from helpers import FLOATS, assert_within, ref_network
 
 import fastlayer as fl
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._graph import Dense, Draft, Flat, Point, Sum
+from fastlayer.convert._graph import Dense, Draft, Flat, Join, Point
 from fastlayer.convert._prove import probe, prove
 from fastlayer.convert._rounding import rounding_bound
 from fastlayer.report.verification import Proof
@@ -386,7 +386,9 @@ def test_a_number_behind_parts_that_change_the_width():
     number, tall = Affine.of(2.0, 1.0), fl.Layer(3, 5, "relu", rng=0)
     assert network([tall, number], np.float32, 3)[1].in_features == 5
     tanh = fl.Activation("tanh")
-    assert network([tall, tanh, Sum((tanh,)), number], np.float32)[3].in_features == 5
+    assert (
+        network([tall, tanh, Join.of("add", [[tanh], []]), number], np.float32)[3].in_features == 5
+    )
     net = network([tall, tanh, fl.Network([fl.Layer(5, 2)]), number], np.float32)
     assert net[3].in_features == 2
     net = network([Flat("flatten"), number, fl.LayerNorm(15)], np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -10,13 +10,14 @@ from fastlayer.convert._affine import Affine
 from fastlayer.convert._recognise import Normalize
 from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
+from fastlayer.network.branches import Add, Concat, Multiply, Slice
 from fastlayer.network.chain import Residual
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from fastlayer.arrays import Array, DType
 
@@ -52,16 +53,55 @@ class OneRow(NamedTuple):
     in_features: int | None = None
 
 
-class Sum(NamedTuple):
-    """The input of these steps is added to their output; `depth` counts the sums in each other."""
+class Cut(NamedTuple):
+    """Features `begin` to `end` alone."""
 
-    steps: tuple[Any, ...]
+    begin: int
+    end: int
+    in_features: int | None = None
+
+
+class Mix(NamedTuple):
+    """A sum over the features of a row with the same numbers for any: "mean", "centre", "spread".
+
+    The mean of each row; each row without its mean; one feature as `features` alike.
+    """
+
+    name: Literal["mean", "centre", "spread"]
+    features: int = 1
+    in_features: int | None = None
+
+    def matrix(self, k: int) -> Array:
+        """Return what a row of `k` features is multiplied by, (n, k)."""
+        if self.name == "centre":
+            return np.eye(k) - 1 / k
+        return np.full((self.features, k), 1 / k)
+
+
+class Join(NamedTuple):
+    """What becomes of branches of steps, which all take the same rows.
+
+    `depth` counts the joins in each other, and `total` all steps in them.
+    """
+
+    kind: Literal["concat", "add", "multiply"]
+    branches: tuple[tuple[Any, ...], ...]
     depth: int = 1
+    total: int = 1
+
+    @classmethod
+    def of(cls, kind: Any, branches: Iterable[Sequence[Any]]) -> Join:
+        """Make one, and count."""
+        given = tuple(map(tuple, branches))
+        inner = [step for steps in given for step in steps]
+        joins = [step for step in inner if isinstance(step, Join)]
+        depth = 1 + max((step.depth for step in joins), default=0)
+        return cls(kind, given, depth, 1 + len(inner) + sum(step.total for step in joins))
 
     @property
     def in_features(self) -> int | None:
         """Number of features that the steps take, None where none of them says."""
-        return _takes(self.steps)
+        return next((n for steps in self.branches if (n := _takes(steps)) is not None), None)
 
 
 class Assembly:
@@ -80,7 +120,7 @@ class Assembly:
         self.todo = list(steps)[::-1]
         while self.todo:
             step = self.todo.pop()
-            _JOIN.get(type(step), Assembly._part)(self, step)
+            _MAKERS.get(type(step), Assembly._part)(self, step)
         return self.parts
 
     def _next(self, *kinds: type[Any]) -> bool:
@@ -176,29 +216,59 @@ class Assembly:
                 "one axis that is not the last; flatten first",
             )
 
-    def _sum(self, step: Sum) -> None:
-        self.width = self.width or step.in_features
+    def _cut(self, step: Cut) -> None:
+        self.parts.append(Slice(step.begin, step.end))
+        self.width = step.end - step.begin
+
+    def _mix(self, step: Mix) -> None:
+        n = 1 if step.name == "spread" else self._features("takes the mean of its input")
+        self._dense(Dense(step.matrix(n)))
+
+    def _branch(self, steps: Sequence[Any]) -> Assembly:
         inner = Assembly(self.dtype, self.width, self.source)
         inner.flat, inner.one_row = self.flat, self.one_row
-        self._part(Residual(inner.run(step.steps) or [IDENTITY]))
+        inner.run(steps)
         self.one_row = inner.one_row
+        return inner
+
+    def _join(self, step: Join) -> None:
+        self.width = self.width or step.in_features
+        branches = [self._branch(steps) for steps in step.branches]
+        if step.kind == "add" and len(branches) == 2 and not step.branches[1]:
+            self._part(Residual(branches[0].parts or [IDENTITY]))
+            return
+        widths = [b.width for b in branches]
+        if step.kind == "concat":
+            self.parts.append(Concat([b.parts for b in branches]))
+            self.width = None if None in widths else sum(n for n in widths if n is not None)
+            return
+        whole = max((n for n in widths if n is not None), default=None)
+        if whole is not None:
+            for b in branches:
+                if b.width == 1 < whole:
+                    b.run([Mix("spread", whole)])
+        self.parts.append(_JOINED[step.kind]([b.parts for b in branches]))
+        self.width = whole
 
 
-_JOIN: dict[type[Any], Callable[[Assembly, Any], None]] = {
+_MAKERS: dict[type[Any], Callable[[Assembly, Any], None]] = {
     Activation: Assembly._activation,
     Affine: Assembly._affine,
     Dense: Assembly._dense,
     Flat: Assembly._flat,
+    Cut: Assembly._cut,
+    Join: Assembly._join,
+    Mix: Assembly._mix,
     Normalize: Assembly._normalize,
     OneRow: Assembly._one_row,
-    Sum: Assembly._sum,
 }
+_JOINED: dict[str, type[Add | Multiply]] = {"add": Add, "multiply": Multiply}
 
 
 def _takes(steps: Iterable[Any]) -> int | None:
     """Return the number of features that some steps take, None where none of them says."""
     for step in steps:
-        if isinstance(step, Flat):
+        if isinstance(step, Flat | Cut | Mix):
             return None
         n = step._sizes.takes if isinstance(step, Activation) else step.in_features
         if n is not None:

@@ -1,40 +1,46 @@
-"""The points of a computation graph, each as the steps that lead there; sums become residuals.
+"""The points of a computation graph, each as the steps that lead there; joins of branches.
 
-The one way from a source to a network. A point knows the point before it, so a sum is a residual
-where one of its two points lies on the way to the other. A point also knows what it is as a formula
-of earlier points: where a formula is an activation or a norm that somebody wrote by hand, the point
-is that.
+The one way from a source to a network. A point knows the one point before it, so all of them are a
+tree, and points that are joined have branches that begin where their ways part. A point also knows
+what it is as a formula of earlier points: where a formula is an activation or a norm that somebody
+wrote by hand, the point is that.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastlayer.convert import _recognise
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._assemble import IDENTITY, Assembly, Dense, Flat, OneRow, Sum
+from fastlayer.convert._assemble import IDENTITY, Assembly, Cut, Dense, Flat, Join, Mix, OneRow
+from fastlayer.convert._fold import alike, fold
 from fastlayer.convert._prove import prove
 from fastlayer.convert._recognise import FORMULAS, X, clip, power
 from fastlayer.errors import ConversionError
+from fastlayer.network.ends import Ends
 from fastlayer.network.network import ONE_ROW, Network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import ArrayLike
 
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._recognise import Poly
 
-__all__ = ["Dense", "Draft", "Flat", "OneRow", "Point", "Sum", "add", "arithmetic"]
+__all__ = [
+    "Cut", "Dense", "Draft", "Flat", "Join", "Mix", "OneRow", "Point", "add", "arithmetic", "join",
+]  # fmt: skip
 
-# A network of residuals in residuals is not run deeper.
-_DEEPEST = 64
+# Branches in branches are not run deeper, and what several of them share is computed in each: not
+# in more steps than that.
+_DEEPEST, _MOST_STEPS = 64, 1 << 14
 # Earlier points that a formula is known of: an activation that was taken apart leaves fewer.
 _MOST_VIEWS = 6
-# Steps that the search for all residual connections of a network may look at.
+# Steps that the search for all branches of a network may look at.
 _LONGEST_WALK = 1 << 20
 
 
@@ -55,14 +61,25 @@ class _Start:
 class Point:
     """A value in the graph: a step (one of these classes, an `Affine`, a part) after another point.
 
-    The input has neither. `eps` is the machine epsilon of the source's constants.
+    The input has neither. `eps` is the machine epsilon of the source's constants, and `features`
+    how many the rows have, where that is known.
     """
 
-    __slots__ = ("parent", "start", "step", "views")
+    __slots__ = ("depth", "features", "parent", "start", "step", "views")
+    depth: int
+    features: int | None
 
-    def __init__(self, parent: Point | None = None, step: Any = None, eps: float = 0.0) -> None:
+    def __init__(
+        self,
+        parent: Point | None = None,
+        step: Any = None,
+        eps: float = 0.0,
+        features: int | None = None,
+    ) -> None:
         self.parent = parent
         self.step = step
+        self.depth = 0 if parent is None else parent.depth + 1
+        self.features = features if parent is None else _width([step], parent.features)
         self.start: _Start = _Start(eps) if parent is None else parent.start
         self.views: dict[Point, Poly] = {} if isinstance(step, Formula) else {self: X}
 
@@ -168,41 +185,112 @@ def elementwise(
     return point
 
 
-def add(a: Point, b: Point, place: str, sign: float = 1.0) -> Point:
-    """Return ``a + sign * b``: part of a formula, or a residual connection.
+def join(kind: str, points: Sequence[Point], place: str) -> Point:
+    """Return points beside each other ("concat"), their sum ("add") or product ("multiply").
 
     Raises
     ------
     ConversionError
-        Neither lies on the way to the other.
+        One is a formula of which nothing known came; branches too deep in each other.
     """
-    error = ConversionError(
-        place,
-        "adds two branches that both have layers, and fastlayer's Residual adds the input of a "
-        "branch to its output; convert the branches as networks of their own, and add their "
-        "results with NumPy",
-    )
+    if len(points) == 1:
+        return points[0].running()
+    top = _parting([p.running() for p in points])
+    branches = [p.since(top) or () for p in points]
+    if kind == "concat":
+        branches, point = _concatenated(points, branches, top, place)
+        if point is not None:
+            return point
+    elif branches == [(), ()] and kind == "add":
+        return Point(top, Affine.of(2.0))
+    if kind == "add" and len(branches) == 2 and not branches[0]:
+        branches.reverse()  # a residual has its input at the end
+    step = Join.of(kind, branches)
+    if top.start.walked > _LONGEST_WALK or step.total > _MOST_STEPS:
+        raise ConversionError(place, "joins branches of too many layers")
+    if step.depth > _DEEPEST:
+        raise ConversionError(place, f"has branches more than {_DEEPEST} deep in each other")
+    return Point(top, step)
+
+
+def _parting(points: Iterable[Point]) -> Point:
+    """Return the last point that lies on the way to all of these."""
+    top, *others = points
+    for other in others:
+        walked = top.depth + other.depth
+        while top is not other:
+            if top.depth >= other.depth:
+                assert top.parent is not None  # all come from one input
+                top = top.parent
+            else:
+                assert other.parent is not None
+                other = other.parent
+        top.start.walked += walked - 2 * top.depth
+    return top
+
+
+def _concatenated(
+    points: Sequence[Point], branches: list[tuple[Any, ...]], top: Point, place: str
+) -> tuple[list[tuple[Any, ...]], Point | None]:
+    """Return branches of which none computes what the one before it does; or one point for all."""
+    cuts = [steps[0] for steps in branches if len(steps) == 1 and isinstance(steps[0], Cut)]
+    if len(cuts) == len(branches) and all(a.end == b.begin for a, b in pairwise(cuts)):
+        whole = Cut(cuts[0].begin, cuts[-1].end)
+        return branches, top if whole == Cut(0, top.features or 0) else Point(top, whole)
+    result: list[tuple[Any, ...]] = []
+    at = 0
+    while at < len(points):
+        end = at + 1
+        # Neighbours that have steps in common have them once.
+        while end < len(points) and _parting(points[at : end + 1]) is not top:
+            end += 1
+        together = join("concat", points[at:end], place) if end > at + 1 else points[at]
+        result.append(together.since(top) or ())
+        at = end
+    return result, None
+
+
+def _width(steps: Iterable[Any], width: int | None) -> int | None:
+    """Return the number of features that come out of steps where `width` go in."""
+    for step in steps:
+        if isinstance(step, Dense):
+            width = len(step.weight)
+        elif isinstance(step, Cut):
+            width = step.end - step.begin
+        elif isinstance(step, Mix):
+            width = width if step.name == "centre" else step.features
+        elif isinstance(step, Flat):
+            width = step.width
+        elif isinstance(step, Join):
+            widths = [_width(steps, width) for steps in step.branches]
+            known = [n for n in widths if n is not None]
+            if step.kind == "concat":
+                width = sum(known) if len(known) == len(widths) else None
+            else:
+                width = max(known, default=None)
+        elif isinstance(step, Affine) and step.in_features is not None:
+            width = step.in_features
+    return width
+
+
+def add(a: Point, b: Point, place: str, sign: float = 1.0) -> Point:
+    """Return ``a + sign * b``: part of a formula, a residual connection, or a sum of branches."""
+    error = ConversionError(place, "is no sum of arrays")
     return elementwise(
-        [a, b], lambda p, q: _recognise.add(p, q, sign), error, lambda: _residual(a, b, sign, place)
+        [a, b], lambda p, q: _recognise.add(p, q, sign), error, lambda: _sum(a, b, sign, place)
     )
 
 
-def _residual(a: Point, b: Point, sign: float, place: str) -> Point | None:
-    # With a computed from b, a - b is -(b - a).
-    for far, near, outside in ((a, b, sign), (b, a, 1.0)):
-        steps = far.since(near) if far.runs and near.runs else None
-        if far.start.walked > _LONGEST_WALK:
-            raise ConversionError(place, "has residual connections around too many layers")
-        if steps is None:
-            continue
-        if sign != 1:
-            steps = (*steps, Affine.of(sign))
-        depth = 1 + max((s.depth for s in steps if isinstance(s, Sum)), default=0)
-        if depth > _DEEPEST:
-            raise ConversionError(place, f"has residuals more than {_DEEPEST} deep in each other")
-        whole = Point(near, Sum(steps, depth) if steps else Affine.of(2.0))
-        return whole if outside == 1 else Point(whole, Affine.of(outside))
-    return None
+def _sum(a: Point, b: Point, sign: float, place: str) -> Point | None:
+    if not (a.runs and b.runs):
+        return None
+    if sign == 1:
+        return join("add", [a, b], place)
+    if _parting([a, b]) is b and a is not b:
+        # With a computed from b, a - b is -(b - a).
+        turned = join("add", [Point(a, Affine.of(sign)), b], place)
+        return Point(turned, Affine.of(sign))
+    return join("add", [a, Point(b, Affine.of(sign))], place)
 
 
 # Formulas of two; see `arithmetic`.
@@ -235,21 +323,25 @@ def arithmetic(op: str, x: Any, y: Any, place: str, error: ConversionError) -> P
     Raises
     ------
     ConversionError
-        Two points that no residual joins, or a combination of which nothing known comes.
+        A combination of which nothing known comes.
     """
     if isinstance(x, Point) and isinstance(y, Point):
         if op in ("add", "sub") and x.runs and y.runs:
             return add(x, y, place, 1.0 if op == "add" else -1.0)
         if op not in _PAIRS:
             raise error
-        return elementwise([x, y], _PAIRS[op], error)
+        product = op == "mul" and x.runs and y.runs
+        direct = (lambda: join("multiply", [x, y], place)) if product else (lambda: None)
+        return elementwise([x, y], _PAIRS[op], error, direct)
     point, c = (x, y) if isinstance(x, Point) else (y, x)
     if op in ("pow", "maximum", "minimum"):
         if c.size != 1 or np.isnan(c).any() or (op == "pow" and point is not x):
             raise error
         e = float(c.ravel()[0])
         if op == "pow":
-            return elementwise([point], lambda p: power(p, e), error)
+            square = e == 2 and point.runs
+            direct = (lambda: join("multiply", [point, point], place)) if square else (lambda: None)
+            return elementwise([point], lambda p: power(p, e), error, direct)
         return point.then([clip(e, np.inf) if op == "maximum" else clip(-np.inf, e)])
     if op == "div" and point is not x:
         return elementwise([point], FORMULAS["reciprocal"], error).then([Affine.of(c)])
@@ -267,14 +359,15 @@ class Draft(NamedTuple):
     source: str  # what it is made from, for messages
     features: int | None = None  # of the input, where the source tells
     traits: tuple[str, ...] = ()  # of the network
+    ends: tuple[Ends, Ends] = (Ends(), Ends())  # its inputs and outputs
 
     @property
     def steps(self) -> tuple[Any, ...]:
         """The steps from the input to `point`."""
         return (self.point.running().since(None) or ())[1:]  # the input has no step
 
-    def network(self) -> Network:
-        """Make the network.
+    def network(self, folds: bool = True) -> Network:
+        """Make the network, with sums that are linear in one layer where it `folds` them.
 
         Raises
         ------
@@ -283,9 +376,10 @@ class Draft(NamedTuple):
         """
         try:
             assembly = Assembly(self.dtype, self.features, self.source)
-            parts = tuple(assembly.run(self.steps) or [IDENTITY])
+            steps = fold(self.steps) if folds else self.steps
+            parts = tuple(assembly.run(steps) or [IDENTITY])
             traits = [ONE_ROW] if assembly.one_row is not None else []
-            return Network._of(parts, self.dtype, [*traits, *self.traits])
+            return Network._of(parts, self.dtype, [*traits, *self.traits], self.ends)
         except ConversionError:
             raise
         except (TypeError, ValueError) as error:
@@ -311,8 +405,20 @@ class Draft(NamedTuple):
                 "rows to try it with; convert with verify=False, and compare on your own data "
                 "with net.verify",
             )
-        made._verification = prove(same, reference, source=self.source, inputs=inputs)
+        made._verification = prove(
+            same._plain,
+            reference,
+            source=self.source,
+            inputs=inputs,
+            unfolded=self.unfolded(same.dtype),
+        )
         return made
+
+    def unfolded(self, dtype: DType) -> Network | None:
+        """Return the network with sums as its source has them, None where it is that itself."""
+        if alike(fold(self.steps), self.steps):
+            return None
+        return self.network(folds=False).astype(dtype)._plain
 
 
 def _takes_rows(net: Network) -> bool:

@@ -60,6 +60,7 @@ def prove(
     features: int = ANY_WIDTH,
     rows: int = 64,
     rng: int | np.random.Generator = 0,
+    unfolded: Network | None = None,
 ) -> Proof:
     """Run `net` and `reference` on the same rows; they may differ by rounding alone.
 
@@ -84,6 +85,8 @@ def prove(
         Number of random rows, at most: a network of more than 65,536 parameters gets fewer.
     rng : int or numpy.random.Generator
         Seed.
+    unfolded : Network, optional
+        The same network with sums as the source has them, for the bound on rounding.
 
     Returns
     -------
@@ -110,7 +113,7 @@ def prove(
             f"the original gives shape {theirs.shape} for {x.shape}, the converted network "
             f"{ours.shape}",
         )
-    bound = rounding_bound(net, x)
+    bound = rounding_bound(unfolded or net, x)
     bound[stress[:, None] & ~np.isfinite(theirs)] = np.inf
     proof = Proof(ours, theirs, bound, net.dtype)
     if not proof.bound_share <= 1:

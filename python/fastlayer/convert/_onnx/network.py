@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._graph import Dense, Draft, Sum
+from fastlayer.convert._graph import Dense, Draft, Join
 from fastlayer.convert._onnx.dense import DENSE
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
 from fastlayer.convert._onnx.evaluator import evaluator, fold
@@ -267,5 +267,6 @@ def _products(steps: Iterable[Any]) -> Iterator[Array]:
     for step in steps:
         if isinstance(step, Dense):
             yield step.weight
-        elif isinstance(step, Sum):
-            yield from _products(step.steps)
+        elif isinstance(step, Join):
+            for branch in step.branches:
+                yield from _products(branch)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._graph import Dense, Flat, OneRow, Sum
+from fastlayer.convert._graph import Dense, Flat, Join, OneRow
 from fastlayer.convert._recognise import clip
 from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
@@ -188,6 +188,11 @@ def _softmin(place: str, dtype: DType, dim: int | None) -> list[Any]:
     return [Affine.of(-1.0), *_activation(TORCH["softmax"], place, dtype, dim=dim)]
 
 
+def _beside_input(activation: Activation) -> Join:
+    """Return the input less what an activation makes of it."""
+    return Join.of("add", [[activation, Affine.of(-1.0)], []])
+
+
 class _Layer(NamedTuple):
     """How a module or function is made, from its parameters and their defaults."""
 
@@ -219,8 +224,8 @@ _LAYERS: dict[str, _Layer] = {
     "rrelu": _Layer(_rrelu, {"lower": 1 / 8, "upper": 1 / 3, "training": False}),
     "softmin": _Layer(_softmin, {"dim": None}),
     "softshrink": _Layer(  # what is left beside what is clipped
-        lambda at, dtype, lambd: [Sum((clip(-lambd, lambd), Affine.of(-1.0)))], {"lambd": 0.5}
+        lambda at, dtype, lambd: [_beside_input(clip(-lambd, lambd))], {"lambd": 0.5}
     ),
-    "tanhshrink": _Layer(lambda at, dtype: [Sum((Activation("tanh"), Affine.of(-1.0)))], {}),
+    "tanhshrink": _Layer(lambda at, dtype: [_beside_input(Activation("tanh"))], {}),
     "threshold": _Layer(_threshold, {"threshold": None, "value": None}),
 }

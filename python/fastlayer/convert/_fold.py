@@ -1,0 +1,83 @@
+"""Sums that are linear in what goes into them become part of the dense layers in front of them.
+
+Computed in float64. Nothing else is touched: what was loaded before keeps its bits, and two dense
+layers in a row, which somebody may have meant, stay two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer.convert._affine import Affine
+from fastlayer.convert._assemble import Dense, Join, Mix
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from fastlayer.arrays import Array
+
+    Linear: TypeAlias = tuple[Sequence[Any], Array, Array]
+
+
+def fold(steps: Sequence[Any]) -> list[Any]:
+    """Return the steps with each `Mix`, and each sum of dense layers, in one dense layer."""
+    result: list[Any] = []
+    for given in steps:
+        step = given
+        if isinstance(step, Join):
+            step = _inside(step)
+            tails = [_linear(branch) for branch in step.branches]
+            linear = [tail for tail in tails if tail is not None]
+            if step.kind == "add" and len(linear) == len(tails):
+                result += _summed(linear)
+                continue
+        tail = _linear(result) if isinstance(step, Mix) else None
+        if tail is None:
+            result.append(step)
+        else:
+            head, w, b = tail
+            m = step.matrix(len(w))
+            result = [*head, Dense(m @ w, m @ b)]
+    return result
+
+
+def _inside(step: Join) -> Join:
+    folded = [fold(branch) for branch in step.branches]
+    same = all(map(alike, folded, step.branches))
+    return step if same else Join.of(step.kind, folded)
+
+
+def alike(steps: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether steps are the same ones, not only equal."""
+    return len(steps) == len(others) and all(a is b for a, b in zip(steps, others, strict=True))
+
+
+def _linear(steps: Sequence[Any]) -> Linear | None:
+    """Return steps, and the weight and bias of the dense layer that ends them, if one does."""
+    at = len(steps) - 1
+    while at >= 0 and isinstance(steps[at], Affine):
+        at -= 1
+    if at < 0 or not isinstance(steps[at], Dense):
+        return None
+    w = steps[at].weight.astype(np.float64)
+    given = steps[at].bias
+    b = np.zeros(len(w)) if given is None else given.astype(np.float64).ravel()
+    with np.errstate(all="ignore"):
+        for affine in steps[at + 1 :]:
+            scale = np.broadcast_to(affine.scale, b.shape)
+            w, b = w * scale[:, None], b * scale + affine.shift
+    return steps[:at], w, b
+
+
+def _summed(branches: Sequence[Linear]) -> list[Any]:
+    """Return the steps of a sum of dense layers: one, over all that they take."""
+    n = max(len(w) for _, w, _ in branches)
+    weights = [np.broadcast_to(w, (n, w.shape[1])) for _, w, _ in branches]  # one for all or each
+    bias = np.sum([np.broadcast_to(b, n) for _, _, b in branches], axis=0)
+    heads = [head for head, _, _ in branches]
+    if not any(heads):
+        return [Dense(np.sum(weights, axis=0), bias)]
+    return [Join.of("concat", heads), Dense(np.concatenate(weights, axis=1), bias)]
