@@ -53,8 +53,8 @@ def test_frozen_batch_size_is_opened(batch):
 def test_proof_runs_a_model_of_one_sample_on_all_rows_where_it_takes_them(monkeypatch, takes_more):
     calls = []
 
-    def counted(nodes, opset):
-        compute = evaluator(nodes, opset)
+    def counted(nodes, opset, outputs):
+        compute = evaluator(nodes, opset, outputs)
         return lambda feeds: calls.append(len(feeds["x"])) or compute(feeds)
 
     monkeypatch.setattr(network, "evaluator", counted)

@@ -61,6 +61,13 @@ class Cut(NamedTuple):
     in_features: int | None = None
 
 
+class Constant(NamedTuple):
+    """The same values in each row."""
+
+    values: Array
+    in_features: int | None = None
+
+
 class Mix(NamedTuple):
     """A sum over the features of a row with the same numbers for any: "mean", "centre", "spread".
 
@@ -216,6 +223,13 @@ class Assembly:
                 "one axis that is not the last; flatten first",
             )
 
+    def _constant(self, step: Constant) -> None:
+        # Whatever the first feature is, also NaN, it is not above infinity, and becomes 0.
+        n = step.values.size
+        zero = Activation("threshold", threshold=np.inf, value=0.0)
+        self.parts += [Slice(0, 1), zero]
+        self._dense(Dense(np.zeros((n, 1)), step.values))
+
     def _cut(self, step: Cut) -> None:
         self.parts.append(Slice(step.begin, step.end))
         self.width = step.end - step.begin
@@ -234,21 +248,33 @@ class Assembly:
     def _join(self, step: Join) -> None:
         self.width = self.width or step.in_features
         branches = [self._branch(steps) for steps in step.branches]
-        if step.kind == "add" and len(branches) == 2 and not step.branches[1]:
-            self._part(Residual(branches[0].parts or [IDENTITY]))
-            return
         widths = [b.width for b in branches]
         if step.kind == "concat":
-            self.parts.append(Concat([b.parts for b in branches]))
-            self.width = None if None in widths else sum(n for n in widths if n is not None)
+            total = None if None in widths else sum(n for n in widths if n is not None)
+            if not self._is_whole([b.parts for b in branches], total):
+                self.parts.append(Concat([b.parts for b in branches]))
+            self.width = total
             return
-        whole = max((n for n in widths if n is not None), default=None)
-        if whole is not None:
-            for b in branches:
-                if b.width == 1 < whole:
-                    b.run([Mix("spread", whole)])
-        self.parts.append(_JOINED[step.kind]([b.parts for b in branches]))
-        self.width = whole
+        whole = max((n for n in widths if n is not None), default=0)
+        for b in branches:
+            if b.width == 1 < whole:
+                b.run([Mix("spread", whole)])
+        inner = [b.parts for b in branches]
+        if step.kind == "add" and len(inner) == 2 and not inner[1]:
+            self._part(Residual(inner[0] or [IDENTITY]))
+        else:
+            self.parts.append(_JOINED[step.kind](inner))
+            self.width = whole or None
+
+    def _is_whole(self, branches: Sequence[Sequence[Any]], total: int | None) -> bool:
+        """Whether branches take all features, one after the other, and do nothing."""
+        cuts = [parts[0] for parts in branches if len(parts) == 1 and isinstance(parts[0], Slice)]
+        begins = [0, *(cut.end for cut in cuts[:-1])]
+        return (
+            total == self.width
+            and len(cuts) == len(branches)
+            and (begins == [cut.begin for cut in cuts])
+        )
 
 
 _MAKERS: dict[type[Any], Callable[[Assembly, Any], None]] = {
@@ -256,6 +282,7 @@ _MAKERS: dict[type[Any], Callable[[Assembly, Any], None]] = {
     Affine: Assembly._affine,
     Dense: Assembly._dense,
     Flat: Assembly._flat,
+    Constant: Assembly._constant,
     Cut: Assembly._cut,
     Join: Assembly._join,
     Mix: Assembly._mix,
@@ -268,7 +295,7 @@ _JOINED: dict[str, type[Add | Multiply]] = {"add": Add, "multiply": Multiply}
 def _takes(steps: Iterable[Any]) -> int | None:
     """Return the number of features that some steps take, None where none of them says."""
     for step in steps:
-        if isinstance(step, Flat | Cut | Mix):
+        if isinstance(step, Constant | Cut | Flat | Mix):
             return None
         n = step._sizes.takes if isinstance(step, Activation) else step.in_features
         if n is not None:

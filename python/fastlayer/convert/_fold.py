@@ -34,14 +34,45 @@ def fold(steps: Sequence[Any]) -> list[Any]:
             if step.kind == "add" and len(linear) == len(tails):
                 result += _summed(linear)
                 continue
-        tail = _linear(result) if isinstance(step, Mix) else None
-        if tail is None:
+        tail = _linear(result) if _mixes(step) else None
+        matrix = None if tail is None else _matrix([step], len(tail[1]))
+        if tail is None or matrix is None:
             result.append(step)
         else:
             head, w, b = tail
-            m = step.matrix(len(w))
-            result = [*head, Dense(m @ w, m @ b)]
+            m, shift = matrix
+            result = [*head, Dense(m @ w, m @ b + shift)]
     return result
+
+
+def _mixes(step: Any) -> bool:
+    """Whether a step has a `Mix` in it."""
+    inner = [s for branch in step.branches for s in branch] if isinstance(step, Join) else ()
+    return isinstance(step, Mix) or any(map(_mixes, inner))
+
+
+def _matrix(steps: Sequence[Any], n: int) -> tuple[Array, Array] | None:
+    """Return what steps do to `n` features as a matrix and a shift, None where that isn't all."""
+    m, shift = np.eye(n), np.zeros(n)
+    for step in steps:
+        if isinstance(step, Mix):
+            w = step.matrix(len(m))
+            m, shift = w @ m, w @ shift
+        elif isinstance(step, Affine):
+            scale = np.broadcast_to(step.scale, shift.shape)
+            m, shift = scale[:, None] * m, scale * shift + step.shift
+        elif isinstance(step, Join) and step.kind == "add":
+            parts = [_matrix(branch, len(m)) for branch in step.branches]
+            known = [part for part in parts if part is not None]
+            if len(known) < len(parts):
+                return None
+            rows = max(len(w) for w, _ in known)
+            w = np.sum([np.broadcast_to(w, (rows, len(m))) for w, _ in known], axis=0)
+            c = np.sum([np.broadcast_to(c, rows) for _, c in known], axis=0)
+            m, shift = w @ m, w @ shift + c
+        else:
+            return None
+    return m, shift
 
 
 def _inside(step: Join) -> Join:
@@ -78,6 +109,7 @@ def _summed(branches: Sequence[Linear]) -> list[Any]:
     weights = [np.broadcast_to(w, (n, w.shape[1])) for _, w, _ in branches]  # one for all or each
     bias = np.sum([np.broadcast_to(b, n) for _, _, b in branches], axis=0)
     heads = [head for head, _, _ in branches]
+    given = bias if bias.any() else None  # else what is added behind becomes the bias
     if not any(heads):
-        return [Dense(np.sum(weights, axis=0), bias)]
-    return [Join.of("concat", heads), Dense(np.concatenate(weights, axis=1), bias)]
+        return [Dense(np.sum(weights, axis=0), given)]
+    return [Join.of("concat", heads), Dense(np.concatenate(weights, axis=1), given)]

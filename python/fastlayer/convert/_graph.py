@@ -15,7 +15,17 @@ import numpy as np
 
 from fastlayer.convert import _recognise
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._assemble import IDENTITY, Assembly, Cut, Dense, Flat, Join, Mix, OneRow
+from fastlayer.convert._assemble import (
+    IDENTITY,
+    Assembly,
+    Constant,
+    Cut,
+    Dense,
+    Flat,
+    Join,
+    Mix,
+    OneRow,
+)
 from fastlayer.convert._fold import alike, fold
 from fastlayer.convert._prove import prove
 from fastlayer.convert._recognise import FORMULAS, X, clip, power
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
     from fastlayer.convert._recognise import Poly
 
 __all__ = [
-    "Cut", "Dense", "Draft", "Flat", "Join", "Mix", "OneRow", "Point", "add", "arithmetic", "join",
+    "Cut", "Dense", "Draft", "Flat", "Join", "Mix", "OneRow", "Point", "add", "arithmetic", "constant", "join",
 ]  # fmt: skip
 
 # Branches in branches are not run deeper, and what several of them share is computed in each: not
@@ -213,6 +223,11 @@ def join(kind: str, points: Sequence[Point], place: str) -> Point:
     return Point(top, step)
 
 
+def constant(start: Point, values: Array) -> Point:
+    """Return a point that has the same numbers in each row, whatever the input."""
+    return Point(start, Constant(values))
+
+
 def _parting(points: Iterable[Point]) -> Point:
     """Return the last point that lies on the way to all of these."""
     top, *others = points
@@ -255,6 +270,8 @@ def _width(steps: Iterable[Any], width: int | None) -> int | None:
     for step in steps:
         if isinstance(step, Dense):
             width = len(step.weight)
+        elif isinstance(step, Constant):
+            width = step.values.size
         elif isinstance(step, Cut):
             width = step.end - step.begin
         elif isinstance(step, Mix):
@@ -379,7 +396,11 @@ class Draft(NamedTuple):
             steps = fold(self.steps) if folds else self.steps
             parts = tuple(assembly.run(steps) or [IDENTITY])
             traits = [ONE_ROW] if assembly.one_row is not None else []
-            return Network._of(parts, self.dtype, [*traits, *self.traits], self.ends)
+            net = Network._of(parts, self.dtype, [*traits, *self.traits], self.ends)
+            if self.features and net.in_features is None and not net._sizes.keeps:
+                # The network is told how many there are: its parts look at some of them only.
+                net._end(Ends(("x",), (self.features,)), self.ends[1])
+            return net
         except ConversionError:
             raise
         except (TypeError, ValueError) as error:

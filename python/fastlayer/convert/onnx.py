@@ -1,7 +1,7 @@
 """ONNX models as networks: `from_onnx` and `load_onnx`.
 
-A graph that is a row of dense layers, norms and activations, with residual sums, is rebuilt from
-the parts of this package; anything else is refused by the name of its node. How a file is read is
+A graph of dense layers, norms and activations, their branches summed, multiplied or joined, is
+rebuilt from the parts of this package; anything else is refused by the name of its node. How a file is read is
 in `_onnx.file`; how a graph is followed is in `_onnx.network`.
 """
 
@@ -17,18 +17,22 @@ from fastlayer.errors import Damaged, ModelFileError
 from fastlayer.files.reading import reading
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
 
     from fastlayer.network.network import Network
 
 
-def from_onnx(model: str | PathLike[str] | Any) -> Network:
+def from_onnx(
+    model: str | PathLike[str] | Any, *, outputs: str | Sequence[str] | None = None
+) -> Network:
     """Convert an ONNX model to a network; needs the `onnx` package, which reads it and runs it.
 
     Rows are samples: the first axis of an input of two or more dimensions is the batch, and a batch
     size that the model fixes is opened. Products, norms and activations of opset 6 and later are
-    known, also activations that exporters take apart, residual sums, constants that scale or shift
-    features, which are folded into the layers in float64, and reshaping that keeps rows together.
+    known, also activations that exporters take apart, sums, products and concatenations of
+    branches, slices, constants that scale or shift features, which are folded into the layers in
+    float64, and reshaping that keeps rows together.
     Both run on random and edge inputs, the model by ``onnx.reference``, and may differ by no more
     than rounding.
 
@@ -37,11 +41,16 @@ def from_onnx(model: str | PathLike[str] | Any) -> Network:
     model : path or onnx.ModelProto
         A file, or a model in memory. Weights in files of their own must lie in the folder of the
         model's file, or of the real file where that is a link.
+    outputs : str or list of str, optional
+        What is wanted of several outputs; what they don't need, inputs too, is left out. One
+        name makes a network that gives one array.
 
     Returns
     -------
     Network
-        In the float32 or float64 of the model. Dimensions of length 1 behind the features are
+        Called with as many arrays as the model has inputs, or with one that has the features of
+        all. A model of several outputs gives a tuple of them, `output_names` says which. In the
+        float32 or float64 of the model. Dimensions of length 1 behind the features are
         left out: where the model gives (m, 1, 1) or (m,), the network gives (m, 1). Its
         `verification` tells how far the two were apart; it is None where a comparison would cost
         far more than the conversion, or there are no rows to try it with.
@@ -70,7 +79,7 @@ def from_onnx(model: str | PathLike[str] | Any) -> Network:
     array([[2.]], dtype=float32)
     """
     if isinstance(model, str | os.PathLike):
-        return load_onnx(model)
+        return load_onnx(model, outputs)
     if not hasattr(model, "SerializeToString"):
         raise TypeError(f"from_onnx takes a path or an onnx.ModelProto, got {type(model).__name__}")
     try:
@@ -78,24 +87,26 @@ def from_onnx(model: str | PathLike[str] | Any) -> Network:
     except Exception:  # noqa: BLE001  # protobuf's own, for what is larger than it can write
         nbytes = 1 << 31
     try:
-        return _convert(model, None, nbytes)
+        return _convert(model, None, nbytes, outputs)
     except Damaged as error:
         raise ModelFileError("ONNX model", error.key, error.why) from error
 
 
-def load_onnx(path: str | PathLike[str]) -> Network:
+def load_onnx(path: str | PathLike[str], outputs: str | Sequence[str] | None = None) -> Network:
     """Read a network from an ONNX file; see `from_onnx`."""
     name = os.fspath(path)
     with reading(name) as file:
         model, nbytes = parsed(file.read())
-        return _convert(model, name, nbytes)
+        return _convert(model, name, nbytes, outputs)
 
 
-def _convert(model: Any, path: str | None, nbytes: int) -> Network:
+def _convert(
+    model: Any, path: str | None, nbytes: int, outputs: str | Sequence[str] | None
+) -> Network:
     from fastlayer.convert._onnx.network import to_network
 
     try:
         with np.errstate(all="ignore"):  # weights may be infinite or NaN, and stay so
-            return to_network(Model(model, path, nbytes))
+            return to_network(Model(model, path, nbytes), outputs)
     except UnicodeDecodeError as error:
         raise Damaged("model", f"has a name that is not UTF-8: {error}") from error

@@ -9,6 +9,7 @@ from fastlayer.files.save import OWN, split_suffix
 from fastlayer.network.network import PARTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
 
     from fastlayer.network.network import Network
@@ -19,7 +20,9 @@ _CONVERTERS = {".onnx": "onnx", ".keras": "keras", ".h5": "keras", ".hdf5": "ker
 _WEIGHTS = (".pt", ".pth", ".bin")
 
 
-def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
+def load(
+    path: str | PathLike[str], *, mmap: bool = False, outputs: str | Sequence[str] | None = None
+) -> Network:
     """Read a network from a file. Nothing in the file is executed.
 
     Parameters
@@ -34,11 +37,15 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
         all processes share, straight into the layers' panels. Those are copies of each process,
         or of the process that others were forked from; nothing else is copied, and nothing
         stays mapped. Not possible with the other formats.
+    outputs : str or list of str, optional
+        What is wanted of several outputs of an .onnx, .keras or .h5 file; what they don't need is
+        left out, inputs too. One name makes a network that gives one array.
 
     Returns
     -------
     Network
-        The network, in the dtype of the file's weights.
+        The network, in the dtype of the file's weights. It gives a tuple where the model has
+        several outputs, and takes several inputs one after the other: ``net(x, u)``.
 
     Raises
     ------
@@ -86,8 +93,14 @@ def load(path: str | PathLike[str], *, mmap: bool = False) -> Network:
     if suffix in _CONVERTERS:
         source = _CONVERTERS[suffix]
         module = import_module(f"fastlayer.convert.{source}")
-        net: Network = getattr(module, f"load_{source}")(name)
+        chosen = {} if outputs is None else {"outputs": outputs}
+        net: Network = getattr(module, f"load_{source}")(name, **chosen)
         return net
+    if outputs is not None:
+        raise ValueError(
+            f"{name}: outputs= is for models trained elsewhere; this network gives all that it has: "
+            "take those of net(x) that you want"
+        )
     from fastlayer.files.document import from_document
 
     opened = import_module(OWN[suffix]).opened

@@ -124,9 +124,14 @@ class Network(Chain):
         return net
 
     def _end(self, inputs: Ends, outputs: Ends) -> None:
-        inputs.check(self.in_features, "input")
+        inputs.check(super().in_features, "input")
         outputs.check(self.out_features, "output")
         self._in, self._out = inputs, outputs
+
+    @property
+    def in_features(self) -> int | None:
+        """Number of features that it takes; behind a Flatten in front, None for any."""
+        return super().in_features or sum(self._in.widths) or None
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -145,7 +150,7 @@ class Network(Chain):
     @property
     def _plain(self) -> Network:
         """The network that gives the rows that its outputs are in."""
-        if len(self._out.names) < 2:
+        if not self._out.names:
             return self
         if self._rows is None:
             self._rows = self._copied(_out=Ends(), _parted=self._out.widths)
@@ -172,7 +177,7 @@ class Network(Chain):
         return [OneRowOp(), *ops] if ONE_ROW in self._traits else ops
 
     def _compiled(self, width: int | None = None) -> list[Step]:
-        steps = super()._compiled(width)
+        steps = super()._compiled(sum(self._in.widths) or width)
         if ANY_DTYPE in self._traits:
             self._run = decline
         return steps

@@ -36,7 +36,7 @@ class Verification(Shown):
 
     def __init__(self, net: Any, reference: Callable[[Any], Any], x: Any) -> None:
         theirs = reference(*x) if net._each(x) is x else reference(x)
-        if len(net.output_names) > 1:
+        if net.output_names:
             theirs = _beside(theirs, net.output_names)
         rows = net._plain(*net._each(x))
         self._compare(rows, as_real(theirs, "the reference's result"), net.dtype)

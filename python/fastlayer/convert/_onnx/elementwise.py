@@ -11,8 +11,9 @@ import numpy as np
 from fastlayer.convert import _graph, _recognise
 from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
+from fastlayer.convert._graph import Mix, Point
 from fastlayer.convert._onnx.evaluator import aligned
-from fastlayer.convert._onnx.graph import NOTHING, UNKNOWN, Value, common_shape, describe, wide
+from fastlayer.convert._onnx.graph import NOTHING, Value, common_shape, describe, wide
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
@@ -46,13 +47,12 @@ def binary(graph: Graph, node: Node, op: str, a: Given, b: Given) -> Value:
     error = node.refuse(NOTHING if number else _NUMBERS_ALONE.get(op, NOTHING))
     if isinstance(a, Value) and isinstance(b, Value):
         shape = common_shape(node, a, b)
-        if a.point.runs and b.point.runs:
-            if a.held != b.held:
-                a, b = graph.flattened(a, node), graph.flattened(b, node)
-            if a.shape != b.shape and UNKNOWN not in shape:
-                raise error
+        if a.point.runs and b.point.runs and a.held[:-1] != b.held[:-1]:
+            a, b = graph.flattened(a, node), graph.flattened(b, node)
         point = _graph.arithmetic(op, a.point, b.point, node.place, error)
-        both: Value = a.at(point)._replace(shape=shape)
+        # One feature is spread over those of the other.
+        wider = a if a.shape[-1:] == shape[-1:] else b
+        both: Value = wider.at(point)._replace(shape=shape)
         return both
     first = isinstance(a, Value)
     value, (c,) = graph.beside(node, *((a, [b]) if first else (b, [a])))
@@ -89,7 +89,14 @@ def _mean(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
             "features, the last axis, is known, with keepdims=1"
         )
     shape = (*value.shape[:-1], 1)
-    return graph.elementwise(node, [value], _recognise.FORMULAS["mean"], shape)
+    mean = graph.elementwise(
+        node,
+        [value],
+        _recognise.FORMULAS["mean"],
+        shape,
+        lambda: Point(value.point, Mix("mean")) if value.point.runs else None,
+    )
+    return mean._replace(held=(*held[:-1], 1)) if mean.point.runs else mean
 
 
 def _activation(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:

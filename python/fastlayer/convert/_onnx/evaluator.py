@@ -28,8 +28,8 @@ _ERF = np.vectorize(math.erf, "d")
 
 # What moves numbers about, so that the number of rows may be among them.
 _MOVES = {
-    "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
-    "Unsqueeze",
+    "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze",
+    "Transpose", "Unsqueeze",
 }  # fmt: skip
 # What computes each element of its result from those of its inputs, as NumPy broadcasts them.
 _SPREADS = {
@@ -64,8 +64,8 @@ _SIZES: dict[str, Callable[[Node, list[Array]], int]] = {
 }
 
 
-def fold(graph: Graph, node: Node, given: list[Array | None], model: Model) -> Array:
-    """Return the result of an operation on constants.
+def fold(graph: Graph, node: Node, given: list[Array | None], model: Model) -> list[Array]:
+    """Return the results of an operation on constants.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def fold(graph: Graph, node: Node, given: list[Array | None], model: Model) -> A
         Shapes that don't fit each other.
     """
     if node.op == "Constant":
-        return _constant(node, model)
+        return [_constant(node, model)]
     if node.op not in _SIZES:
         raise node.refuse(
             "it computes on constants, and only simple operations are done while loading; simplify "
@@ -98,7 +98,7 @@ def fold(graph: Graph, node: Node, given: list[Array | None], model: Model) -> A
             raise ValueError("a type that NumPy doesn't have")
         graph.take(node, 8 * _SIZES[node.op](node, arrays))
         feeds = dict(zip(node.inputs, given, strict=True))
-        return evaluator([node], graph.opset)(feeds)
+        return evaluator([node], graph.opset, node.results)(feeds)
     except (ConversionError, Damaged):
         raise
     except Exception as error:  # whatever the evaluator makes of what a file says
@@ -123,21 +123,24 @@ def _integers(a: Array) -> tuple[int, ...]:
     return values
 
 
-def evaluator(nodes: Sequence[Node], opset: int) -> Callable[[dict[str, Any]], Array]:
-    """Return what computes the first output of the last node from the arrays that go in, by name."""
+def evaluator(
+    nodes: Sequence[Node], opset: int, outputs: Sequence[str]
+) -> Callable[[dict[str, Any]], list[Array]]:
+    """Return what computes the outputs of some nodes from the arrays that go in, by name."""
     last_used = {name: at for at, node in enumerate(nodes) for name in node.inputs}
+    last_used.update(dict.fromkeys(outputs, len(nodes)))
     computes = [_compute(node, opset) for node in nodes]
 
-    def run(feeds: dict[str, Any]) -> Array:
+    def run(feeds: dict[str, Any]) -> list[Array]:
         known = {"": None, **feeds}
-        result: Any = next(iter(feeds.values()))  # of a model without nodes
         for at, (node, compute) in enumerate(zip(nodes, computes, strict=True)):
             result = compute(*(known[name] for name in node.inputs))
-            known[node.outputs[0]] = result
+            several = result if node.op == "Split" else [result]
+            known.update(zip(node.results, several, strict=True))
             for name in node.inputs:
                 if name and last_used[name] == at:
                     known.pop(name, None)
-        return np.asarray(result)
+        return [np.asarray(known[name]) for name in outputs]
 
     return run
 
@@ -164,7 +167,13 @@ def _reference(node: Node, opset: int, keep: Container[str] | None = None) -> Co
         run: Any = ReferenceEvaluator(graph, opsets={"": opset}).run
     except Exception as error:  # of many kinds
         raise node.damaged(f"can't be run: {error.__cause__ or error}") from error
-    return lambda *given: run([node.outputs[0]], dict(zip(node.inputs, given, strict=True)))[0]
+    wanted = list(node.results)
+
+    def compute(*given: Any) -> Any:
+        results = run(wanted, dict(zip(node.inputs, given, strict=True)))
+        return results if node.op == "Split" else results[0]
+
+    return compute
 
 
 def aligned(node: Node, rank: int, b: Array, opset: int) -> Array:

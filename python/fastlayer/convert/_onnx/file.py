@@ -209,6 +209,11 @@ class Node:
         return self.proto.domain in ("", "ai.onnx")
 
     @property
+    def results(self) -> tuple[str, ...]:
+        """The outputs that are computed: no other operation needs more than the first."""
+        return self.outputs if self.op == "Split" else self.outputs[:1]
+
+    @property
     def place(self) -> str:
         """The node as messages name it."""
         which = repr(self.proto.name) if self.proto.name else str(self.index)

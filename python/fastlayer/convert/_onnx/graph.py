@@ -7,14 +7,16 @@ last axis.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastlayer.convert._graph import Flat, Point, elementwise
+from fastlayer.convert._graph import Cut, Flat, Point, elementwise
 from fastlayer.convert._onnx.file import DTYPES
 from fastlayer.errors import ConversionError
+from fastlayer.network.ends import Ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -73,27 +75,52 @@ class Value(NamedTuple):
 
 # What a node makes of its first input and the others; one that is not commutative may have a
 # constant first.
-Operation: TypeAlias = "Callable[[Graph, Node, Any, list[Given]], Value | Array]"
+Operation: TypeAlias = "Callable[[Graph, Node, Any, list[Given]], Value | Array | list[Value]]"
 
 
 class Graph:
     """The state of one conversion."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, inputs: Sequence[Any]) -> None:
         self.opset = model.opset
         self.dtype: DType | None = None  # None until the input is made a float
         self.frozen: int | None = None  # the number of rows, where the model has a fixed one
         self._room = model.nbytes + _SPARE  # bytes that what comes of constants may take
         self._flat: dict[Point, Point] = {}
-        given = model.inputs
-        if len(given) != 1:
-            names = ", ".join(repr(v.name) for v in given[:8]) or "none"
-            raise ConversionError(
-                "graph", f"it has {len(given)} inputs ({names}), and a network has one"
-            )
-        self.input = self._input(given[0])
+        shapes = [self._declared(declared) for declared in inputs]
+        samples = [tuple(d for d in shape if d != BATCH) for shape in shapes]
+        self.root = Point(eps=self._eps)
+        self.ends = Ends()
+        if len(inputs) == 1:
+            points = [self.root]
+        else:
+            points, samples = self._beside(inputs, samples)
+        names = [declared.name for declared in inputs]
+        values = map(Value, shapes, points, samples)
+        self.inputs = dict(zip(names, values, strict=True))
+        self._points = set(points)
 
-    def _input(self, declared: Any) -> Value:
+    def _beside(
+        self, inputs: Sequence[Any], samples: Sequence[tuple[int, ...]]
+    ) -> tuple[list[Point], list[tuple[int, ...]]]:
+        """Return the points of several inputs, which lie beside each other in the rows."""
+        widths = []
+        for declared, sample in zip(inputs, samples, strict=True):
+            width = size(sample)
+            if width < 1:
+                raise ConversionError(
+                    f"input {declared.name!r}",
+                    f"it has shape {describe(sample)} for each sample, and the features of several "
+                    "inputs must be known; declare them in the model",
+                )
+            widths.append(width)
+        self.ends = Ends(tuple(declared.name for declared in inputs), tuple(widths))
+        self.root = Point(eps=self._eps, features=sum(widths))
+        cuts = [Cut(end - n, end) for n, end in zip(widths, accumulate(widths), strict=True)]
+        return [Point(self.root, cut) for cut in cuts], [(n,) for n in widths]
+
+    def _declared(self, declared: Any) -> tuple[int, ...]:
+        """Return the shape of an input, and note its type and number of rows."""
         place = f"input {declared.name!r}"
         tensor = declared.type.tensor_type
         other = declared.type.WhichOneof("value") not in (None, "tensor_type")
@@ -101,6 +128,10 @@ class Graph:
         if kind is None:
             raise ConversionError(place, "it is not an array of numbers that NumPy has")
         if kind in ("float32", "float64"):
+            if self.dtype not in (None, np.dtype(kind)):
+                raise ConversionError(
+                    place, f"it is {kind}, and another input {self.dtype}; a network has one dtype"
+                )
             self.dtype = np.dtype(kind)
         shape: tuple[int, ...] = (UNKNOWN, UNKNOWN)
         if tensor.HasField("shape"):
@@ -108,11 +139,15 @@ class Graph:
             shape = tuple(d if d >= 0 else UNKNOWN for d in dims)
         if not 0 < len(shape) <= 32:
             raise ConversionError(place, f"it has {len(shape)} dimensions; rows have at least one")
-        if len(shape) > 1:
-            self.frozen = shape[0] if shape[0] > 0 else None
-            shape = (BATCH, *shape[1:])
-        self._root = Point(eps=self._eps)
-        return Value(shape, self._root, tuple(d for d in shape if d != BATCH))
+        if len(shape) == 1:
+            return shape
+        rows = shape[0] if shape[0] > 0 else None
+        if rows is not None and self.frozen not in (None, rows):
+            raise ConversionError(
+                place, f"it has {rows} rows, and another input {self.frozen}; samples are rows here"
+            )
+        self.frozen = self.frozen or rows
+        return (BATCH, *shape[1:])
 
     @property
     def _eps(self) -> float:
@@ -128,9 +163,9 @@ class Graph:
         """
         if wanted is not None and wanted == self.dtype:
             return value
-        if value.point is self._root and wanted in ("float32", "float64"):
+        if value.point in self._points and wanted in ("float32", "float64"):
             self.dtype = np.dtype(wanted)
-            self._root.start.eps = self._eps
+            self.root.start.eps = self._eps
             return value
         raise node.refuse(
             f"it casts to {wanted or 'a type that NumPy lacks'} in the midst of a network, which "
@@ -203,11 +238,16 @@ class Graph:
         )
 
     def elementwise(
-        self, node: Node, values: list[Value], make: Callable[..., Poly], shape: tuple[int, ...]
+        self,
+        node: Node,
+        values: list[Value],
+        make: Callable[..., Poly],
+        shape: tuple[int, ...],
+        direct: Callable[[], Point | None] = lambda: None,
     ) -> Value:
         """Return what an elementwise operation makes of some values; see `_graph.elementwise`."""
         self.floats(node)
-        point = elementwise([v.point for v in values], make, node.refuse(NOTHING))
+        point = elementwise([v.point for v in values], make, node.refuse(NOTHING), direct)
         return values[0]._replace(shape=shape, point=point)
 
     def axes(
@@ -316,7 +356,7 @@ def common_shape(node: Node, a: Value, b: Value) -> tuple[int, ...]:
     Raises
     ------
     ConversionError
-        One is spread over the other, but for a mean of rows over its row.
+        One is spread over the other, but for one feature over those of a row.
     """
     rank = max(a.rank, b.rank)
     s, t = ((1,) * (rank - v.rank) + v.shape for v in (a, b))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert._graph import Dense, Draft, Join
+from fastlayer.convert._graph import Dense, Draft, Join, Point, constant, join
 from fastlayer.convert._onnx.dense import DENSE
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
 from fastlayer.convert._onnx.evaluator import evaluator, fold
@@ -19,10 +19,11 @@ from fastlayer.convert._onnx.shapes import SHAPES
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.functions.activation import Activation
+from fastlayer.network.ends import Ends
 from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Model, Node
@@ -32,11 +33,24 @@ if TYPE_CHECKING:
 
 _OPERATIONS = {**ELEMENTWISE, **DENSE, **SHAPES}
 # Operations in which a constant may come first.
-_EITHER = {"Add", "Div", "Einsum", "Gemm", "MatMul", "Max", "Min", "Mul", "Pow", "Sub", "Sum"}
+_EITHER = {
+    "Add",
+    "Concat",
+    "Div",
+    "Einsum",
+    "Gemm",
+    "MatMul",
+    "Max",
+    "Min",
+    "Mul",
+    "Pow",
+    "Sub",
+    "Sum",
+}
 # How many inputs an operation has at least, where that is not one.
 _INPUTS = {
     **dict.fromkeys(("Add", "Div", "Einsum", "Gemm", "MatMul", "Mul"), 2),
-    **dict.fromkeys(("Pow", "PRelu", "Reshape", "Sub"), 2),
+    **dict.fromkeys(("Gather", "Pow", "PRelu", "Reshape", "Sub"), 2),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), 2),
     "BatchNormalization": 5,
 }
@@ -44,9 +58,7 @@ _DENSE_ONLY = "fastlayer runs dense networks: rows through Gemm, MatMul, norms a
 _ADVICE = {
     "ArgMax": "cut it off with onnx.utils.extract_model, and take net(x).argmax(axis=-1)",
     "ArrayFeatureExtractor": "use fl.from_sklearn for a model of scikit-learn",
-    "Concat": "the parts of a network follow one another; only residual sums branch",
     "DequantizeLinear": "export the model before it is quantised",
-    "Split": "the parts of a network follow one another; only residual sums branch",
     "ZipMap": "use fl.from_sklearn, or export with the option zipmap=False and cut off the labels",
 }
 # A layer's weights are copied for the kernels. Layers may share weights in the file, within reason.
@@ -58,8 +70,8 @@ _MOST_ROWS = 64
 _ARRAY, _HELD, _ALL = 1 << 18, 1 << 21, 1 << 26
 
 
-def to_network(model: Model) -> Network:
-    """Convert a model, and prove that the network does the same.
+def to_network(model: Model, outputs: str | Sequence[str] | None = None) -> Network:
+    """Convert a model, or what some of its outputs need of it, and prove that both do the same.
 
     Raises
     ------
@@ -68,16 +80,9 @@ def to_network(model: Model) -> Network:
     Damaged
         Something that no ONNX model says.
     """
-    if len(model.outputs) != 1:
-        names = ", ".join(map(repr, model.outputs[:8])) or "none"
-        raise ConversionError(
-            "graph",
-            f"it has {len(model.outputs)} outputs ({names}), and a network has one; cut the model "
-            "with onnx.utils.extract_model",
-        )
-    graph = Graph(model)
-    run = _Run(graph, model)
-    draft = run.draft()
+    wanted = selected(outputs, model.outputs, "graph")
+    run = _Run(model, wanted)
+    draft = run.draft(outputs is None or isinstance(outputs, str))
     products = list(_products(draft.steps))
     copied = sum(w.size for w in products) * draft.dtype.itemsize
     if copied > _MOST_COPIES * model.nbytes + _SPARE:
@@ -85,32 +90,35 @@ def to_network(model: Model) -> Network:
             "graph", f"asks for {copied} bytes of weights, and the file has {model.nbytes}"
         )
     net = draft.network()
-    run.prove(net, products)
+    run.prove(net, draft.unfolded(draft.dtype), products)
     return net
 
 
 class _Run:
     """One run through the nodes of a graph: what each name stands for."""
 
-    def __init__(self, graph: Graph, model: Model) -> None:
-        self.graph, self.model = graph, model
-        self.known: dict[str, Given] = {"": None, model.inputs[0].name: graph.input}
-        self.nodes, wanted = _needed(model)
-        self._ends = {model.outputs[0]}  # names of the result
+    def __init__(self, model: Model, outputs: Sequence[str]) -> None:
+        self.model, self.outputs = model, outputs
+        self.nodes, wanted = _needed(model, outputs)
+        used = [v for v in model.inputs if v.name in wanted]
+        self.graph = Graph(model, used or _one(model.inputs))
+        self.known: dict[str, Given] = {"": None, **self.graph.inputs}
+        self._ends = set(outputs)  # names of the results
         for node in reversed(self.nodes):
             if node.op == "Identity" and node.own and node.outputs[0] in self._ends:
                 self._ends.update(node.inputs)
         for node in self.nodes:
             given = [self._get(node, name) for name in node.inputs]
-            result = given[0] if self._widens(node, given) else self._one(node, given)
-            extra = [name for name in node.outputs[1:] if name in wanted]
+            results = given[:1] if self._widens(node, given) else self._made(node, given)
+            extra = [name for name in node.outputs[len(results) :] if name in wanted]
             if extra:
                 raise node.refuse(
                     f"its output {extra[0]!r} is used; only the first one is computed"
                 )
-            if node.outputs[0] in self.known or node.outputs[0] in model.tensors:
-                raise node.damaged(f"makes {node.outputs[0]!r}, which is there already")
-            self.known[node.outputs[0]] = result
+            for name, result in zip(node.outputs, results, strict=False):
+                if name in self.known or name in model.tensors:
+                    raise node.damaged(f"makes {name!r}, which is there already")
+                self.known[name] = result
 
     def _get(self, node: Node, name: str) -> Given:
         if name not in self.known:
@@ -119,7 +127,8 @@ class _Run:
             self.known[name] = self.model.array(self.model.tensors[name])
         return self.known[name]
 
-    def _one(self, node: Node, given: list[Given]) -> Given:
+    def _made(self, node: Node, given: list[Given]) -> list[Given]:
+        """Return what a node makes: its first output, or all of them."""
         if not node.own:
             raise node.refuse(
                 "it is not one of ONNX's own operators; export the model without custom or fused "
@@ -135,24 +144,52 @@ class _Run:
             raise node.damaged("has a constant where its input should be")
         if len(given) < _INPUTS.get(node.op, 1):
             raise node.damaged(f"has {len(given)} inputs, too few")
-        return _OPERATIONS[node.op](self.graph, node, first, given[1:])
+        made = _OPERATIONS[node.op](self.graph, node, first, given[1:])
+        return made if isinstance(made, list) else [made]
 
     def _widens(self, node: Node, given: list[Given]) -> bool:
         """Whether a node makes float64 of the result, which a network gives in its own dtype."""
         last = node.op == "Cast" and node.outputs[0] in self._ends
-        moved = len(given) == 1 and isinstance(given[0], Value) and given[0] is not self.graph.input
+        moved = len(given) == 1 and isinstance(given[0], Value)
+        moved = moved and node.inputs[0] not in self.graph.inputs
         single = self.graph.dtype == np.float32
         return last and moved and single and DTYPES.get(node.integer("to", 0)) == "float64"
 
-    def draft(self) -> Draft:
-        """Return the network to be made; its rows must be those of the output."""
-        name = self.model.outputs[0]
-        value = self.known.get(name)
+    def draft(self, single: bool) -> Draft:
+        """Return the network to be made; its rows must be those of the outputs."""
+        graph = self.graph
+        dtype = graph.dtype or np.dtype(np.float32)
+        ends = [self._end(name) for name in self.outputs]
+        (first,) = graph.inputs.values() if len(graph.inputs) == 1 else (None,)
+        features = graph.root.features if first is None else known(first.held[-1])
+        if single and len(ends) == 1:
+            return Draft(ends[0], dtype, "graph", features, ends=(graph.ends, Ends()))
+        widths = []
+        for name, point in zip(self.outputs, ends, strict=True):
+            if point.features is None:
+                raise ConversionError(
+                    f"output {name!r}",
+                    "its number of features is not known, which several outputs need; declare the "
+                    "shape of the input in the model",
+                )
+            widths.append(point.features)
+        point = join("concat", ends, "graph")
+        both = (graph.ends, Ends(tuple(self.outputs), tuple(widths)))
+        return Draft(point, dtype, "graph", features, ends=both)
+
+    def _end(self, name: str) -> Point:
+        """Return the point of an output, as rows."""
+        value = self._output(name)
+        if isinstance(value, np.ndarray) and len(self.outputs) > 1:
+            rows = value.reshape(-1, value.shape[-1] if value.ndim else 1)
+            if not rows.size or (rows != rows[:1]).any():
+                raise ConversionError(f"output {name!r}", "is a constant that is not one row")
+            return constant(self.graph.root, rows[0])
         if not isinstance(value, Value):
             raise Damaged("graph", f"its output {name!r} does not come from its input")
         value.point.running()
-        if self.nodes:
-            node = self.nodes[-1]
+        node = next((n for n in self.nodes if name in n.outputs), None)
+        if node is not None:
             sample, held = value.sample, value.held
             if sample != held and len(wide(sample)) <= 1 and not value.columns:
                 value = self.graph.flattened(value, node)
@@ -161,17 +198,23 @@ class _Run:
                     f"it gives {describe(value.shape)}, and a network gives rows; cut it off with "
                     "onnx.utils.extract_model, and reshape the result"
                 )
-        dtype = self.graph.dtype or np.dtype(np.float32)
-        return Draft(value.point, dtype, "graph", known(self.graph.input.held[-1]))
+        point: Point = value.point
+        return point
 
-    def prove(self, net: Network, products: list[Array]) -> None:
+    def _output(self, name: str) -> Given:
+        if name not in self.known and name in self.model.tensors:
+            return self.model.array(self.model.tensors[name])
+        return self.known.get(name)
+
+    def prove(self, net: Network, unfolded: Network | None, products: list[Array]) -> None:
         """Compare a network with the model on rows of all kinds, where that is no great work."""
         single = len(list(takewhile(_is_of_each_element, net.layers)))
         flattens = any(isinstance(part, Flatten) for part in net.layers[single + 1 :])
-        if flattens and wide(self.graph.input.sample[:-1]):
+        shapes = {name: value.shape for name, value in self.graph.inputs.items()}
+        if flattens and any(wide(value.sample[:-1]) for value in self.graph.inputs.values()):
             return  # what comes before works on the last of several axes
         usual = products[0].shape[1] if products else ANY_WIDTH
-        rows = _Rows(net, self.graph.input.shape, self.graph.frozen, usual)
+        rows = _Rows(net, shapes, self.graph.frozen, usual)
         largest = max(rows.features, *(max(w.shape) for w in products), 1)
         held = largest * max(len(self.nodes), 1)
         array = _ARRAY + self.model.nbytes // 64
@@ -179,16 +222,22 @@ class _Run:
         most = (_HELD + self.model.nbytes // 16) // largest
         if count < 1 or (self.graph.frozen or 1) > min(most, _ALL // held):
             return
-        compute = evaluator(self.nodes, self.model.opset)
-        name = self.model.inputs[0].name
+        compute = evaluator(self.nodes, self.model.opset, self.outputs)
         constants = {k: v for k, v in self.known.items() if not isinstance(v, Value)}
+        constants.update({k: self._output(k) for k in self.outputs if k not in self.known})
 
-        def run(x: Array) -> Array:
-            return compute({**constants, name: x})
+        def run(feeds: dict[str, Array]) -> list[Array]:
+            return compute({**constants, **feeds})
 
         def proof(opened: bool) -> Proof:
-            reference = rows.runner(run, most, opened)
-            return prove(net, reference, source="ONNX model", features=rows.features, rows=count)
+            return prove(
+                net._plain,
+                rows.runner(run, most, opened),
+                source="ONNX model",
+                features=rows.features,
+                rows=count,
+                unfolded=unfolded,
+            )
 
         if rows.frozen:
             # A model of one sample takes them together mostly, which is many times faster.
@@ -199,39 +248,59 @@ class _Run:
 
 
 class _Rows:
-    """Rows of a network as samples of a model, whatever the shape of its input."""
+    """Rows of a network as samples of a model, whatever the shapes of its inputs."""
 
     def __init__(
-        self, net: Network, shape: tuple[int, ...], frozen: int | None, usual: int
+        self, net: Network, shapes: dict[str, tuple[int, ...]], frozen: int | None, usual: int
     ) -> None:
         self.frozen = frozen
-        self.one = BATCH not in shape  # the model takes a single sample
-        sample = [d for d in shape if d != BATCH]
+        first, *others = shapes.values()
+        # Whether the model takes a single sample.
+        self.one = BATCH not in first
+        self.widths, self.outputs = net._in.widths, net._out.widths
+        sample = [d for d in first if d != BATCH]
         given = prod(d for d in sample if d != UNKNOWN) or 1
         flat = any(isinstance(part, Flatten) for part in net.layers)
         features = size(tuple(sample)) if flat else sample[-1]
-        self.features = net.in_features or known(features) or usual
+        self.features = sum(self.widths) or net.in_features or known(features) or usual
         if UNKNOWN in sample:
             at = len(sample) - 1 - sample[::-1].index(UNKNOWN)
             sample[at] = max(self.features // given, 1)
-        self.sample = [1 if d == UNKNOWN else d for d in sample]
+        samples = [[1 if d == UNKNOWN else d for d in sample]]
+        samples += [[d for d in shape if d != BATCH] for shape in others]
+        self.samples = dict(zip(shapes, samples, strict=True))
+        # Where the network works on the last of several axes, a sample has several rows.
+        self.rows = 1 if others else max(prod(samples[0]) // self.features, 1)
+
+    def _beside(self, given: list[Array], count: int) -> Array:
+        """Return what a model gives for so many rows, as rows; a constant is the same in each."""
+        if not self.outputs:
+            return given[0].reshape(count, -1)
+        each = zip(given, self.outputs, strict=True)
+        rows = [np.broadcast_to(y.reshape(-1, n), (count, n)) for y, n in each]
+        return np.concatenate(rows, axis=1)
 
     def runner(
-        self, run: Callable[[Array], Array], most: int, opened: bool
+        self, run: Callable[[dict[str, Array]], list[Array]], most: int, opened: bool
     ) -> Callable[[Array], Array]:
         """Return what runs a model on rows, no more than `most` samples at once.
 
         A model with a fixed number of samples gets that many, or where it is `opened`, the first
         ones so and the others together.
         """
-        # Where the network works on the last of several axes, a sample has several rows.
-        rows = max(prod(self.sample) // self.features, 1)
+        rows = self.rows
 
         def samples(x: Array, step: int) -> Array:
             padded = np.concatenate([x, np.repeat(x[:1], -len(x) % (rows * step), axis=0)])
-            shape = self.sample if self.one else [step, *self.sample]
-            parts = padded.reshape(-1, *shape)
-            results = [np.asarray(run(part)).reshape(rows * step, -1) for part in parts]
+            columns = np.split(padded, np.cumsum(self.widths)[:-1], axis=1) or [padded]
+            batches = []
+            for part, sample in zip(columns, self.samples.values(), strict=True):
+                shape = sample if self.one else [step, *sample]
+                batches.append(part.reshape(-1, *shape))
+            results = []
+            for parts in zip(*batches, strict=True):
+                given = run(dict(zip(self.samples, parts, strict=True)))
+                results.append(self._beside(given, rows * step))
             return np.concatenate(results)[: len(x)]
 
         def reference(x: Array) -> Array:
@@ -245,9 +314,34 @@ class _Rows:
         return reference
 
 
-def _needed(model: Model) -> tuple[list[Node], set[str]]:
-    """Return the nodes that the output depends on, in order, and all names that they use."""
-    wanted = {model.outputs[0]}
+def selected(outputs: str | Sequence[str] | None, names: Sequence[str], place: str) -> list[str]:
+    """Return the outputs that are wanted, all of them by default.
+
+    Raises
+    ------
+    ConversionError
+        One is not there, or there are none.
+    """
+    wanted = [outputs] if isinstance(outputs, str) else list(names if outputs is None else outputs)
+    missing = [name for name in wanted if name not in names]
+    if missing or not wanted or len(set(wanted)) < len(wanted):
+        there = ", ".join(map(repr, names[:16])) or "none"
+        raise ConversionError(
+            place, f"it has the outputs {there}; outputs={outputs!r:.60} has to name some of them"
+        )
+    return wanted
+
+
+def _one(inputs: Sequence[Any]) -> Sequence[Any]:
+    """Return an input for what needs none."""
+    if not inputs:
+        raise ConversionError("graph", "it has no inputs, and a network has at least one")
+    return inputs[:1]
+
+
+def _needed(model: Model, outputs: Sequence[str]) -> tuple[list[Node], set[str]]:
+    """Return the nodes that some outputs depend on, in order, and all names that they use."""
+    wanted = set(outputs)
     nodes = []
     for node in reversed(model.nodes):
         if any(name and name in wanted for name in node.outputs):

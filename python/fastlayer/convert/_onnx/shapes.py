@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlayer.convert._graph import Cut, Point, constant, join
 from fastlayer.convert._onnx.file import DTYPES
 from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Value, describe, size, wide
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Node
     from fastlayer.convert._onnx.graph import Given, Graph, Operation
+
+
+# Pieces of the features that a node may take, each of which is an operation of its own.
+_MOST_CUTS = 256
+_ALL = (1 << 31) - 1  # an end of a range that stands for all
 
 
 def relabelled(graph: Graph, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
@@ -121,6 +130,124 @@ def _transpose(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Val
     )
 
 
+def _along(graph: Graph, node: Node, value: Value, axis: int) -> tuple[Value, int, int]:
+    """Return a value whose features are all that lies along an axis, which, and how many."""
+    if not -value.rank <= axis < value.rank:
+        raise node.damaged(f"works on axis {axis} of {describe(value.shape)}")
+    axis %= value.rank
+    if value.shape[axis] == BATCH or wide(value.shape[axis + 1 :]):
+        raise node.refuse(
+            f"it works along axis {axis} of {describe(value.shape)}; fastlayer joins and cuts "
+            "features, the last axis"
+        )
+    value = graph.with_features(value, axis, node)
+    n = value.shape[axis]
+    return value, axis, n if n != UNKNOWN or value.point.features is None else value.point.features
+
+
+def _selected(value: Value, node: Node, axis: int, features: Sequence[int]) -> Value:
+    """Return some features in some order."""
+    runs: list[list[int]] = []
+    for i in features:
+        if runs and runs[-1][1] == i:
+            runs[-1][1] += 1
+        else:
+            runs.append([i, i + 1])
+    if not runs or len(runs) > _MOST_CUTS:
+        raise node.refuse(
+            f"it takes {len(runs)} pieces out of its input; 1 to {_MOST_CUTS} are known"
+        )
+    cuts = [Point(value.point.running(), Cut(*ends)) for ends in runs]
+    n = len(features)
+    shape = (*value.shape[:axis], n, *value.shape[axis + 1 :])
+    return value.at(join("concat", cuts, node.place), n)._replace(shape=shape)
+
+
+def _concat(graph: Graph, node: Node, first: Given, rest: list[Given]) -> Value:
+    given = [first, *rest]
+    rank = next(g for g in given if isinstance(g, Value)).rank
+    axis = node.integer("axis", -1)
+    points, total = [], 0
+    result: Value | None = None
+    for g in given:
+        if isinstance(g, Value):
+            value, at, n = _along(graph, node, g, axis)
+            points.append(value.point)
+            if result is not None and result.shape[:at] != value.shape[:at]:
+                raise node.damaged(f"joins {describe(result.shape)} and {describe(value.shape)}")
+            result = result or value
+        elif g is None or g.ndim != rank or g.size != g.shape[axis % rank]:
+            raise node.refuse("it joins its input and a constant that is not one row")
+        else:
+            n = g.size
+            graph.floats(node, g)
+            points.append(constant(graph.root, g.ravel()))
+        total = UNKNOWN if UNKNOWN in (total, n) else total + n
+    assert result is not None
+    shape = (*result.shape[:at], total, *result.shape[at + 1 :])
+    return result.at(join("concat", points, node.place), total)._replace(shape=shape)
+
+
+def _split(graph: Graph, node: Node, value: Value, rest: list[Given]) -> list[Value]:
+    value, axis, n = _along(graph, node, value, node.integer("axis", 0))
+    listed = rest[0] if rest else node.integers("split")
+    if isinstance(listed, Value):
+        raise node.refuse("its sizes are computed from the input")
+    sizes = None if listed is None else [int(v) for v in np.ravel(listed)]
+    if sizes is None:
+        each = -(-n // len(node.outputs)) if n > 0 else 0
+        sizes = [min(each, n - i * each) for i in range(len(node.outputs))]
+    if n < 1 or sum(sizes) != n or min(sizes) < 1 or len(sizes) != len(node.outputs):
+        raise node.damaged(f"splits {n} features into {sizes[:8]}")
+    ends = [*accumulate(sizes)]
+    return [
+        _selected(value, node, axis, range(end - size, end))
+        for end, size in zip(ends, sizes, strict=True)
+    ]
+
+
+def _slice(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    if graph.opset < 10:
+        starts, ends, axes = (node.integers(name) for name in ("starts", "ends", "axes"))
+        steps = None
+    else:
+        if any(isinstance(g, Value) for g in rest):
+            raise node.refuse("its range is computed from the input")
+        listed = [None if g is None else [int(v) for v in g.ravel()] for g in rest]
+        starts, ends, axes, steps = (*listed, None, None, None, None)[:4]
+    if not starts or ends is None:
+        raise node.damaged("has no range")
+    axes = [*range(len(starts))] if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise node.damaged("has ranges of different lengths")
+    for begin, end, at, step in zip(starts, ends, axes, steps, strict=True):
+        rows = value.shape[at : at + 1 or None] == (BATCH,)
+        if rows and begin == 0 and step == 1 and (end >= _ALL or end == BATCH):
+            continue
+        value, axis, n = _along(graph, node, value, at)
+        if n == UNKNOWN:
+            if not 0 <= begin < end < _ALL or step != 1:
+                raise node.refuse("the number of features is not known; declare it in the model")
+            value = _selected(value, node, axis, range(begin, end))
+        else:
+            value = _selected(value, node, axis, range(n)[begin:end:step])
+    return value
+
+
+def _gather(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    indices = rest[0]
+    if not isinstance(indices, np.ndarray) or indices.dtype.kind != "i" or indices.ndim > 1:
+        raise node.refuse("its indices must be a constant list")
+    value, axis, n = _along(graph, node, value, node.integer("axis", 0))
+    if n < 1 or (indices < -n).any() or (indices >= n).any():
+        raise node.damaged(f"takes features that are not there, of {n}")
+    value = _selected(value, node, axis, [int(i) % n for i in indices.ravel()])
+    if indices.ndim == 0:
+        value = value._replace(shape=(*value.shape[:axis], *value.shape[axis + 1 :]))
+    return value
+
+
 def _cast(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     return graph.cast(node, value, DTYPES.get(node.integer("to", 0)))
 
@@ -141,11 +268,15 @@ def _shape(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Array:
 
 SHAPES: dict[str, Operation] = {
     "Cast": _cast,
+    "Concat": _concat,
     "Dropout": _dropout,
     "Flatten": _flatten,
+    "Gather": _gather,
     "Identity": lambda graph, node, value, rest: value,
     "Reshape": _reshape,
     "Shape": _shape,
+    "Slice": _slice,
+    "Split": _split,
     "Squeeze": _squeeze,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
