@@ -145,14 +145,15 @@ class PyProgram {
     return std::visit([&](const auto& program) { return run_core(program, x, out); }, program_);
   }
 
-  // Features of each of several arrays, which lie beside each other in the rows.
+  // Features of each of several arrays, which lie beside each other in the rows; 0 for any, where
+  // all of them together are as many as there must be.
   void set_inputs(const py::tuple& given) {
     if (given.size() > kMostInputs) refuse("inputs: too many");
-    inputs_ = widths_of(given, in_features());
+    inputs_ = widths_of(given, in_features(), true);
   }
 
   // What run_parts gives: so many features each, one after the other.
-  void set_outputs(const py::tuple& given) { outputs_ = widths_of(given, out_features()); }
+  void set_outputs(const py::tuple& given) { outputs_ = widths_of(given, out_features(), false); }
   py::object parts_of(const py::object& rows) const {
     ArrayView view;
     if (!borrow(rows, view)) return py::none();
@@ -177,7 +178,7 @@ class PyProgram {
     uint64_t value;  // before what it counts was read
   };
 
-  static std::vector<ptrdiff_t> widths_of(const py::tuple& given, ptrdiff_t features) {
+  static std::vector<ptrdiff_t> widths_of(const py::tuple& given, ptrdiff_t features, bool any) {
     std::vector<ptrdiff_t> widths;
     ptrdiff_t total = 0;
     for (const py::handle item : given) {
@@ -186,7 +187,8 @@ class PyProgram {
       total += width;
       widths.push_back(width);
     }
-    if (total != features && !widths.empty()) refuse("widths: fewer features than there are");
+    if (total != features && !widths.empty() && !(any && total == 0))
+      refuse("widths: fewer features than there are");
     return widths;
   }
 
@@ -200,18 +202,21 @@ class PyProgram {
         program_);
   }
 
-  // Whether these are arrays of so many features, alike in all other axes.
+  // Whether these are arrays of so many features, 0 for any, alike in all other axes.
   bool borrow_inputs(PyObject* const* objects, const ptrdiff_t* widths, size_t count,
-                     ArrayView* views) const {
+                     ArrayView* views, ptrdiff_t total) const {
     for (size_t i = 0; i < count; ++i) {
       ArrayView& view = views[i];
       if (!borrow(objects[i], view) || view.ndim == 0 || (one_row_ && view.ndim > 2) ||
-          view.ndim != views[0].ndim || view.shape[view.ndim - 1] != widths[i] ||
+          view.ndim != views[0].ndim ||
           !std::equal(view.shape, view.shape + view.ndim - 1, views[0].shape)) {
         return false;
       }
+      const ptrdiff_t width = view.shape[view.ndim - 1];
+      if ((widths[i] != 0 && width != widths[i]) || width > total) return false;
+      total -= width;
     }
-    return true;
+    return total == 0;
   }
 
   template <typename T>
@@ -221,7 +226,8 @@ class PyProgram {
       const size_t count = inputs_.size();
       if (count == 0 || static_cast<size_t>(PyTuple_GET_SIZE(x.ptr())) != count) return py::none();
       ArrayView from[kMostInputs];
-      if (!borrow_inputs(&PyTuple_GET_ITEM(x.ptr(), 0), inputs_.data(), count, from)) {
+      if (!borrow_inputs(&PyTuple_GET_ITEM(x.ptr(), 0), inputs_.data(), count, from,
+                         program.in_features())) {
         return py::none();
       }
       RowsView rows[kMostInputs];
@@ -229,7 +235,7 @@ class PyProgram {
     }
     ArrayView from;
     const ptrdiff_t width = program.in_features();
-    if (!borrow_inputs(&x.ptr(), &width, 1, &from)) return py::none();
+    if (!borrow_inputs(&x.ptr(), &width, 1, &from, width)) return py::none();
     RowsView rows;
     return run_views(program, &from, &rows, 1, out);
   }

@@ -74,7 +74,10 @@ class Program:
         """
 
     def set_inputs(self, widths: tuple[int, ...]) -> None:
-        """Have `run` take a tuple of arrays, too, of so many features each; 8 at most."""
+        """Have `run` take a tuple of arrays, too, of so many features each; 8 at most.
+
+        Where all of them are 0, any numbers will do that are as many together as there must be.
+        """
 
     def set_outputs(self, widths: tuple[int, ...]) -> None:
         """Say of how many features each part is that `run_parts` gives."""

@@ -63,8 +63,9 @@ class Formula(NamedTuple):
 class _Start:
     """What all points from one input share."""
 
-    def __init__(self, eps: float) -> None:
+    def __init__(self, eps: float, features: int | None) -> None:
         self.eps = eps  # of the constants; 0 where they are exact
+        self.features = features
         self.walked = 0
 
 
@@ -90,7 +91,7 @@ class Point:
         self.step = step
         self.depth = 0 if parent is None else parent.depth + 1
         self.features = features if parent is None else _width([step], parent.features)
-        self.start: _Start = _Start(eps) if parent is None else parent.start
+        self.start: _Start = _Start(eps, features) if parent is None else parent.start
         self.views: dict[Point, Poly] = {} if isinstance(step, Formula) else {self: X}
 
     @property
@@ -397,7 +398,7 @@ class Draft(NamedTuple):
             parts = tuple(assembly.run(steps) or [IDENTITY])
             traits = [ONE_ROW] if assembly.one_row is not None else []
             net = Network._of(parts, self.dtype, [*traits, *self.traits], self.ends)
-            if self.features and net.in_features is None and not net._sizes.keeps:
+            if self.features and net.in_features is None and any(map(cuts, steps)):
                 # The network is told how many there are: its parts look at some of them only.
                 net._end(Ends(("x",), (self.features,)), self.ends[1])
             return net
@@ -440,6 +441,12 @@ class Draft(NamedTuple):
         if alike(fold(self.steps), self.steps):
             return None
         return self.network(folds=False).astype(dtype)._plain
+
+
+def cuts(step: Any) -> bool:
+    """Whether a step takes some of the features."""
+    inner = [s for branch in step.branches for s in branch] if isinstance(step, Join) else ()
+    return isinstance(step, Cut) or any(map(cuts, inner))
 
 
 def _takes_rows(net: Network) -> bool:

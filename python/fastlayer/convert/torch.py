@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlayer.arrays import FLOAT64
-from fastlayer.convert._graph import Draft
+from fastlayer.convert._graph import Draft, Point, cuts, join
 from fastlayer.convert._torch.forward import Reader
 from fastlayer.convert._torch.trace import trace
 from fastlayer.errors import ConversionError
+from fastlayer.network.ends import Ends
 from fastlayer.network.network import ANY_DTYPE, ONE_ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.convert._torch.trace import Traced
     from fastlayer.network.network import Network
 
+# Features of an unknown input are told apart in so many bits.
+_BITS = 24
 # Wrappers whose result is that of the module inside.
 _WRAPPERS = {
     "OptimizedModule": "_orig_mod",
@@ -29,7 +34,12 @@ _WRAPPERS = {
 }
 
 
-def from_torch(module: Any, *, verify: bool = True) -> Network:
+def from_torch(
+    module: Any,
+    *,
+    verify: bool = True,
+    inputs: Mapping[str, int] | Sequence[int] | None = None,
+) -> Network:
     """Make a network from a module of PyTorch.
 
     The network does what the module does in eval mode: dropout is left out and batch norms use
@@ -42,16 +52,21 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
     module : torch.nn.Module
         Made of Linear, BatchNorm1d, LayerNorm, RMSNorm, Flatten, Dropout, Identity, the
         activations that fastlayer has, containers of these, and forwards that apply these or
-        their functions one after the other, with residual sums. Parameters are all float32 or
-        all float64, and so is the network. Where it names an axis, samples are single rows.
+        their functions, with sums, products and concatenations of branches, and slices. It may
+        take several arrays, and return several as a tuple or dictionary. Parameters are all
+        float32 or all float64, and so is the network. Where it names an axis, samples are single
+        rows.
     verify : bool
         Run both on random and edge inputs, and refuse where they differ by more than rounding.
         A module that lives on another device is run there.
+    inputs : dict of int, or list of int, optional
+        The features of each input of a forward that takes several, where its layers don't tell.
 
     Returns
     -------
     Network
-        Its `verification` tells how far the two were apart.
+        It takes and gives as many arrays as the module. Its `verification` tells how far the two
+        were apart.
 
     Raises
     ------
@@ -86,13 +101,96 @@ def from_torch(module: Any, *, verify: bool = True) -> Network:
     dtype = held or FLOAT64
     _check_hooks(module)
     with _evaluating(module):
-        traced, graph, of_rows = trace(torch, module, source, dtype)
-        traits = () if held else (ANY_DTYPE,)
-        point = Reader(torch, traced, source, dtype).run(graph)
-        if of_rows:
-            traits = (*traits, ONE_ROW)
-        draft = Draft(point, dtype, source, traits=traits)
-        return draft.proved(lambda x: _run(torch, module, x)) if verify else draft.network()
+        traced = trace(torch, module, source, dtype)
+        ends, point, of_rows = _read(torch, traced, source, dtype, inputs)
+        traits = (() if held else (ANY_DTYPE,)) + ((ONE_ROW,) if of_rows else ())
+        draft = Draft(point, dtype, source, point.start.features, traits, ends)
+        if not verify:
+            return draft.network()
+        widths = draft.ends[0].widths
+        if widths and not any(widths):  # any do, as many as there are
+            total = draft.network().in_features or len(widths)
+            widths = (*(1,) * (len(widths) - 1), total - len(widths) + 1)
+        return draft.proved(lambda x: _run(torch, module, x, widths, ends[1]))
+
+
+def _read(
+    torch: Any, traced: Traced, source: str, dtype: DType, inputs: Any
+) -> tuple[tuple[Ends, Ends], Point, bool]:
+    """Return the inputs and outputs of a module, and the point of its result."""
+    names, given = traced.inputs, Ends.of(inputs, "input")
+    if given.names and (
+        len(given.names) != len(names)
+        or (isinstance(inputs, Mapping) and set(given.names) != set(names))
+    ):
+        raise ConversionError(
+            source, f"takes the inputs {', '.join(names)}, and inputs={inputs!r:.60} names others"
+        )
+    widths: tuple[int, ...] = ()
+    if isinstance(inputs, Mapping):
+        widths = tuple(int(inputs[name]) for name in names)
+    elif given.names:
+        widths = given.widths
+    free = False
+    if not widths and len(names) > 1:
+        widths, free = _deduced(torch, traced, source, dtype)
+    reader = Reader(torch, traced.module, source, dtype, widths)
+    result = reader.run(traced.graph)
+    if not widths and not (isinstance(result, Point) and result.runs and _takes_rows(result)):
+        # Parts of the input are looked at, so what comes first doesn't tell its features.
+        widths, any_will_do = _deduced(torch, traced, source, dtype)
+        reader = Reader(torch, traced.module, source, dtype, () if any_will_do else widths)
+        result = reader.run(traced.graph)
+    result = reader.results(result)
+    outputs = Ends()
+    if isinstance(result, Point):
+        point = result
+    else:
+        outputs = Ends(tuple(result), tuple(p.features or 0 for p in result.values()))
+        point = join("concat", list(result.values()), source)
+    ends = Ends(tuple(names), widths) if len(names) > 1 else Ends()
+    if free:
+        if any(map(cuts, (point.running().since(None) or ())[1:])):
+            raise ConversionError(
+                source,
+                f"takes {len(names)} inputs, {', '.join(names)}, and its layers don't tell how many "
+                "features each has; say so: "
+                f"from_torch(module, inputs={{{', '.join(f'{n!r}: ...' for n in names)}}})",
+            )
+        ends = Ends(tuple(names), (0,) * len(names))
+    return (ends, outputs), point, traced.of_rows or reader.of_rows
+
+
+def _takes_rows(point: Point) -> bool:
+    """Whether what comes first takes all features of the input."""
+    first = (point.since(None) or ())[1:2]
+    return not any(map(cuts, first))
+
+
+def _deduced(torch: Any, traced: Traced, source: str, dtype: DType) -> tuple[tuple[int, ...], bool]:
+    """Return the features of several inputs, as layers take them; and whether any would do.
+
+    Each input gets a number of features of which multiples can be told apart; what the layers take
+    are equations.
+    """
+    count = len(traced.inputs)
+    marks = [1 << (_BITS * (i + 2)) for i in range(count)]
+    reader = Reader(torch, traced.module, source, dtype, marks)
+    with suppress(ConversionError):  # the same comes again, with the right numbers
+        reader.run(traced.graph)
+    rows = []
+    for features, takes in reader.taken:
+        times = [features >> (_BITS * (i + 2)) & ((1 << _BITS) - 1) for i in range(count)]
+        if any(times):
+            rows.append([*times, takes - features % marks[0]])
+    equations = np.array(rows or [[0] * (count + 1)], np.float64)
+    a, b = equations[:, :-1], equations[:, -1]
+    solved = np.linalg.lstsq(a, b, rcond=None)[0].round()
+    right = bool((a @ solved == b).all())
+    if right and (solved >= 1).all() and np.linalg.matrix_rank(a) == count:
+        return tuple(map(int, solved)), False
+    total = next((int(row[-1]) for row in rows if row[:-1] == [1] * count), count)
+    return (*(1,) * (count - 1), max(total - count + 1, 1)), True
 
 
 def _not_a_module(module: object) -> str:
@@ -158,8 +256,21 @@ def _evaluating(module: Any) -> Iterator[None]:
             m.training = True
 
 
-def _run(torch: Any, module: Any, x: Array) -> Array:
+def _run(torch: Any, module: Any, x: Array, widths: Sequence[int], outputs: Ends) -> Array:
     device = next((p.device for p in module.parameters()), "cpu")
+    columns = np.split(x, np.cumsum(widths)[:-1], axis=1) if widths else [x]
     with torch.no_grad():
-        y: Array = module(torch.from_numpy(x).to(device)).cpu().numpy()
-    return y.reshape(len(x), -1) if y.ndim == 1 else y  # (m,) is (m, 1) here
+        y = module(*(torch.from_numpy(np.ascontiguousarray(c)).to(device) for c in columns))
+    if not outputs.names:
+        return _rows(y, len(x), None)
+    given = list(y.values()) if isinstance(y, dict) else y
+    parts = [_rows(t, len(x), n) for t, n in zip(given, outputs.widths, strict=True)]
+    return np.concatenate(parts, axis=1)
+
+
+def _rows(y: Any, count: int, features: int | None) -> Array:
+    """Return what a module gives as rows: (m,) is (m, 1) here, and a constant is in each."""
+    a: Array = y.detach().cpu().numpy()
+    if features is not None:
+        return np.broadcast_to(a.reshape(-1, features), (count, features))
+    return a.reshape(count, -1) if a.ndim == 1 else a

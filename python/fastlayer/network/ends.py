@@ -21,7 +21,10 @@ _LONGEST_NAME = 200
 
 
 class Ends(NamedTuple):
-    """The names of inputs or outputs, and how many features each has; none where there is one row."""
+    """The names of inputs or outputs, and how many features each has; none where there is one row.
+
+    All features are 0 where only their sum matters, as of inputs that are joined first of all.
+    """
 
     names: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
@@ -53,7 +56,7 @@ class Ends(NamedTuple):
 
     def check(self, features: int | None, what: str) -> None:
         """Refuse ends that have not all of the features, or more."""
-        if self.names and features is not None and sum(self.widths) != features:
+        if any(self.widths) and features is not None and sum(self.widths) != features:
             raise ValueError(
                 f"Network: the {what}s have {' + '.join(map(str, self.widths))} = "
                 f"{sum(self.widths)} features, and the network {features}"
@@ -77,6 +80,8 @@ class Ends(NamedTuple):
             raise Damaged(
                 key, f"the field '{what}s' holds {listed!r:.40}, expected names and features"
             )
+        if what == "input" and given and not any(given.values()):
+            return cls(tuple(given), (0,) * len(given))
         return cls.of(given, what)
 
     def described(self) -> list[list[Any]]:
@@ -95,7 +100,7 @@ class Ends(NamedTuple):
         for name, width, given in zip(self.names, self.widths, arrays, strict=True):
             a = as_real(given, f"input {name!r}")
             at = normalize_axis(axis, a.ndim) if a.ndim else 0
-            if a.ndim == 0 or a.shape[at] != width:
+            if a.ndim == 0 or width not in (0, a.shape[at]):
                 raise ValueError(
                     f"input {name!r}: expected {width} features along axis {axis}, got shape {a.shape}"
                 )

@@ -89,9 +89,12 @@ class Graph:
         self._flat: dict[Point, Point] = {}
         shapes = [self._declared(declared) for declared in inputs]
         samples = [tuple(d for d in shape if d != BATCH) for shape in shapes]
-        self.root = Point(eps=self._eps)
         self.ends = Ends()
         if len(inputs) == 1:
+            (sample,) = samples
+            self.root = Point(
+                eps=self._eps, features=known(sample[0]) if len(sample) == 1 else None
+            )
             points = [self.root]
         else:
             points, samples = self._beside(inputs, samples)

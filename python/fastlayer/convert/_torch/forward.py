@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,14 @@ import numpy as np
 from fastlayer.convert import _graph
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
-from fastlayer.convert._graph import Dense, Flat, Point, elementwise
+from fastlayer.convert._graph import Cut, Dense, Flat, Point, constant, elementwise
 from fastlayer.convert._recognise import FORMULAS, clip
 from fastlayer.convert._torch import layers
+from fastlayer.convert._torch.branches import BRANCHES, JOINS, mean
 from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fastlayer.arrays import Array, DType
 
@@ -37,21 +39,30 @@ _SHORT = {
 }
 # What does nothing to numbers; `_to` is for what may.
 _NOTHING = ("contiguous", "clone", "cpu", "cuda", "detach", "pin_memory", "requires_grad")
+_SQUEEZES = (
+    "takes an axis away before the last step; a network's rows keep theirs: squeeze the result"
+)
 _DROPOUTS = ("dropout", "alpha_dropout", "feature_alpha_dropout")
 
 
 class Reader:
-    """The points of one graph of nodes, by node."""
+    """The points of one graph of nodes, by node; `widths` are the features of several inputs."""
 
-    def __init__(self, torch: Any, module: Any, source: str, dtype: DType) -> None:
+    def __init__(
+        self, torch: Any, module: Any, source: str, dtype: DType, widths: Sequence[int] = ()
+    ) -> None:
         self.torch, self.source, self.dtype = torch, source, dtype
         self.module = module
         self.modules = dict(module.named_modules())
         self.values: dict[Any, Any] = {}
-        self.input = Point(eps=float(np.finfo(dtype).eps))
+        self.root = Point(eps=float(np.finfo(dtype).eps), features=sum(widths) or None)
+        cuts = [Cut(e - n, e) for n, e in zip(widths, accumulate(widths), strict=True)]
+        self.inputs = [Point(self.root, cut) for cut in cuts] if len(cuts) > 1 else [self.root]
+        self.of_rows = False  # whether it works along axis 1 of what may have several
+        self.taken: list[tuple[int, int]] = []  # features of arrays, and of the layers they go into
 
-    def run(self, graph: Any) -> Point:
-        """Return the point that the graph ends in.
+    def run(self, graph: Any) -> Any:
+        """Return the point that the graph ends in, or what it has several in.
 
         Raises
         ------
@@ -64,18 +75,57 @@ class Reader:
         for node in reversed(nodes):
             if node in needed:
                 needed.update(node.all_input_nodes)
+        inputs = iter(self.inputs)
         for i, node in enumerate(nodes):
             if node.op == "placeholder":
-                self.values[node] = node.args[0] if i and node.args else self.input
+                self.values[node] = node.args[0] if i and node.args else next(inputs)
             elif node in needed and node is not last:
                 self._node(node)
-        result = self._look(last.args)[0]
-        if not isinstance(result, Point):
-            what = f"a {type(result).__name__}" if result is not _SHAPE else "a shape"
+        return self._look(last.args)[0]
+
+    def results(self, given: Any) -> dict[str, Point] | Point:
+        """Return the point that a forward returns, or several by name.
+
+        Raises
+        ------
+        ConversionError
+            Something else, or an array of which nothing tells how many features it has.
+        """
+        if isinstance(given, Point):
+            return given
+        if isinstance(given, dict):
+            named = given
+        elif isinstance(given, tuple | list):
+            names = getattr(given, "_fields", [f"output_{i}" for i in range(len(given))])
+            named = dict(zip(names, given, strict=True))
+        else:
+            named = {}
+        if not named or not any(isinstance(value, Point) for value in named.values()):
+            what = f"a {type(given).__name__}" if given is not _SHAPE else "a shape"
             raise ConversionError(
-                self.source, f"its forward returns {what}; a network has one output, an array"
+                self.source, f"its forward returns {what}; expected an array, or several"
             )
-        return result
+        return {str(name): self._result(str(name), value) for name, value in named.items()}
+
+    def _result(self, name: str, value: Any) -> Point:
+        place = f"output {name!r} of its forward"
+        if hasattr(value, "detach"):
+            row = layers.array(value, place)
+            if row.size and (row.ndim == 0 or row.shape[-1] == row.size):
+                return constant(self.root, row.ravel())
+        if not isinstance(value, Point):
+            raise ConversionError(
+                place,
+                f"is {'a shape' if value is _SHAPE else f'a {type(value).__name__}'}, and not an "
+                "array of rows; return arrays only, or convert the module that makes them",
+            )
+        if value.running().features is None:
+            raise ConversionError(
+                place,
+                "has a number of features that no layer tells; several outputs need it: put a "
+                "linear layer before it, or convert its module alone",
+            )
+        return value
 
     def _look(self, given: Any) -> Any:
         """Return arguments with the values of nodes in their places."""
@@ -106,7 +156,17 @@ class Reader:
         x = args[0] if args else kwargs.get("input")
         if not isinstance(x, Point) or len(args) + len(kwargs) != 1:
             raise ConversionError(place, "is not called with one array that comes from the input")
-        return x.then(layers.steps(module, place, self.dtype))
+        if layers.known_class(module) is None and type(module) is self.torch.nn.GLU:
+            call = Call(place, "glu", (), {"dim": module.dim}, self.dtype, None)
+            return BRANCHES["glu"](self, call, x)
+        return self.then(x, layers.steps(module, place, self.dtype))
+
+    def then(self, x: Point, steps: Sequence[Any]) -> Point:
+        """Return the point that steps lead to, and note how many features they take."""
+        takes = next((n for s in steps if (n := getattr(s, "in_features", None)) is not None), None)
+        if takes is not None and x.features is not None:
+            self.taken.append((x.features, takes))
+        return x.then(steps)
 
     def _function(self, node: Any, args: Any, kwargs: Any) -> Any:
         target = node.target
@@ -125,13 +185,19 @@ class Reader:
         if not name.startswith("_"):
             name = name.removesuffix("_")
         x = args[0] if args else kwargs.pop("input", None)
-        call = Call(place, name, tuple(args[1:]), kwargs, self.dtype)
+        call = Call(place, name, tuple(args[1:]), kwargs, self.dtype, node)
         if name in _SHORT:
             return _arithmetic(call, x)
         if name == "getattr" and args[1] == "shape":
             return _SHAPE
         if name == "getitem" and x is _SHAPE and args[1] == 0:
             return _ROWS
+        if name == "getitem" and isinstance(x, tuple | list | dict):
+            return x[args[1]]
+        if name in BRANCHES and (isinstance(x, Point) or name in JOINS):
+            return BRANCHES[name](self, call, x)
+        if name in ("expand", "expand_as") and not isinstance(x, Point) and hasattr(x, "detach"):
+            return x  # spread over the rows as anything beside it is
         if not isinstance(x, Point):
             raise call.refuse()
         if name == "size":
@@ -141,25 +207,29 @@ class Reader:
         if name == "type_as" and isinstance(call.value(0, "other", None), Point):
             return x  # all of them have the network's dtype
         if name == "squeeze":
-            return self._squeezed(node, call, x)
+            if call.value(0, "dim", None) not in (None, 1, -1):
+                raise call.refuse(_SQUEEZES)
+            return self.squeezed(call, x)
         shaping = name in ("view", "reshape")
         if not shaping and (_uses_input(call.args) or _uses_input(tuple(kwargs.values()))):
             raise call.refuse()
-        return _apply(call, x)
+        return _apply(self, call, x)
 
-    def _squeezed(self, node: Any, call: Call, x: Point) -> Point:
+    def squeezed(self, call: Call, x: Point) -> Point:
         """Return a value whose axis of length one goes: the network keeps it, where it is the last."""
-        dim = call.value(0, "dim", None)
-        after = [node]
+        after = [call.node]
         for user in after:
             after += [u for u in user.users if u not in after]
         names = [n.target for n in after[1:] if n.op != "output"]
-        if dim not in (None, 1, -1) or not all(name in _NOTHING for name in names):
-            raise call.refuse(
-                "takes an axis away before the last step; a network's rows keep theirs: squeeze "
-                "the result"
-            )
+        if not all(name in _NOTHING for name in names):
+            raise call.refuse(_SQUEEZES)
         return x
+
+    def array(self, tensor: Any, place: str) -> Array:
+        """Return the values of a tensor, or of a number."""
+        return layers.array(
+            tensor if hasattr(tensor, "detach") else self.torch.tensor(tensor), place
+        )
 
 
 def _uses_input(value: Any) -> bool:
@@ -181,7 +251,7 @@ def _changes_input(node: Any, modules: dict[str, Any]) -> bool:
     )
 
 
-def _apply(call: Call, x: Point) -> Point:
+def _apply(reader: Reader, call: Call, x: Point) -> Point:
     """Return the point that a call leads to from `x`.
 
     Raises
@@ -190,13 +260,16 @@ def _apply(call: Call, x: Point) -> Point:
         A function that has no exact counterpart.
     """
     if call.name in _FUNCTIONS:
-        return x.then(_FUNCTIONS[call.name](call))
+        return reader.then(x, _FUNCTIONS[call.name](call))
     names = layers.parameters(call.name)
     if names is not None:
-        return x.then(layers.called(call.name, call.getter(names), call.place, call.dtype))
+        return reader.then(x, layers.called(call.name, call.getter(names), call.place, call.dtype))
     if call.name not in FORMULAS:
         raise call.refuse()
-    if call.name in ("mean", "var"):
+    if call.name == "mean":
+        _check_rows(call)
+        return elementwise([x], FORMULAS["mean"], call.refuse(), mean(reader, call, x))
+    if call.name == "var":
         _check_rows(call)
     elif call.args or call.kwargs:
         raise call.refuse("has arguments beside its input")
@@ -207,9 +280,16 @@ class Call:
     """One call of a function or method; `args` come after the input."""
 
     def __init__(
-        self, place: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], dtype: DType
+        self,
+        place: str,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        dtype: DType,
+        node: Any,
     ) -> None:
-        self.place, self.name, self.args, self.kwargs, self.dtype = place, name, args, kwargs, dtype
+        self.place, self.name, self.args, self.kwargs = place, name, args, kwargs
+        self.dtype, self.node = dtype, node
 
     def value(self, at: int, name: str, default: Any) -> Any:
         """Return an argument by place or name."""
@@ -258,8 +338,8 @@ def _arithmetic(call: Call, x: Any) -> Point:
     error = call.refuse()
     if isinstance(x, Point) and isinstance(y, Point):
         error = call.refuse(
-            "combines two arrays that both come from the input; fastlayer adds them, as Residual, "
-            "and nothing else"
+            "combines two arrays that both come from the input; fastlayer adds, multiplies and joins "
+            "them, and nothing else"
         )
     elif isinstance(x, Point):
         y = _constant(y, call.place)
@@ -276,7 +356,10 @@ def _check_rows(call: Call) -> None:
     """Refuse a mean or a variance of anything but each row."""
     names = ("dim", "keepdim") if call.name == "mean" else ("dim", "unbiased", "keepdim")
     given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
-    whole = given.pop("dim", None) in (-1, [-1], (-1,)) and given.pop("keepdim", False)
+    dims = (-1, 1) if call.name == "mean" else (-1,)
+    dim = given.pop("dim", None)
+    dim = dim[0] if isinstance(dim, list | tuple) and len(dim) == 1 else dim
+    whole = dim in dims and given.pop("keepdim", False)
     unbiased = given.pop("unbiased", given.pop("correction", call.name != "mean"))
     if not whole or unbiased or given:
         raise call.refuse(

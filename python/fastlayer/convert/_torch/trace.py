@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlayer.convert._torch import layers
 from fastlayer.errors import ConversionError
@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 _DECIDES = {"eq", "ge", "gt", "is_", "is_not", "le", "lt", "ne", "not_"}
 
 
-def trace(torch: Any, module: Any, source: str, dtype: DType) -> tuple[Any, Any, bool]:
-    """Return what was traced, and its graph, in which modules of ``torch.nn`` are nodes.
+class Traced(NamedTuple):
+    """What was traced, and its graph, in which modules of ``torch.nn`` are nodes."""
 
-    The third is whether it was decided by the rank of an array: then the graph is that for rows.
+    module: Any
+    graph: Any
+    inputs: list[str]  # names
+    of_rows: bool  # whether the rank of an array decided something: then it is that of rows
+
+
+def trace(torch: Any, module: Any, source: str, dtype: DType) -> Traced:
+    """Return the graph of a module.
 
     Raises
     ------
     ConversionError
-        A forward that takes several inputs, or that depends on the values of its input.
+        A forward that depends on the values of its input.
     """
     tracer = torch.fx.Tracer()
     usual = tracer.is_leaf_module
@@ -39,10 +46,9 @@ def trace(torch: Any, module: Any, source: str, dtype: DType) -> tuple[Any, Any,
         parameters = list(inspect.signature(module.forward).parameters.values())
         needed = [p.name for p in parameters if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
         given = {p.name: p.default for p in parameters if p.default is not p.empty}
-        if len(needed) > 1:
-            raise ConversionError(source, f"takes {len(needed)} inputs, {', '.join(needed)}")
         if not needed and given:  # forward(x=None)
-            given.pop(next(iter(given)))
+            needed = [next(iter(given))]
+            given.pop(needed[0])
         graph = tracer.trace(module, concrete_args=given or None)
     except ConversionError:
         raise
@@ -53,7 +59,7 @@ def trace(torch: Any, module: Any, source: str, dtype: DType) -> tuple[Any, Any,
             "one that does the same steps for every input. Put the layers into an nn.Sequential, "
             "or convert the modules inside one by one",
         ) from error
-    return module, graph, asked.rank
+    return Traced(module, graph, needed, asked.rank)
 
 
 class _Asked:
