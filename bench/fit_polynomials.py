@@ -1,11 +1,11 @@
-"""Coefficients of the polynomials in cpp/kernels/math.inc.hpp.
+"""Coefficients of the polynomials in cpp/kernels/math.inc.hpp and trig.inc.hpp.
 
 Each polynomial is a Chebyshev interpolant (within a small factor of the minimax one) computed by
 mpmath with 60 digits, its coefficients rounded to the element type. The error printed is that of the
 rounded polynomial evaluated without further rounding, relative to the function that it serves.
 
     python bench/fit_polynomials.py           # print the C++ lines
-    python bench/fit_polynomials.py --check   # compare them with the header
+    python bench/fit_polynomials.py --check   # compare them with the headers
 """
 
 import argparse
@@ -13,10 +13,11 @@ import pathlib
 import struct
 import sys
 
-from mpmath import cos, erfc, exp, log, log1p, matrix, mp, mpf, pi, polyval, sqrt
+from mpmath import cos, erfc, exp, floor, log, log1p, matrix, mp, mpf, pi, polyval, sin, sqrt
 
 mp.dps = 60
-HEADER = pathlib.Path(__file__).resolve().parents[1] / "cpp" / "kernels" / "math.inc.hpp"
+KERNELS = pathlib.Path(__file__).resolve().parents[1] / "cpp" / "kernels"
+HEADERS = (KERNELS / "math.inc.hpp", KERNELS / "trig.inc.hpp")
 TYPES = ("float", "double")
 
 
@@ -162,6 +163,79 @@ def near_tail(ctype, degree, largest, centre):
     ]
 
 
+SINE_EDGE = pi / 2 * (1 + mpf(2) ** -12)
+
+
+def sine_error(ratio):
+    """The worst relative error of r ratio(r^2) as sin(r)."""
+
+    def error(r):
+        return r * ratio(r * r) / sin(r) - 1 if r else mpf(0)
+
+    return worst(error, 0, SINE_EDGE)
+
+
+def short_sine(degree):
+    """p with sin(r) = r p(r^2), to be rounded to float."""
+
+    def target(z):
+        return sin(sqrt(z)) / sqrt(z)
+
+    exact = interpolate(target, 0, SINE_EDGE**2, degree)
+    coefficients = [round_to("double", c) for c in exact]
+    error = sine_error(lambda z: horner(coefficients, z))
+    interval = f"[0, {mp.nstr(SINE_EDGE**2, 5)}]"
+    return [
+        describe(degree, interval, error),
+        array_line("double", "kShortSine", coefficients),
+    ]
+
+
+def sine(degree):
+    """p with sin(r) = r + r^3 p(r^2). The later coefficients make up for rounding the first two."""
+    coefficients = []
+    for _ in range(3):
+        known, count = len(coefficients), degree + 1 - len(coefficients)
+        points = chebyshev_nodes(0, SINE_EDGE**2, 3 * degree)
+        system, right = matrix(len(points), count), matrix(len(points), 1)
+        for i, z in enumerate(points):
+            ratio = sin(sqrt(z)) / sqrt(z)
+            right[i] = 1 - (1 + z * horner([*coefficients, 0], z)) / ratio
+            for j in range(count):
+                system[i, j] = z ** (known + j + 1) / ratio
+        found = [round_to("double", c) for c in mp.lu_solve(system, right)]
+        coefficients += found[:1] if known < 2 else found
+    error = sine_error(lambda z: 1 + z * horner(coefficients, z))
+    interval = f"[0, {mp.nstr(SINE_EDGE**2, 5)}]"
+    return [
+        f"static constexpr double kSine0 = {literal('double', coefficients[0])};",
+        describe(degree, interval, error),
+        array_line("double", "kSine", coefficients[1:]),
+    ]
+
+
+def turn_lines():
+    """1 / pi and pi in parts: two of full length, and one of 25 bits with the rest after it."""
+    high = float(pi)
+    low = pi - high
+    scale = mpf(2) ** (25 - mp.frexp(low)[1])
+    mid = float(mp.nint(low * scale) / scale)
+    names = {
+        "kInversePi": 1 / pi,
+        "kPiHi": high,
+        "kPiLo": low,
+        "kPiMid": mid,
+        "kPiEnd": low - mid,
+        "kCosineSlope": 4 / pi**2,
+    }
+    lines = [f"{name} = {literal('double', float(value))}" for name, value in names.items()]
+    with mp.workprec(1400):
+        bits = int(floor(mpf(2) ** 1184 / pi))
+    words = [bits >> shift & 0xFFFFFFFF for shift in range(1184, -1, -32)]
+    text = ", ".join(f"0x{word:08x}" for word in words)
+    return [*lines, f"static constexpr uint32_t kInversePiBits[] = {{{text}}};"]
+
+
 PLANS = {
     "float": {
         "exp": 5,
@@ -233,15 +307,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare with the header")
     check = parser.parse_args().check
-    header = "".join(HEADER.read_text().split()) if check else ""
+    header = "".join("".join(file.read_text() for file in HEADERS).split()) if check else ""
     missing = 0
-    for ctype in TYPES:
-        for line in constant_lines(ctype) + coefficient_lines(ctype):
-            if not check:
-                print(line)
-            elif not line.startswith("//") and "".join(line.split()) not in header:
-                print("differs from the header:", line)
-                missing += 1
+    lines = [line for ctype in TYPES for line in constant_lines(ctype) + coefficient_lines(ctype)]
+    for line in [*lines, *turn_lines(), *short_sine(5), *sine(7)]:
+        if not check:
+            print(line)
+        elif not line.startswith("//") and "".join(line.split()) not in header:
+            print("differs from the headers:", line)
+            missing += 1
     return 1 if missing else 0
 
 

@@ -30,6 +30,12 @@ namespace fastlayer {
   ELEMENT(Softplus, "softplus", softplus(v, act.p0, act.p1)) /* beta, threshold */ \
   ELEMENT(Softsign, "softsign", softsign(v))                                       \
   ELEMENT(Exp, "exp", exp(v))                                                      \
+  ELEMENT(Sin, "sin", sin(v))                                                      \
+  ELEMENT(Cos, "cos", cos(v))                                                      \
+  ELEMENT(Sqrt, "sqrt", square_root(v))                                            \
+  ELEMENT(Threshold, "threshold", threshold(v, p0, p1)) /* threshold, value */     \
+  ELEMENT(Hardshrink, "hardshrink", hardshrink(v, p0))  /* p0: lambd */            \
+  ELEMENT(Softshrink, "softshrink", softshrink(v, p0))  /* p0: lambd */            \
   ROW(Softmax, "softmax")                                                          \
   ROW(LogSoftmax, "log_softmax")
 

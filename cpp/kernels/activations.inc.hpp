@@ -4,6 +4,7 @@
 
 #include "isa.inc.hpp"
 #include "math.inc.hpp"
+#include "trig.inc.hpp"
 
 namespace fastlayer {
 namespace FL_ISA {
@@ -329,6 +330,28 @@ FL_INLINE Vec<T> softsign(Vec<T> x) {
   const Vec<T> a = at_most(abs(x), constant(T(0x1p+60)));
   const Vec<T> y = quotient(Pair<T>{a, Vec<T>::zero()}, two_sum(constant(T(1)), a));
   return select(is_nan(x), x, with_sign_of(y, x));
+}
+
+template <typename T>
+FL_INLINE Vec<T> square_root(Vec<T> x) {
+  const auto negative = less(x, Vec<T>::zero());
+  const Vec<T> y = sqrt(select(negative, Vec<T>::zero(), x));
+  return select(is_nan(x), x, select(negative, constant(static_cast<T>(__builtin_nan(""))), y));
+}
+
+template <typename T>
+FL_INLINE Vec<T> threshold(Vec<T> x, Vec<T> bound, Vec<T> value) {
+  return select(less(bound, x), x, select(is_nan(x), x, value));
+}
+template <typename T>
+FL_INLINE Vec<T> hardshrink(Vec<T> x, Vec<T> lambd) {
+  return select(less(lambd, abs(x)), x, select(is_nan(x), x, Vec<T>::zero()));
+}
+template <typename T>
+FL_INLINE Vec<T> softshrink(Vec<T> x, Vec<T> lambd) {
+  const Vec<T> a = abs(x);
+  const Vec<T> y = with_sign_of(a - lambd, x);
+  return select(less(lambd, a), y, select(is_nan(x), x, Vec<T>::zero()));
 }
 
 // Calls use(f) with the function of `act` on vectors, if the constant expression Takes(its kind).

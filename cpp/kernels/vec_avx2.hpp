@@ -126,6 +126,13 @@ FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {_mm256_fnmadd_ps(a.r, b.r,
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {_mm256_fnmadd_pd(a.r, b.r, c.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {_mm256_sqrt_ps(a.r)}; }
 FL_INLINE VecD sqrt(VecD a) { return {_mm256_sqrt_pd(a.r)}; }
+FL_INLINE void widen(VecF x, VecD& low, VecD& high) {
+  low = {_mm256_cvtps_pd(_mm256_castps256_ps128(x.r))};
+  high = {_mm256_cvtps_pd(_mm256_extractf128_ps(x.r, 1))};
+}
+FL_INLINE VecF narrow(VecD low, VecD high) {
+  return {_mm256_set_m128(_mm256_cvtpd_ps(high.r), _mm256_cvtpd_ps(low.r))};
+}
 
 FL_INLINE VecF bit_and(VecF a, VecF b) { return {_mm256_and_ps(a.r, b.r)}; }
 FL_INLINE VecD bit_and(VecD a, VecD b) { return {_mm256_and_pd(a.r, b.r)}; }

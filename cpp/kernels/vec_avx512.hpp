@@ -93,6 +93,14 @@ FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {_mm512_fnmadd_ps(a.r, b.r,
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {_mm512_fnmadd_pd(a.r, b.r, c.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {_mm512_sqrt_ps(a.r)}; }
 FL_INLINE VecD sqrt(VecD a) { return {_mm512_sqrt_pd(a.r)}; }
+FL_INLINE void widen(VecF x, VecD& low, VecD& high) {
+  low = {_mm512_cvtps_pd(_mm512_castps512_ps256(x.r))};
+  high = {_mm512_cvtps_pd(_mm512_extractf32x8_ps(x.r, 1))};
+}
+FL_INLINE VecF narrow(VecD low, VecD high) {
+  const __m512 first = _mm512_castps256_ps512(_mm512_cvtpd_ps(low.r));
+  return {_mm512_insertf32x8(first, _mm512_cvtpd_ps(high.r), 1)};
+}
 
 FL_INLINE VecF bit_and(VecF a, VecF b) { return {_mm512_and_ps(a.r, b.r)}; }
 FL_INLINE VecD bit_and(VecD a, VecD b) { return {_mm512_and_pd(a.r, b.r)}; }

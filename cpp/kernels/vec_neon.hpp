@@ -132,6 +132,13 @@ FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {vfmsq_f32(c.r, a.r, b.r)};
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {vfmsq_f64(c.r, a.r, b.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {vsqrtq_f32(a.r)}; }
 FL_INLINE VecD sqrt(VecD a) { return {vsqrtq_f64(a.r)}; }
+FL_INLINE void widen(VecF x, VecD& low, VecD& high) {
+  low = {vcvt_f64_f32(vget_low_f32(x.r))};
+  high = {vcvt_high_f64_f32(x.r)};
+}
+FL_INLINE VecF narrow(VecD low, VecD high) {
+  return {vcvt_high_f32_f64(vcvt_f32_f64(low.r), high.r)};
+}
 
 FL_INLINE VecF bit_and(VecF a, VecF b) { return from_bits(vandq_u32(bits(a), bits(b))); }
 FL_INLINE VecD bit_and(VecD a, VecD b) { return from_bits(vandq_u64(bits(a), bits(b))); }

@@ -82,6 +82,18 @@ FL_INLINE Vec<T> fnma(Vec<T> x, Vec<T> y, Vec<T> z) {
 }
 
 template <typename T>
+FL_INLINE Vec<T> sqrt(Vec<T> x) {
+  return {sqrt(x.a), sqrt(x.b)};
+}
+FL_INLINE void widen(Vec<float> x, Vec<double>& low, Vec<double>& high) {
+  FL_HALF::widen(x.a, low.a, low.b);
+  FL_HALF::widen(x.b, high.a, high.b);
+}
+FL_INLINE Vec<float> narrow(Vec<double> low, Vec<double> high) {
+  return {FL_HALF::narrow(low.a, low.b), FL_HALF::narrow(high.a, high.b)};
+}
+
+template <typename T>
 FL_INLINE Vec<T> bit_and(Vec<T> x, Vec<T> y) {
   return {bit_and(x.a, y.a), bit_and(x.b, y.b)};
 }

@@ -105,6 +105,10 @@ FL_INLINE VecF fnma(VecF a, VecF b, VecF c) { return {__builtin_fmaf(-a.r, b.r, 
 FL_INLINE VecD fnma(VecD a, VecD b, VecD c) { return {__builtin_fma(-a.r, b.r, c.r)}; }
 FL_INLINE VecF sqrt(VecF a) { return {__builtin_sqrtf(a.r)}; }
 FL_INLINE VecD sqrt(VecD a) { return {__builtin_sqrt(a.r)}; }
+// The lanes of x as doubles, the first half of them in `low`, and the way back, rounded. Of a
+// single lane both halves are the same.
+FL_INLINE void widen(VecF x, VecD& low, VecD& high) { low.r = high.r = x.r; }
+FL_INLINE VecF narrow(VecD low, VecD) { return {static_cast<float>(low.r)}; }
 
 // Bit patterns; bit_andnot(a, b) is ~a & b; bit_add and bit_sub are integer arithmetic modulo 2^w;
 // shifts are logical.
