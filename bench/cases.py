@@ -170,7 +170,7 @@ FILES = (
 ACTIVATIONS = (
     *("relu", "leaky_relu", "relu6", "hardtanh", "hardsigmoid", "hardswish", "softsign"),
     *("exp", "tanh", "sigmoid", "log_sigmoid", "silu", "softplus", "elu", "selu", "celu"),
-    *("gelu", "mish", "softmax", "log_softmax"),
+    *("gelu", "mish", "softmax", "log_softmax", "sin", "cos"),
 )
 # The smallest and the largest size say more about calls and memory than about the function.
 BYTES = (

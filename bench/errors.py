@@ -11,7 +11,7 @@ JUDGED = 1 << 18  # elements of a result
 LIMITS = {
     **dict.fromkeys(("relu", "leaky_relu", "relu6", "hardtanh"), (1, 1)),
     **dict.fromkeys(("hardsigmoid", "hardswish", "softsign"), (2, 2)),
-    "exp": (1, 1),
+    **dict.fromkeys(("exp", "sin", "cos"), (1, 1)),
     "tanh": (1, 2),
     "sigmoid": (1.5, 2),
     **dict.fromkeys(("silu", "softplus", "elu", "selu", "celu", "log_sigmoid"), (2, 2.5)),

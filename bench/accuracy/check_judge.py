@@ -30,6 +30,8 @@ FORMULAS = {  # the plain ones: with 1400 bits nothing cancels
     "clip": lambda x, low, high: min(max(x, low), high),
     "leaky_relu": lambda x, slope, q: x if x > 0 else slope * x,
     "exp": lambda x, p, q: mp.exp(x),
+    "sin": lambda x, p, q: mp.sin(x),
+    "cos": lambda x, p, q: mp.cos(x),
     "tanh": lambda x, p, q: mp.tanh(x),
     "sigmoid": lambda x, p, q: sigmoid(x),
     "silu": lambda x, p, q: x * sigmoid(x),

@@ -61,6 +61,8 @@ FUNCTIONS = (
         "y = LeakyRelu(x)",
     ),
     Function("exp", "exp", (0, 0), "fl.exp(x)", "np.exp(x)", "torch.exp(x)", "y = Exp(x)"),
+    Function("sin", "sin", (0, 0), "fl.sin(x)", "np.sin(x)", "torch.sin(x)", "y = Sin(x)"),
+    Function("cos", "cos", (0, 0), "fl.cos(x)", "np.cos(x)", "torch.cos(x)", "y = Cos(x)"),
     Function("tanh", "tanh", (0, 0), "fl.tanh(x)", "np.tanh(x)", "torch.tanh(x)", "y = Tanh(x)"),
     Function(
         "sigmoid",

@@ -28,6 +28,8 @@ const Case<R>* find(const char* name) {
       {"clip", [](R x, R low, R high) { return ref_clip(x, low, high); }},
       {"leaky_relu", [](R x, R slope, R) { return x < 0 ? slope * x : x; }},
       {"exp", [](R x, R, R) { return f_exp(x); }},
+      {"sin", [](R x, R, R) { return f_sin(x); }},
+      {"cos", [](R x, R, R) { return f_cos(x); }},
       {"tanh", [](R x, R, R) { return f_tanh(x); }},
       {"sigmoid", [](R x, R, R) { return ref_sigmoid(x); }},
       {"silu", [](R x, R, R) { return x * ref_sigmoid(x); }},

@@ -1,4 +1,4 @@
-// The activations as formulas that lose nothing to cancellation, for any type with the six
+// The activations as formulas that lose nothing to cancellation, for any type with the
 // functions below. In double they serve as reference for float, in __float128 for double.
 #pragma once
 
@@ -11,6 +11,8 @@ inline Wide f_exp(Wide x) { return expq(x); }
 inline Wide f_expm1(Wide x) { return expm1q(x); }
 inline Wide f_log1p(Wide x) { return log1pq(x); }
 inline Wide f_tanh(Wide x) { return tanhq(x); }
+inline Wide f_sin(Wide x) { return sinq(x); }
+inline Wide f_cos(Wide x) { return cosq(x); }
 inline Wide f_erfc(Wide x) { return erfcq(x); }
 inline Wide f_abs(Wide x) { return fabsq(x); }
 #define FASTLAYER_HAVE_WIDE 1
@@ -20,6 +22,8 @@ inline double f_exp(double x) { return std::exp(x); }
 inline double f_expm1(double x) { return std::expm1(x); }
 inline double f_log1p(double x) { return std::log1p(x); }
 inline double f_tanh(double x) { return std::tanh(x); }
+inline double f_sin(double x) { return std::sin(x); }
+inline double f_cos(double x) { return std::cos(x); }
 inline double f_erfc(double x) { return std::erfc(x); }
 inline double f_abs(double x) { return std::fabs(x); }
 

@@ -39,12 +39,15 @@ def double_inputs(size: int) -> Iterator[np.ndarray]:
     """About `size` float64, in chunks, specials among them.
 
     Random patterns, the range where the functions bend, their tails, and the places where the
-    reduction of exp changes its multiple of log(2) or a branch changes.
+    reduction of exp changes its multiple of log(2) or a branch changes; and next to the zeros of
+    sin and cos.
     """
     limits = np.finfo(np.float64)
     special = [0, limits.smallest_subnormal, limits.tiny, limits.max, np.inf, np.nan]
     near = np.outer(EDGES, 1 + np.arange(-50, 51) * 2.0**-52).ravel()
     yield np.concatenate([special, np.negative(special), near, -near])
+    turns = np.arange(1, CHUNK // 2, dtype=np.float64) * 1.5707963267948966
+    yield np.concatenate([turns, np.ldexp(turns, np.arange(turns.size) % 980)])
     for seed in range(-(-size // CHUNK)):
         rng = np.random.default_rng([1, seed])
         part = CHUNK // 8
@@ -75,7 +78,7 @@ def measure(judge: Judge, functions: list[impl.Function], options: argparse.Name
     dtypes = [dtype for dtype in known if options.dtype in (None, dtype.__name__)]
     counts = {
         np.float32: -(-(1 << 32) // (CHUNK * options.stride)),
-        np.float64: 1 + -(-options.samples // CHUNK),
+        np.float64: 2 + -(-options.samples // CHUNK),
     }
     total = sum(counts[dtype] for dtype in dtypes) * len(functions)
     results: Results = {}

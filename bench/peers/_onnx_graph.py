@@ -18,6 +18,8 @@ OPERATORS = {
     "hardswish": "{y} = HardSwish({x})",
     "softsign": "{y} = Softsign({x})",
     "exp": "{y} = Exp({x})",
+    "sin": "{y} = Sin({x})",
+    "cos": "{y} = Cos({x})",
     "tanh": "{y} = Tanh({x})",
     "sigmoid": "{y} = Sigmoid({x})",
     "log_sigmoid": "{y}s = Sigmoid({x}) {y} = Log({y}s)",

@@ -20,6 +20,8 @@ def prepare(case, dtype: str, threads: int):
     jax.config.update("jax_enable_x64", True)
     functions = {
         "exp": jnp.exp,
+        "sin": jnp.sin,
+        "cos": jnp.cos,
         "tanh": jnp.tanh,
         "softsign": nn.soft_sign,
         "hardtanh": nn.hard_tanh,

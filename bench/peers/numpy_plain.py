@@ -30,6 +30,8 @@ FORMULAS = {
     "hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "softsign": lambda x: x / (1 + np.abs(x)),
     "exp": np.exp,
+    "sin": np.sin,
+    "cos": np.cos,
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "log_sigmoid": lambda x: -np.logaddexp(0, -x),

@@ -39,7 +39,7 @@ def prepare(case, dtype: str, threads: int):
     def function(act: str):
         if "softmax" in act:
             return lambda x: getattr(functional, act)(x, dim=-1)
-        if act in ("exp", "tanh", "sigmoid", "relu"):
+        if act in ("exp", "tanh", "sigmoid", "relu", "sin", "cos"):
             return getattr(torch, act)
         return getattr(functional, NAMES.get(act, act))
 
@@ -132,7 +132,7 @@ def _with_out(name: str, plain, inputs):
     import torch
 
     out = torch.empty_like(inputs[0])
-    if name in ("exp", "tanh", "sigmoid"):
+    if name in ("exp", "tanh", "sigmoid", "sin", "cos"):
         into = partial(getattr(torch, name), out=out)
     elif name == "relu":
         into = partial(torch.clamp_min, min=0, out=out)

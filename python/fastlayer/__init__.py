@@ -33,9 +33,11 @@ from fastlayer.files.load import load
 from fastlayer.functions.activation import Activation
 from fastlayer.functions.elementwise import (
     celu,
+    cos,
     elu,
     exp,
     gelu,
+    hardshrink,
     hardsigmoid,
     hardswish,
     hardtanh,
@@ -51,11 +53,15 @@ from fastlayer.functions.elementwise import (
     selu,
     sigmoid,
     silu,
+    sin,
     softmax,
     softplus,
+    softshrink,
     softsign,
+    sqrt,
     swish,
     tanh,
+    threshold,
 )
 from fastlayer.functions.products import bias_add, dense_forward, dot, linear, matmul
 from fastlayer.network.branches import Add, Concat, Multiply, Slice
@@ -95,6 +101,7 @@ __all__ = [
     "accelerate",
     "bias_add",
     "celu",
+    "cos",
     "dense_forward",
     "dot",
     "elu",
@@ -106,6 +113,7 @@ __all__ = [
     "from_torch",
     "gelu",
     "get_num_threads",
+    "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
@@ -127,11 +135,15 @@ __all__ = [
     "show_config",
     "sigmoid",
     "silu",
+    "sin",
     "softmax",
     "softplus",
+    "softshrink",
     "softsign",
+    "sqrt",
     "swish",
     "tanh",
+    "threshold",
 ]
 
 # Whoever converts nothing does not pay for the converters; they are imported when asked for. The

@@ -138,6 +138,12 @@ def _elu(x: Array, alpha: float) -> Array:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
+def _sqrt(x: Array) -> Array:
+    with np.errstate(invalid="ignore"):  # of numbers below zero
+        root: Array = np.sqrt(x)
+    return root
+
+
 _LINES: dict[str, Callable[..., Any]] = {
     "identity": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
@@ -164,6 +170,12 @@ _LINES: dict[str, Callable[..., Any]] = {
     "tanh": np.tanh,
     "softsign": lambda x: x / (1 + abs(x)),
     "exp": np.exp,
+    "sin": np.sin,
+    "cos": np.cos,
+    "sqrt": _sqrt,
+    "threshold": lambda x, threshold, value: np.where(x > threshold, x, value),
+    "hardshrink": lambda x, lambd: np.where(abs(x) > lambd, x, 0),
+    "softshrink": lambda x, lambd: x - np.clip(x, -lambd, lambd),
     "softmax": _softmax,
     "log_softmax": _log_softmax,
 }

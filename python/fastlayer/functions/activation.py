@@ -87,6 +87,12 @@ _KINDS = {
         _Kind(elementwise.tanh),
         _Kind(elementwise.softsign),
         _Kind(elementwise.exp),
+        _Kind(elementwise.sin),
+        _Kind(elementwise.cos),
+        _Kind(elementwise.sqrt),
+        _Kind(elementwise.threshold, threshold=0.0, value=0.0),
+        _Kind(elementwise.hardshrink, lambd=0.5),
+        _Kind(elementwise.softshrink, check=elementwise.check_lambd, lambd=0.5),
         _Kind(elementwise.softmax, kernel=_rowwise("softmax"), axis=-1),
         _Kind(elementwise.log_softmax, kernel=_rowwise("log_softmax"), axis=-1),
     )

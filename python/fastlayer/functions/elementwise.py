@@ -822,6 +822,222 @@ def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("exp", 0.0, 0.0, x, out) if y is None else y
 
 
+def sin(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Sine: ``sin(x)``, of positional encodings and of SIREN (Sitzmann et al., 2020).
+
+    Within one ULP for every `x`, however large; NaN at the infinities, and -0.0 at -0.0.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.sin([0.0, 1.0, 1e22]).round(4)
+    array([ 0.    ,  0.8415, -0.8522])
+    """
+    y = _core.activation("sin", x, 0.0, 0.0, out)
+    return finish("sin", 0.0, 0.0, x, out) if y is None else y
+
+
+def cos(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Cosine: ``cos(x)``, of positional encodings.
+
+    Within one ULP for every `x`, however large; NaN at the infinities.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.cos([0.0, 1.0, 1e22]).round(4)
+    array([1.    , 0.5403, 0.5232])
+    """
+    y = _core.activation("cos", x, 0.0, 0.0, out)
+    return finish("cos", 0.0, 0.0, x, out) if y is None else y
+
+
+def sqrt(x: ArrayLike, *, out: Array | None = None) -> Array:
+    """Square root: ``sqrt(x)``, correctly rounded; NaN below zero, and -0.0 at -0.0.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.sqrt([0.0, 2.0, 9.0]).round(4)
+    array([0.    , 1.4142, 3.    ])
+    """
+    y = _core.activation("sqrt", x, 0.0, 0.0, out)
+    return finish("sqrt", 0.0, 0.0, x, out) if y is None else y
+
+
+def threshold(
+    x: ArrayLike, threshold: float = 0.0, value: float = 0.0, *, out: Array | None = None
+) -> Array:
+    """Threshold: ``x if x > threshold else value``. NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    threshold, value : float
+        The limit, and what stands in the place of `x` up to it. PyTorch has no defaults.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.threshold([-1.0, 0.5, 3.0], threshold=0.5, value=-7.0)
+    array([-7., -7.,  3.])
+    """
+    p0, p1 = number("threshold", threshold), number("value", value)
+    y = _core.activation("threshold", x, p0, p1, out)
+    return finish("threshold", p0, p1, x, out) if y is None else y
+
+
+def hardshrink(x: ArrayLike, lambd: float = 0.5, *, out: Array | None = None) -> Array:
+    """Hard shrinkage: ``x if |x| > lambd else 0`` (Donoho & Johnstone, 1994). NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    lambd : float
+        Up to this magnitude the result is 0. The default is PyTorch's, ONNX's and Keras'.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.hardshrink([-1.0, 0.5, 0.75])
+    array([-1.  ,  0.  ,  0.75])
+    """
+    p0 = number("lambd", lambd)
+    y = _core.activation("hardshrink", x, p0, 0.0, out)
+    return finish("hardshrink", p0, 0.0, x, out) if y is None else y
+
+
+def softshrink(x: ArrayLike, lambd: float = 0.5, *, out: Array | None = None) -> Array:
+    """Soft shrinkage, towards zero by `lambd` (Donoho & Johnstone, 1994).
+
+    It is ``x - lambd`` above `lambd`, ``x + lambd`` below ``-lambd`` and 0 in between. NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, any real dtype; integers and bools become float64.
+    lambd : float
+        Up to this magnitude the result is 0. The default is PyTorch's, ONNX's and Keras'.
+    out : ndarray, optional
+        Where the result goes; the result's shape and dtype. May be `x` itself.
+
+    Returns
+    -------
+    ndarray or scalar
+        The shape of `x`, a NumPy scalar where `x` is one.
+
+    Raises
+    ------
+    TypeError
+        `x` is complex, masked or not numeric; `out` has another dtype.
+    ValueError
+        `lambd` is negative; `out` has another shape.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> fl.softshrink([-1.0, 0.5, 0.75])
+    array([-0.5 ,  0.  ,  0.25])
+    """
+    p0 = number("lambd", lambd)
+    check_lambd(p0)
+    y = _core.activation("softshrink", x, p0, 0.0, out)
+    return finish("softshrink", p0, 0.0, x, out) if y is None else y
+
+
+def check_lambd(lambd: float) -> None:
+    """Refuse a soft shrinkage that pushes away from zero."""
+    if lambd < 0:
+        raise ValueError(f"softshrink: lambd must not be negative, got {lambd}")
+
+
 def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
     """Normalised exponentials: ``exp(x) / sum(exp(x))`` along `axis` (Bridle, 1990).
 
