@@ -101,7 +101,12 @@ IN_PLACE = {  # the others gain nothing from `out=`: numpy_plain has them
     "gelu": _gelu,
     "softmax": _softmax,
 }
-DIRECT = {"tanh": np.tanh, "exp": np.exp, "sin": np.sin, "cos": np.cos}  # a ufunc needs no copy of x first
+DIRECT = {
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "sin": np.sin,
+    "cos": np.cos,
+}  # a ufunc needs no copy of x first
 
 
 def available() -> str | None:

@@ -52,7 +52,7 @@ struct Turned {
   Vec<double> r, minus_l, flip;
 };
 
-// For |x| < kNear; kExtra: with minus_l.
+// For |x| < kNear, of cos for x >= 0, so that it is even; kExtra: with minus_l.
 template <bool kCosine, bool kExtra>
 FL_INLINE Turned near_turn(Vec<double> x) {
   using C = SineConstants;
@@ -117,7 +117,7 @@ FL_INLINE void far_turn(double x, bool cosine, double* r, double* minus_l, doubl
   const uint64_t unit_pattern = static_cast<uint64_t>(1023 - 52 - zeros) << 52;
   double unit;
   __builtin_memcpy(&unit, &unit_pattern, sizeof unit);
-  if (below != (negative && !cosine)) unit = -unit;
+  if (below != negative) unit = -unit;
   const double p = f * C::kPiHi;
   const double p_low = __builtin_fma(f, C::kPiHi, -p) + __builtin_fma(f, C::kPiLo, g * C::kPiHi);
   const double sum = p + p_low;
@@ -188,13 +188,14 @@ FL_INLINE Vec<T> nan_unless_finite(Vec<T> x, Vec<T> y) {
 
 template <bool kCosine>
 FL_INLINE Vec<double> wave(Vec<double> x) {
-  if (all(less(abs(x), constant(SineConstants::kNear)))) return sine(near_turn<kCosine, true>(x));
-  return nan_unless_finite(x, sine(any_turn<kCosine, true>(x)));
+  const Vec<double> a = kCosine ? abs(x) : x;
+  if (all(less(abs(x), constant(SineConstants::kNear)))) return sine(near_turn<kCosine, true>(a));
+  return nan_unless_finite(x, sine(any_turn<kCosine, true>(a)));
 }
 template <bool kCosine>
 FL_INLINE Vec<float> wave(Vec<float> x) {
   Vec<double> low, high;
-  widen(x, low, high);
+  widen(kCosine ? abs(x) : x, low, high);
   if (all(less(abs(x), constant(static_cast<float>(SineConstants::kNear))))) {
     return narrow(short_sine(near_turn<kCosine, false>(low)),
                   short_sine(near_turn<kCosine, false>(high)));

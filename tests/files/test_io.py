@@ -62,6 +62,8 @@ ACTIVATIONS = [
     ("hardtanh", {"min_val": -np.inf, "max_val": 3.0}), "gelu", ("gelu", {"approximate": "tanh"}),
     "silu", "mish", "sigmoid", "log_sigmoid", "hardsigmoid", "hardswish", "tanh", "softsign",
     ("softplus", {"beta": 2.0, "threshold": 1e9}), "exp", "softmax", "log_softmax",
+    "sin", "cos", "sqrt", ("threshold", {"threshold": 1.0, "value": -7.0}),
+    "hardshrink", ("hardshrink", {"lambd": 2.0}), ("softshrink", {"lambd": 0.25}),
     ("prelu", {"weight": 0.1}), ("prelu", {"weight": [0.1, 0.2, -0.3]}),
 ]  # fmt: skip
 

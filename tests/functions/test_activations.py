@@ -27,6 +27,9 @@ CONFIGURED = [
     ("celu", {"alpha": 2.0}),
     ("gelu", {"approximate": "tanh"}),
     ("softplus", {"beta": 2.0, "threshold": 10.0}),
+    ("threshold", {"threshold": 1.5, "value": -7.0}),
+    ("hardshrink", {"lambd": 2.0}),
+    ("softshrink", {"lambd": 0.0}),
 ]
 CASES = [(name, {}) for name in ELEMENTWISE] + CONFIGURED
 IDS = [f"{name}{'-'.join(['', *map(str, p.values())])}" for name, p in CASES]
@@ -219,6 +222,12 @@ SPECIAL = {
     "softplus": (INF, 0.0, None, MAX, 0.0),
     "softsign": (1.0, -1.0, "-0", 1.0, -1.0),
     "exp": (INF, 0.0, 1.0, INF, 0.0),
+    "sin": (NAN, NAN, "-0", None, None),
+    "cos": (NAN, NAN, 1.0, None, None),
+    "sqrt": (INF, NAN, "-0", None, NAN),
+    "threshold": (INF, 0.0, 0.0, MAX, 0.0),
+    "hardshrink": (INF, -INF, 0.0, MAX, "-max"),
+    "softshrink": (INF, -INF, 0.0, MAX, "-max"),
 }
 
 
@@ -272,14 +281,17 @@ def test_every_activation_has_special_values():
 
 @pytest.mark.parametrize(
     "name",
-    ["identity", "relu", "leaky_relu", "hardtanh", "relu6", "elu", "celu", "tanh", "softsign"],
+    [
+        *("identity", "relu", "leaky_relu", "hardtanh", "relu6", "elu", "celu", "tanh", "softsign"),
+        *("sin", "threshold"),
+    ],
 )
 def test_subnormals_are_kept(dtype, name):
     info = np.finfo(dtype)
     x = np.linspace(info.smallest_subnormal, info.smallest_normal, 67, dtype=dtype)
     assert_same_bits(getattr(fl, name)(x), x)  # f(x) = x (1 + O(x)), or x itself
     y = getattr(fl, name)(-x)
-    if name in ("elu", "celu", "tanh", "softsign", "identity", "hardtanh"):
+    if name in ("elu", "celu", "tanh", "softsign", "identity", "hardtanh", "sin"):
         assert_same_bits(y, -x)
 
 
@@ -351,6 +363,9 @@ def test_defaults_and_aliases(rng, dtype):
         ("celu", {"alpha": 1}),
         ("gelu", {"approximate": "none"}),
         ("softplus", {"beta": 1, "threshold": 20}),
+        ("threshold", {"threshold": 0, "value": 0}),
+        ("hardshrink", {"lambd": 0.5}),
+        ("softshrink", {"lambd": 0.5}),
         ("softmax", {"axis": -1}),
         ("log_softmax", {"axis": -1}),
     ]:
@@ -393,6 +408,8 @@ def test_bad_parameters():
     for beta in (0, -1):
         with pytest.raises(ValueError, match="softplus: beta must be positive"):
             fl.softplus(x, beta=beta)
+    with pytest.raises(ValueError, match="softshrink: lambd must not be negative, got -1"):
+        fl.softshrink(x, lambd=-1)
     for f in (fl.softmax, fl.log_softmax):
         with pytest.raises(ValueError, match="softmax needs an axis"):
             f(1.5)

@@ -17,6 +17,7 @@ CONFIGURED = {
     "elu": {"alpha": 2.0},
     "hardtanh": {"min_val": -0.3, "max_val": 0.6},
     "softplus": {"beta": 2.0, "threshold": 10.0},
+    "threshold": {"threshold": 0.5, "value": -1.0},
 }
 
 

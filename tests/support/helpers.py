@@ -54,12 +54,18 @@ def ulp(reference, dtype):
 
 
 def ulp_error(actual, reference):
-    """|actual - reference| in units of the last place of `actual`; inf stands for 2^emax."""
+    """|actual - reference| in units of the last place of `actual`; inf stands for 2^emax.
+
+    A NaN is right where it should be one, and nowhere else.
+    """
     dtype = actual.dtype
     wide = wide_type(dtype)
     top = np.ldexp(wide(1), np.finfo(dtype).maxexp)
     reference = np.clip(np.asarray(reference, wide), -top, top)
-    return np.abs(np.clip(actual.astype(wide), -top, top) - reference) / ulp(reference, dtype)
+    nan = np.isnan(reference)
+    reference = np.where(nan, 0, reference)
+    error = np.abs(np.clip(actual.astype(wide), -top, top) - reference) / ulp(reference, dtype)
+    return np.where(nan, np.where(np.isnan(actual), 0, np.inf), error)
 
 
 # ----------------------------------------------------------------------------- dense layers
@@ -200,16 +206,24 @@ REFERENCES = {
     "softplus": _softplus,
     "softsign": lambda x: x / (1 + np.abs(x)),
     "exp": np.exp,
+    "sin": np.sin,
+    "cos": np.cos,
+    "sqrt": np.sqrt,
+    "threshold": lambda x, threshold=0.0, value=0.0: np.where(x > threshold, x, value),
+    "hardshrink": lambda x, lambd=0.5: np.where(np.abs(x) > lambd, x, 0),
+    "softshrink": lambda x, lambd=0.5: np.sign(x) * np.maximum(np.abs(x) - lambd, 0),
     "softmax": _softmax,
     "log_softmax": _log_softmax,
 }
 ELEMENTWISE = [name for name in REFERENCES if "softmax" not in name]
 
 # Limits in ULP of numerics.md, (float32, float64). A selection is exact; one product is one rounding,
-# and so are the three rational functions, which are computed in pairs: 1/2, and 0.01 for what the
+# and so are roots, differences, and the three rational functions, computed in pairs: 1/2, and 0.01 for what the
 # reference itself may be off by.
 ULP_LIMITS = {
     "exp": (1, 1),
+    "sin": (1, 1),
+    "cos": (1, 1),
     "tanh": (1, 2),
     "sigmoid": (1.5, 2),
     "silu": (2, 2.5),
@@ -224,13 +238,17 @@ ULP_LIMITS = {
     "relu": (0, 0),
     "relu6": (0, 0),
     "hardtanh": (0, 0),
+    "threshold": (0, 0),
+    "hardshrink": (0, 0),
     "leaky_relu": (0.5, 0.5),
+    "sqrt": (0.51, 0.51),
+    "softshrink": (0.51, 0.51),
     "softsign": (0.51, 0.51),
     "hardsigmoid": (0.51, 0.51),
     "hardswish": (0.51, 0.51),
 }
 
-# sup |f'|, from the derivative of each definition, rounded up.
+# sup |f'|, from the derivative of each definition, rounded up; infinite at the jumps of two.
 LIPSCHITZ = {
     **dict.fromkeys(ELEMENTWISE, 1.0),
     "selu": 1.7581,
@@ -240,6 +258,7 @@ LIPSCHITZ = {
     "sigmoid": 0.25,
     "hardsigmoid": 1 / 6,
     "hardswish": 1.5,
+    **dict.fromkeys(("sqrt", "threshold", "hardshrink"), math.inf),
 }
 
 
