@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import fastlayer as fl
-from fastlayer.convert.onnx import from_onnx
 from fastlayer.errors import ConversionError
 
 pytest.importorskip("onnx")
@@ -137,8 +136,8 @@ def test_onnx(name, dtype):
     constants = {**WEIGHTS, "g0": (6,), "h0": (6,)} if "norm" in name else WEIGHTS
     model = make(text, 13, dtype, **constants, **used)
     if (name, dtype) == ("hard swish, hard sigmoid", np.float64):
-        with pytest.raises(ConversionError, match="nothing for it"):  # 1/6 rounded to float32
-            from_onnx(model)
+        # 1/6 rounded to float32 is no hard swish: a product of branches.
+        assert [type(part).__name__ for part in check(model)] == ["Layer", "Multiply", "Layer"]
         return
     erf = "Erf" in text and dtype == np.float64
     net = check_by_hand(model, "gelu") if erf else check(model)
@@ -169,8 +168,8 @@ def test_torch(name, dtype):
     module = Between(FORMULAS[name][1]).to(dtype)
     if (name, dtype) == ("mish", torch.float64):
         # Above 20 PyTorch's softplus is its input, and no longer log(1 + exp(x)).
-        with pytest.raises(ConversionError, match="combines two arrays"):
-            fl.from_torch(module)
+        net = fl.from_torch(module)
+        assert [type(part).__name__ for part in net] == ["Layer", "Multiply", "Layer"]
         return
     net = fl.from_torch(module)
     assert net.verification.bound_share <= 1
@@ -215,10 +214,9 @@ REFUSED = {
     "mean of the batch": (lambda m, h: h - h.mean(0, keepdim=True), "each row"),
     "mean of all": (lambda m, h: h - h.mean(), "each row"),
     "unbiased": (lambda m, h: h / torch.sqrt(h.var(-1, keepdim=True)), "unbiased=False"),
-    "a mean alone": (lambda m, h: h.mean(-1, keepdim=True), "between the calls"),
     "half of a formula": (lambda m, h: 1 + torch.erf(h), "between the calls"),
     "a power": (lambda m, h: 2**h, "between the calls"),
-    "two arrays": (lambda m, h: torch.maximum(h, m.last(h)), "Residual"),
+    "two arrays": (lambda m, h: torch.maximum(h, m.last(h)), "adds, multiplies"),
 }
 
 

@@ -255,13 +255,25 @@ OPERATORS = {
     "BatchNormalization": "a = BatchNormalization(h, t, t, t, t)",
     "Cast": "a = Cast<to=1>(h)",
     "Clip": (11, "a = Clip<min=-1.0, max=1.0>(h)", "a = Clip(h, half, one)"),
+    "Concat": "d1 = Concat<axis=1>(h, h)\na = MatMul(d1, tall)",
     "Einsum": 'a = Einsum<equation="ij,jk->ik">(h, q)',
     "Erf": "d = Mul(h, i)\ne = Erf(d)\np = Add(one, e)\nm = Mul(half, h)\na = Mul(m, p)",
+    "Gather": "a = Gather<axis=1>(h, order)",
     "Gemm": "a = Gemm(h, q)",
     "LayerNormalization": "a = LayerNormalization(h, t, t)",
     "Log": "s = Sigmoid(h)\na = Log(s)",
     "MatMul": "a = MatMul(h, q)",
     "PRelu": "a = PRelu(h, t)",
+    "Slice": (
+        10,
+        "d1 = Slice<starts=[1], ends=[4], axes=[1]>(h)\na = Concat<axis=1>(d1, d1)",
+        "d1 = Slice(h, begin, end, begin)\na = Concat<axis=1>(d1, d1)",
+    ),
+    "Split": (
+        18,
+        "d1, d2 = Split<axis=1>(h)\na = Concat<axis=1>(d2, d1)",
+        "d1, d2 = Split<axis=1, num_outputs=2>(h)\na = Concat<axis=1>(d2, d1)",
+    ),
     "Pow": "s = Pow(h, three)\nu = Mul(s, k)\nb = Add(u, h)\nv1 = Mul(b, z)\nw1 = Tanh(v1)\n"
     "x1 = Add(w1, one)\ny1 = Mul(x1, half)\na = Mul(h, y1)",
     "RMSNormalization": "a = RMSNormalization(h, t)",
@@ -290,6 +302,7 @@ OPERATORS.update({op: f"a = {op}(h)" for op in ALONE})
 BESIDE = {
     "t": np.linspace(0.5, 2, 6, dtype=np.float32), "q": (6, 6), "rows": integers(-1, 6),
     "last": integers(-1), "one": number(1), "half": number(0.5), "three": number(3),
+    "tall": (12, 6), "order": integers(2, 0, 1, 5, -2, 3), "begin": integers(1), "end": integers(4),
     "tiny": number(1e-5), "i": number(0.5**0.5), "k": number(0.044715),
     "z": number((2 / np.pi) ** 0.5),
 }  # fmt: skip

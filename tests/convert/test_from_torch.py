@@ -566,7 +566,7 @@ REFUSED = {
         "convolutional",
     ),
     "embedding": (lambda: nn.Sequential(nn.Embedding(9, 6)), "torch Embedding", "NumPy"),
-    "glu": (lambda: nn.Sequential(nn.GLU()), "layer '0' (torch GLU)", "networks of their own"),
+    "glu": (lambda: nn.Sequential(nn.GLU()), "layer '0' (torch GLU)", "how many there are"),
     "hardshrink": (lambda: nn.Sequential(nn.Hardshrink()), "torch Hardshrink", "between"),
     "threshold": (lambda: nn.Sequential(nn.Threshold(1.0, 0.0)), "torch Threshold", "threshold 0"),
     "nested": (
@@ -607,14 +607,18 @@ REFUSED = {
     "hook": (with_hook, "module '0' (torch Linear)", "hook"),
     "data-dependent": (Unclear, "torch Unclear", "same steps for every input"),
     "two inputs": (lambda: two_inputs(), "torch TwoInputs", "2 inputs"),
-    "two outputs": (lambda: Forward(lambda m, x: (x, m.fc[0](x))), "torch Forward", "one output"),
-    "two branches": (
-        lambda: Forward(lambda m, x: m.fc[0](x) + m.fc[1](x)),
-        "'add' in its forward (torch add)",
-        "networks of their own",
+    "no array": (lambda: Forward(lambda m, x: (x.shape, 3)), "torch Forward", "expected an array"),
+    "an array and a shape": (
+        lambda: Forward(lambda m, x: (m.fc[0](x), x.shape)),
+        "output 'output_1' of its forward",
+        "return arrays only",
     ),
-    "product": (lambda: Forward(lambda m, x: x * m.fc[0](x)), "(torch mul)", "Residual"),
-    "cat": (lambda: Forward(lambda m, x: torch.cat([x, m.fc[0](x)])), "(torch cat)", "dense"),
+    "division": (lambda: Forward(lambda m, x: x / m.fc[0](x)), "(torch truediv)", "multiplies"),
+    "cat": (
+        lambda: Forward(lambda m, x: torch.cat([x, m.fc[0](x)])),
+        "(torch cat)",
+        "stacks samples",
+    ),
     "squeeze": (
         lambda: Forward(lambda m, x: m.fc[0](x).squeeze(0)),
         "(torch squeeze)",
@@ -733,7 +737,7 @@ REFUSED = {
         "(torch BatchNorm2d)",
         "convolutional",
     ),
-    "power": (lambda: Forward(lambda m, x: m.fc[0](x) ** 2), "(torch pow)", "between the calls"),
+    "power": (lambda: Forward(lambda m, x: m.fc[0](x) ** 5), "(torch pow)", "between the calls"),
     "activation of two": (
         lambda: Forward(lambda m, x: F.softmax(x, 1, dtype=torch.float64)),
         "(torch softmax)",

@@ -310,18 +310,23 @@ REFUSED = {
     "LSTM": ("y, s, t = LSTM<hidden_size=2>(x, w, v)", r"ONNX LSTM\): fastlayer runs dense"),
     "Conv": ("y = Conv(x, w)", r"ONNX Conv\): fastlayer runs dense"),
     "ArgMax": ("h = MatMul(x, w)\ny = ArgMax(h)", r"argmax\(axis=-1\)"),
-    "Concat": ("y = Concat<axis=1>(x, x)", "only residual sums branch"),
+    "Concat": ("y = Concat<axis=0>(x, x)", r"along axis 0 of \(batch, 4\)"),
+    "Concat of a column": ("y = Concat<axis=1>(x, w)", "not one row"),
+    "Gather": ("y = Gather<axis=0>(x, zero1)", r"along axis 0 of \(batch, 4\)"),
+    "Gather of matrices": ("y = Gather<axis=1>(x, at)", "constant list"),
+    "Slice of rows": ("y = Slice(x, p, s2, zero1)", r"along axis 0 of \(batch, 4\)"),
+    "Split": ("a, y = Split<axis=0>(x)", r"along axis 0 of \(batch, 4\)"),
     "attention": ("h = Transpose(x)\ny = MatMul(x, h)", "as attention does"),
     "Erf": ("y = Erf(x)", "nothing for it"),
     "Erf inside": ("h = Erf(x)\ny = MatMul(h, w)", r"ONNX Erf\): fastlayer has nothing"),
-    "Tanhshrink": ("h = Tanh(x)\ny = Mul(x, h)", r"ONNX Mul\): fastlayer has nothing"),
+    "quotient": ("h = Tanh(x)\ny = Div(x, h)", r"ONNX Div\): fastlayer has nothing"),
     "columns": ("y = MatMul(w, x)", "samples are columns"),
     "output in columns": ("h = MatMul(x, w)\ny = Transpose(h)", "a network gives rows"),
     "batch softmax": ("y = Softmax<axis=0>(x)", r"along axis 0 of \(batch, 4\)"),
     "mixed rows": ("y = Reshape(x, s)", "mixes the rows"),
     "unflattened output": ("y = Reshape(x, t)", "a network gives rows"),
     "features apart": ("h = Reshape(x, t)\ny = MatMul(h, u)", "take features apart"),
-    "two branches": ("h = MatMul(x, q)\ng = Tanh(x)\nf = Mul(g, g)\ny = Add(h, f)", "nothing"),
+    "part of a formula": ("h = MatMul(x, q)\ng = Erf(x)\ny = Add(h, g)", "nothing"),
     "other domain": ("y = com.microsoft.Attention(x, w, b)", "own operators.*ORT_ENABLE_BASIC"),
     "mixed types": ("h = MatMul(x, w)\ny = Mul(h, d)", "mixes float64 constants with float32"),
     "cast inside": (
@@ -359,7 +364,6 @@ REFUSED = {
     "axis that is longer": ("y = Squeeze(x, one_axis)", r"takes dimensions \(4,\) away"),
     "features reordered": ("h = Reshape(x, t)\ny = Transpose<perm=[0, 2, 1]>(h)", "reorders"),
     "unlike sums": ("h = MatMul(x, w)\ny = Add(x, h)", r"\(batch, 4\) and \(batch, 3\)"),
-    "number for each row": ("h = MatMul(x, one_out)\ny = Add(x, h)", "nothing for it"),
     "spread features": ("h = MatMul(x, one_out)\ny = Add(h, b)", "a MatMul can do that"),
     "mean of samples": ("y = ReduceMean<axes=[0]>(x)", r"averages over axes \[0\]"),
     "mean of all": ("y = ReduceMean(x)", "averages over axes None"),
@@ -380,7 +384,7 @@ def test_refusal_names_the_node_and_teaches(name):
         "w": (4, 3), "q": (4, 4), "v": (3, 4), "b": (4,), "u": (2, 2), "s": integers(-1, 2),
         "t": integers(-1, 2, 2), "d": number(2, np.float64), "e": np.ones((4, 3), np.float16),
         "two": integers(2), "stack": (2, 4, 3), "none": (4, 0), "one": number(1), "zero": number(0), "r": np.arange(8, dtype=np.float32).reshape(2, 4),
-        "few": integers(0, 3), "one_axis": integers(1), "one_out": (4, 1), "high": (4, 1, 1),
+        "few": integers(0, 3), "zero1": integers(0), "at": integers(0, 1).reshape(1, 2), "p": integers(1), "s2": integers(2), "one_axis": integers(1), "one_out": (4, 1), "high": (4, 1, 1),
     }  # fmt: skip
     model = make(text, 17, **constants)
     model.graph.node[0].name = "first"
@@ -432,13 +436,33 @@ def test_an_input_that_is_no_array():
         from_onnx(model)
 
 
-def test_residuals_around_all_that_came_before():
-    """Each sum looks for its other end among all points before it: 1500 squared are too many."""
+def test_residuals_one_after_the_other():
+    """A sum finds its other end beside it, however many there are."""
     lines = ["h0 = Tanh(x)"]
     for i in range(1500):
         lines += [f"t{i} = Tanh(h{i})", f"h{i + 1} = Add(h{i}, t{i})"]
-    with pytest.raises(ConversionError, match="residual connections around too many layers"):
+    net = from_onnx(make("\n".join([*lines, "y = MatMul(h1500, w)"]), w=(4, 3)))
+    assert len(net) == 1502
+
+
+def test_sums_of_all_that_came_before():
+    """Each sum goes back to the input: 1500 squared steps are too many."""
+    lines = ["h0 = Tanh(x)"]
+    for i in range(1500):
+        lines += [f"t{i} = Tanh(h{i})", f"h{i + 1} = Add(t{i}, x)"]
+    net = from_onnx(make("\n".join([*lines[:40], "y = MatMul(h19, w)"]), w=(4, 3)))
+    assert net.verification.bound_share <= 1
+    with pytest.raises(ConversionError, match=r"more than 64 deep|too many layers"):
         from_onnx(make("\n".join([*lines, "y = MatMul(h1500, w)"]), w=(4, 3)))
+
+
+def test_what_branches_share_is_bounded():
+    """Each sum needs the two before it, so that what they share doubles."""
+    lines = ["h0 = Tanh(x)", "h1 = Tanh(h0)"]
+    for i in range(2, 60):
+        lines += [f"t{i} = Tanh(h{i - 2})", f"h{i} = Add(h{i - 1}, t{i})"]
+    with pytest.raises(ConversionError, match=r"deep in each other|too many layers"):
+        from_onnx(make("\n".join([*lines, "y = MatMul(h59, w)"]), w=(4, 3)))
 
 
 def test_sparse_weights_are_refused():
@@ -459,14 +483,19 @@ def test_bfloat16_weights_are_refused_by_name():
 
 
 def test_refusal_of_graphs():
-    two = make("h = Relu(x)\ny = MatMul(h, w)", w=(4, 3))
     kind = onnx.TensorProto.FLOAT
+    two = make("h = Relu(x)\ny = MatMul(h, w)", shape=("N", "k"), w=(4, 3))
     two.graph.output.append(onnx.helper.make_tensor_value_info("h", kind, None))
-    with pytest.raises(ConversionError, match=r"2 outputs \('y', 'h'\)"):
+    with pytest.raises(ConversionError, match="output 'h': its number of features is not known"):
         from_onnx(two)
+    with pytest.raises(ConversionError, match=r"has the outputs 'y', 'h'; outputs='z'"):
+        from_onnx(two, outputs="z")
     two = make("h = Add(x, z)\ny = MatMul(h, w)", w=(4, 3))
-    two.graph.input.append(onnx.helper.make_tensor_value_info("z", kind, ("N", 4)))
-    with pytest.raises(ConversionError, match=r"2 inputs \('x', 'z'\)"):
+    two.graph.input.append(onnx.helper.make_tensor_value_info("z", kind, ("N", "k")))
+    with pytest.raises(ConversionError, match=r"input 'z': it has shape \(\?,\) for each sample"):
+        from_onnx(two)
+    del two.graph.input[:]
+    with pytest.raises(ConversionError, match=r"uses .x. before|no inputs"):
         from_onnx(two)
     with pytest.raises(ConversionError, match="opset 5"):
         from_onnx(make("y = Relu(x)", 5))

@@ -224,11 +224,9 @@ class Assembly:
             )
 
     def _constant(self, step: Constant) -> None:
-        # Whatever the first feature is, also NaN, it is not above infinity, and becomes 0.
-        n = step.values.size
-        zero = Activation("threshold", threshold=np.inf, value=0.0)
-        self.parts += [Slice(0, 1), zero]
-        self._dense(Dense(np.zeros((n, 1)), step.values))
+        # A layer that takes no feature gives its bias, also where the input is NaN.
+        self.parts.append(Slice(0, 0))
+        self._dense(Dense(np.zeros((step.values.size, 0)), step.values))
 
     def _cut(self, step: Cut) -> None:
         self.parts.append(Slice(step.begin, step.end))

@@ -291,7 +291,7 @@ class Slice(Part):
     Raises
     ------
     ValueError
-        Numbers that are not ``0 <= begin < end``.
+        Numbers that are not ``0 <= begin <= end``.
 
     Examples
     --------
@@ -302,8 +302,8 @@ class Slice(Part):
 
     def __init__(self, begin: int, end: int) -> None:
         self.begin, self.end = index(begin), index(end)
-        if not 0 <= self.begin < self.end:
-            raise ValueError(f"Slice takes 0 <= begin < end, got {begin} and {end}")
+        if not 0 <= self.begin <= self.end:
+            raise ValueError(f"Slice takes 0 <= begin <= end, got {begin} and {end}")
 
     def __call__(self, x: ArrayLike) -> Array:
         """Return a view of `x` where that is possible.

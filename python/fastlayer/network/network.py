@@ -203,7 +203,7 @@ class Network(Chain):
     def _each(self, x: Any) -> tuple[Any, ...]:
         """Return the arguments of a call for what a call was given."""
         several = isinstance(x, tuple) and len(x) == len(self._in.names) > 1
-        return x if several and all(np.ndim(a) for a in x) else (x,)
+        return x if several and any(np.ndim(a) for a in x) else (x,)
 
     def __getstate__(self) -> dict[str, Any]:
         ends = {"inputs": tuple(self._in), "outputs": tuple(self._out)}
@@ -350,7 +350,7 @@ class Network(Chain):
         if ONE_ROW in self._traits:
             check_one_row(a)
         for i, part in enumerate(self._parts):
-            a, z = part._pair(a, self[i : i + 1])
+            a, z = part._pair(a, self[i : i + 1]._plain)
             pairs.append((a, z))
         return pairs
 
@@ -593,7 +593,9 @@ class Network(Chain):
     def __repr__(self) -> str:
         lines = ("\n    ".join(part._argument().splitlines()) for part in self._parts)
         inner = "".join(f"\n    {line}," for line in lines)
-        return f"Network([{inner}\n])"
+        named = {"inputs": self._in, "outputs": self._out}
+        ends = [f", {what}={dict(zip(*e, strict=True))}" for what, e in named.items() if e.names]
+        return f"Network([{inner}\n]{''.join(ends)})"
 
 
 # What a file may hold: a document names no class but these.
