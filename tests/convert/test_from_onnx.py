@@ -294,9 +294,9 @@ OPERATORS = {
     **{op: f"a = {op}(h, one)" for op in ("Max", "Min")},
 }
 ALONE = {
-    "Celu", "Dropout", "Elu", "Exp", "Flatten", "Gelu", "HardSigmoid", "HardSwish", "Identity",
-    "LeakyRelu", "LogSoftmax", "Mish", "Neg", "Relu", "Selu", "Sigmoid", "Softmax", "Softplus",
-    "Softsign", "Swish", "Tanh",
+    "Celu", "Cos", "Dropout", "Elu", "Exp", "Flatten", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+    "LeakyRelu", "LogSoftmax", "Mish", "Neg", "Relu", "Selu", "Shrink", "Sigmoid", "Sin", "Softmax",
+    "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu",
 }  # fmt: skip
 OPERATORS.update({op: f"a = {op}(h)" for op in ALONE})
 BESIDE = {

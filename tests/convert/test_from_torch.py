@@ -237,6 +237,11 @@ ACTIVATIONS = {
     "leaky with slope": {"negative_slope": 0.2},
     "RReLU": {"lower": 0.1, "upper": 0.3},
     "Threshold": {"threshold": 0, "value": 0},
+    "threshold elsewhere": {"threshold": 0.4, "value": -7.0},
+    "Hardshrink": {},
+    "hardshrink 1": {"lambd": 1.0},
+    "Softshrink": {},
+    "softshrink 0": {"lambd": 0},
     "ReLU6": {},
     "Hardtanh": {"min_val": -0.5, "max_val": 2.0},
     "ELU": {"alpha": 0.7},
@@ -260,6 +265,9 @@ ACTIVATIONS = {
 }
 CLASSES = {
     "leaky with slope": "LeakyReLU",
+    "threshold elsewhere": "Threshold",
+    "hardshrink 1": "Hardshrink",
+    "softshrink 0": "Softshrink",
     "gelu tanh": "GELU",
     "softplus beta": "Softplus",
     "softmax 1": "Softmax",
@@ -298,14 +306,14 @@ def test_activation(rng, name, dtype):
 
 # Not elementwise or along the features alone, or no activation of fastlayer's computes them.
 WITHOUT_COUNTERPART = {
-    "GLU", "Hardshrink", "MultiheadAttention", "Softmax2d",
+    "GLU", "MultiheadAttention", "Softmax2d",
 }  # fmt: skip
 
 
 def test_every_activation_of_torch_is_tried():
     there = set(nn.modules.activation.__all__)
     tried = {CLASSES.get(name, name) for name in ACTIVATIONS}
-    tried |= {"PReLU", "Softmin", "Softshrink", "Tanhshrink"}  # which are more than one step
+    tried |= {"PReLU", "Softmin", "Tanhshrink"}  # which are more than one step
     assert there - tried == WITHOUT_COUNTERPART & there
 
 
@@ -567,8 +575,12 @@ REFUSED = {
     ),
     "embedding": (lambda: nn.Sequential(nn.Embedding(9, 6)), "torch Embedding", "NumPy"),
     "glu": (lambda: nn.Sequential(nn.GLU()), "layer '0' (torch GLU)", "how many there are"),
-    "hardshrink": (lambda: nn.Sequential(nn.Hardshrink()), "torch Hardshrink", "between"),
-    "threshold": (lambda: nn.Sequential(nn.Threshold(1.0, 0.0)), "torch Threshold", "threshold 0"),
+    "softshrink": (lambda: nn.Sequential(nn.Softshrink(-1)), "torch Softshrink", "not be negative"),
+    "threshold": (
+        lambda: nn.Sequential(nn.Threshold(1.0, float("nan"))),
+        "torch Threshold",
+        "value must be a number, got nan",
+    ),
     "nested": (
         lambda: nn.Sequential(nn.Sequential(nn.Linear(6, 6), nn.GRU(6, 6))),
         "layer '0.1' (torch GRU)",

@@ -17,13 +17,19 @@ SIMPLE = {
     "HardSigmoid": 6, "HardSigmoid<alpha=0.16666667, beta=0.5>": 6, "Exp": 6, "Identity": 6,
     "Clip<min=-0.5, max=0.75>": 6, "Clip<min=0.0>": 6, "Clip<max=6.0>": 6, "Clip": 6, "HardSwish": 14, "Mish": 18, "Gelu": 20,
     'Gelu<approximate="tanh">': 20, "Swish": 24, "Swish<alpha=1.702>": 24, "Softmax": 6,
+    "Sin": 7, "Cos": 7, "ThresholdedRelu": 10, "ThresholdedRelu<alpha=0.25>": 10, "Shrink": 9,
+    "Shrink<lambd=0.25>": 9, "Shrink<bias=0.25, lambd=0.25>": 9, "Shrink<lambd=-1.0>": 9,
     "LogSoftmax": 6, "Softmax<axis=1>": 6, "Softmax<axis=-1>": 13,
 }  # fmt: skip
-# Both judges compute erf and HardSwish's 1/6 in float32.
+# Both judges compute erf and HardSwish's 1/6 in float32, and ONNX Runtime all of Shrink.
 IN_FLOAT32 = {
     "Gelu": ("gelu", {}),
     'Gelu<approximate="tanh">': ("gelu", {"approximate": "tanh"}),
     "HardSwish": ("hardswish", {}),
+    "Shrink": ("hardshrink", {}),
+    "Shrink<lambd=0.25>": ("hardshrink", {"lambd": 0.25}),
+    "Shrink<bias=0.25, lambd=0.25>": ("softshrink", {"lambd": 0.25}),
+    "Shrink<lambd=-1.0>": ("hardshrink", {"lambd": -1.0}),
 }
 
 
@@ -36,6 +42,13 @@ def test_activation(op, dtype):
         check_by_hand(model, name, **parameters)
     else:
         check(model)
+
+
+@pytest.mark.parametrize("attributes", ["bias=0.25", "bias=-1.0, lambd=-1.0"])
+def test_other_shrinks_are_refused(attributes):
+    model = make(f"{DENSE}a = Shrink<{attributes}>(h){BACK}", 9, **WEIGHTS)
+    with pytest.raises(ConversionError, match=r"ONNX Shrink\): it has bias .*softshrink"):
+        from_onnx(model)
 
 
 def test_celu():

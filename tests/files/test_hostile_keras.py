@@ -460,7 +460,7 @@ KEYS = st.sampled_from(
 KINDS = st.sampled_from(
     ["Dense", "ReLU", "LeakyReLU", "PReLU", "BatchNormalization", "LayerNormalization", "Flatten",
      "Normalization", "Rescaling", "Softmax", "Reshape", "Activation", "Sequential", "Functional",
-     "Add", "InputLayer", "Gelu"]
+     "Add", "InputLayer", "Gelu", "SoftShrink", "Threshold"]
 )  # fmt: skip
 
 

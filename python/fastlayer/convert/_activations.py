@@ -48,14 +48,17 @@ _DIM = Parameter("dim", None, "axis")
 # One name for a module of torch.nn, its function and its method: in lower case, without
 # underscores. The order of the parameters is that of the function's arguments.
 TORCH: dict[str, Entry] = {
-    **_same("relu relu6 selu silu mish sigmoid hardsigmoid hardswish tanh softsign exp"),
+    **_same("relu relu6 selu silu mish sigmoid hardsigmoid hardswish tanh softsign exp sin cos"),
     "leakyrelu": Entry("leaky_relu", (Parameter("negative_slope", 0.01),)),
     "hardtanh": Entry("hardtanh", (Parameter("min_val", -1.0), Parameter("max_val", 1.0))),
     "elu": Entry("elu", (_ALPHA,)),
     "celu": Entry("celu", (_ALPHA,)),
     "gelu": Entry("gelu", (_APPROXIMATE,)),
+    "hardshrink": Entry("hardshrink", (Parameter("lambd", 0.5),)),
     "logsigmoid": Entry("log_sigmoid"),
     "softplus": Entry("softplus", (Parameter("beta", 1.0), Parameter("threshold", 20.0))),
+    "softshrink": Entry("softshrink", (Parameter("lambd", 0.5),)),
+    "threshold": Entry("threshold", (Parameter("threshold", None), Parameter("value", None))),
     "softmax": Entry("softmax", (_DIM,)),
     "logsoftmax": Entry("log_softmax", (_DIM,)),
 }
@@ -65,7 +68,7 @@ _AXIS = Parameter("axis", -1)
 
 # Functions have the names that a Dense layer gives them, layers those of their classes.
 KERAS: dict[str, Entry] = {
-    **_same("relu relu6 selu silu mish sigmoid log_sigmoid tanh softsign exp"),
+    **_same("relu relu6 selu silu mish sigmoid log_sigmoid tanh softsign exp sin cos sqrt"),
     "linear": Entry("identity"),
     "leaky_relu": Entry("leaky_relu", (Parameter("negative_slope", 0.2),)),
     "elu": Entry("elu", (_ALPHA,)),
@@ -73,11 +76,17 @@ KERAS: dict[str, Entry] = {
     "gelu": Entry("gelu", (Parameter("approximate", False),)),
     "swish": Entry("silu"),
     "hard_sigmoid": Entry("hardsigmoid"),
+    "hard_shrink": Entry("hardshrink", (Parameter("threshold", 0.5, "lambd"),)),
     "hard_silu": Entry("hardswish"),
     "hard_swish": Entry("hardswish"),
     "hard_tanh": Entry("hardtanh"),
     # log(1 + exp(x)), which beyond 40 is x to the last bit of a float64.
     "softplus": Entry("softplus", (Parameter("threshold", 40.0),)),
+    "soft_shrink": Entry("softshrink", (Parameter("threshold", 0.5, "lambd"),)),
+    # Without defaults, so never by its name alone.
+    "threshold": Entry(
+        "threshold", (Parameter("threshold", None), Parameter("default_value", None, "value"))
+    ),
     "exponential": Entry("exp"),
     "softmax": Entry("softmax", (_AXIS,)),
     "log_softmax": Entry("log_softmax", (_AXIS,)),
@@ -99,7 +108,7 @@ SKLEARN: dict[str, Entry] = {
 # Operators of ONNX that stand for an activation whatever their attributes; those that are
 # something else by some attributes (HardSigmoid, Selu, Clip, ...) are in `_onnx.elementwise`.
 ONNX: dict[str, Entry] = {
-    **_same("Exp Mish Relu Sigmoid Softmax Softsign Tanh"),
+    **_same("Cos Exp Mish Relu Sigmoid Sin Softmax Softsign Tanh"),
     "Celu": Entry("celu", (_ALPHA,)),
     "Elu": Entry("elu", (_ALPHA,)),
     "Gelu": Entry("gelu", (_APPROXIMATE,)),
@@ -107,4 +116,5 @@ ONNX: dict[str, Entry] = {
     "LeakyRelu": Entry("leaky_relu", (Parameter("alpha", 0.01, "negative_slope"),)),
     "LogSoftmax": Entry("log_softmax"),
     "Softplus": Entry("softplus", (Parameter("threshold", math.inf),)),
+    "ThresholdedRelu": Entry("threshold", (Parameter("alpha", 1.0, "threshold"),)),
 }

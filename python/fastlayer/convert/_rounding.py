@@ -44,8 +44,11 @@ STEPS = 8.0
 PLACES = 8  # where partial sums are looked at
 CHUNK = 1 << 17  # weights in float64 at a time: 1 MB, which stays in the caches between its uses
 
-# Kernels that choose among numbers and round at most one product.
-_SELECTIONS = {"identity", "relu", "hardtanh", "leaky_relu", "prelu"}
+# Kernels that choose among numbers and round at most one product or difference.
+_SELECTIONS = {
+    *("identity", "relu", "hardtanh", "leaky_relu", "prelu"),
+    *("threshold", "hardshrink", "softshrink"),
+}
 
 
 class State(NamedTuple):
@@ -216,6 +219,8 @@ def _moved(name: str, f: Callable[[Array], Array], s: State, r: Rounding) -> Sta
             moved = np.minimum(y * np.expm1(spread), 1.0)
         else:
             moved = spread + r.unit * np.abs(z).max(axis=-1, keepdims=True, initial=0.0)
+    elif name in ("sin", "cos"):
+        moved = np.minimum(e, 2.0)  # where e is large, z + e may be anywhere
     else:
         moved = np.maximum(np.abs(f(z + e) - y), np.abs(f(z - e) - y))
     own = np.abs(y) if name in _SELECTIONS else STEPS * (1 + np.abs(y))

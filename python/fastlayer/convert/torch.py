@@ -134,14 +134,12 @@ def _read(
     free = False
     if not widths and len(names) > 1:
         widths, free = _deduced(torch, traced, source, dtype)
+    elif not widths and _cuts(torch, traced, source, dtype):
+        # What comes first takes a part of the input, and doesn't tell how many features there are.
+        found, any_will_do = _deduced(torch, traced, source, dtype)
+        widths = () if any_will_do else found
     reader = Reader(torch, traced.module, source, dtype, widths)
-    result = reader.run(traced.graph)
-    if not widths and not (isinstance(result, Point) and result.runs and _takes_rows(result)):
-        # Parts of the input are looked at, so what comes first doesn't tell its features.
-        widths, any_will_do = _deduced(torch, traced, source, dtype)
-        reader = Reader(torch, traced.module, source, dtype, () if any_will_do else widths)
-        result = reader.run(traced.graph)
-    result = reader.results(result)
+    result = reader.results(reader.run(traced.graph))
     outputs = Ends()
     if isinstance(result, Point):
         point = result
@@ -161,10 +159,15 @@ def _read(
     return (ends, outputs), point, traced.of_rows or reader.of_rows
 
 
-def _takes_rows(point: Point) -> bool:
-    """Whether what comes first takes all features of the input."""
-    first = (point.since(None) or ())[1:2]
-    return not any(map(cuts, first))
+def _cuts(torch: Any, traced: Traced, source: str, dtype: DType) -> bool:
+    """Whether a forward may look at some features of its input before a layer has taken them."""
+    reader = Reader(torch, traced.module, source, dtype)
+    try:
+        result = reader.run(traced.graph)
+    except ConversionError:
+        return True
+    point = result if isinstance(result, Point) and result.runs else None
+    return point is None or any(map(cuts, (point.since(None) or ())[1:2]))
 
 
 def _deduced(torch: Any, traced: Traced, source: str, dtype: DType) -> tuple[tuple[int, ...], bool]:
@@ -180,9 +183,12 @@ def _deduced(torch: Any, traced: Traced, source: str, dtype: DType) -> tuple[tup
         reader.run(traced.graph)
     rows = []
     for features, takes in reader.taken:
-        times = [features >> (_BITS * (i + 2)) & ((1 << _BITS) - 1) for i in range(count)]
+        times, rest = [0] * count, features
+        for i in reversed(range(count)):
+            times[i] = (rest + marks[i] // 2) // marks[i]
+            rest -= times[i] * marks[i]
         if any(times):
-            rows.append([*times, takes - features % marks[0]])
+            rows.append([*times, takes - rest])
     equations = np.array(rows or [[0] * (count + 1)], np.float64)
     a, b = equations[:, :-1], equations[:, -1]
     solved = np.linalg.lstsq(a, b, rcond=None)[0].round()

@@ -202,7 +202,7 @@ def _activation(name: str, given: Given) -> list[Any]:
             return -1
         if theirs == "approximate":
             return "tanh" if given.get(theirs, default, bool) else "none"
-        if theirs == "threshold":
+        if theirs == "threshold" and name == "softplus":
             return given.source.threshold
         old = KERAS_2_PARAMETERS.get(theirs, theirs)
         return given.get(theirs, given.get(old, default, float), float)

@@ -147,6 +147,17 @@ def _selu(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     return value.then([Activation("elu", alpha=alpha), Affine.of(gamma)])
 
 
+def _shrink(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    bias, lambd = node.number("bias", 0.0), node.number("lambd", 0.5)
+    if bias != 0 and not bias == lambd > 0:
+        raise node.refuse(
+            f"it has bias {bias} and lambd {lambd}; known are bias 0, which is hardshrink, and bias "
+            "equal to lambd, which is softshrink"
+        )
+    graph.floats(node)
+    return value.then([Activation("softshrink" if bias else "hardshrink", lambd=lambd)])
+
+
 def _swish(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     alpha = node.number("alpha", 1.0)
 
@@ -182,5 +193,6 @@ ELEMENTWISE: dict[str, Operation] = {
     "PRelu": _prelu,
     "ReduceMean": _mean,
     "Selu": _selu,
+    "Shrink": _shrink,
     "Swish": _swish,
 }

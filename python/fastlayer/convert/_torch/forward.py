@@ -58,6 +58,7 @@ class Reader:
         self.root = Point(eps=float(np.finfo(dtype).eps), features=sum(widths) or None)
         cuts = [Cut(e - n, e) for n, e in zip(widths, accumulate(widths), strict=True)]
         self.inputs = [Point(self.root, cut) for cut in cuts] if len(cuts) > 1 else [self.root]
+        self._made: dict[Any, Any] = {}  # of modules and what they are called with
         self.of_rows = False  # whether it works along axis 1 of what may have several
         self.taken: list[tuple[int, int]] = []  # features of arrays, and of the layers they go into
 
@@ -154,7 +155,14 @@ class Reader:
         module = self.modules[target]
         place = f"layer {target!r} (torch {type(module).__name__})"
         x = args[0] if args else kwargs.get("input")
-        if not isinstance(x, Point) or len(args) + len(kwargs) != 1:
+        if (module, x) in self._made:
+            return self._made[module, x]
+        made = self._made_of(module, place, x, len(args) + len(kwargs))
+        self._made[module, x] = made
+        return made
+
+    def _made_of(self, module: Any, place: str, x: Any, count: int) -> Point:
+        if not isinstance(x, Point) or count != 1:
             raise ConversionError(place, "is not called with one array that comes from the input")
         if layers.known_class(module) is None and type(module) is self.torch.nn.GLU:
             call = Call(place, "glu", (), {"dim": module.dim}, self.dtype, None)
@@ -192,6 +200,8 @@ class Reader:
             return _SHAPE
         if name == "getitem" and x is _SHAPE and args[1] == 0:
             return _ROWS
+        if isinstance(target, type) and issubclass(target, tuple) and hasattr(target, "_fields"):
+            return target(*args, **kwargs)
         if name == "getitem" and isinstance(x, tuple | list | dict):
             return x[args[1]]
         if name in BRANCHES and (isinstance(x, Point) or name in JOINS):

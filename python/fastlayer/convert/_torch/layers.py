@@ -9,7 +9,6 @@ from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense, Flat, Join, OneRow
-from fastlayer.convert._recognise import clip
 from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
@@ -153,11 +152,9 @@ def _prelu(place: str, dtype: DType, weight: Any) -> list[Any]:
 
 
 def _threshold(place: str, dtype: DType, threshold: float, value: float) -> list[Any]:
-    if threshold != 0 or value != 0:
-        raise ConversionError(
-            place, f"fastlayer has relu, threshold 0 and value 0; got {threshold}, {value}"
-        )
-    return [Activation("relu")]
+    if threshold == 0 == value:
+        return [Activation("relu")]
+    return _activation(TORCH["threshold"], place, dtype, threshold=threshold, value=value)
 
 
 def _one_axis(shape: Any, place: str) -> int:
@@ -186,11 +183,6 @@ def _batch_norm(
 
 def _softmin(place: str, dtype: DType, dim: int | None) -> list[Any]:
     return [Affine.of(-1.0), *_activation(TORCH["softmax"], place, dtype, dim=dim)]
-
-
-def _beside_input(activation: Activation) -> Join:
-    """Return the input less what an activation makes of it."""
-    return Join.of("add", [[activation, Affine.of(-1.0)], []])
 
 
 class _Layer(NamedTuple):
@@ -223,9 +215,8 @@ _LAYERS: dict[str, _Layer] = {
     "prelu": _Layer(_prelu, {"weight": None}),
     "rrelu": _Layer(_rrelu, {"lower": 1 / 8, "upper": 1 / 3, "training": False}),
     "softmin": _Layer(_softmin, {"dim": None}),
-    "softshrink": _Layer(  # what is left beside what is clipped
-        lambda at, dtype, lambd: [_beside_input(clip(-lambd, lambd))], {"lambd": 0.5}
+    "tanhshrink": _Layer(
+        lambda at, dtype: [Join.of("add", [[Activation("tanh"), Affine.of(-1.0)], []])], {}
     ),
-    "tanhshrink": _Layer(lambda at, dtype: [_beside_input(Activation("tanh"))], {}),
     "threshold": _Layer(_threshold, {"threshold": None, "value": None}),
 }
