@@ -131,7 +131,8 @@ class Network(Chain):
     @property
     def in_features(self) -> int | None:
         """Number of features that it takes; behind a Flatten in front, None for any."""
-        return super().in_features or sum(self._in.widths) or None
+        told = super().in_features
+        return (sum(self._in.widths) or None) if told is None else told
 
     @property
     def input_names(self) -> tuple[str, ...]:

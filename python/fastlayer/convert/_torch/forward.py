@@ -13,7 +13,7 @@ import numpy as np
 from fastlayer.convert import _graph
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._advice import advice
-from fastlayer.convert._graph import Cut, Dense, Flat, Point, constant, elementwise
+from fastlayer.convert._graph import Cut, Dense, Flat, Point, constant, elementwise, join
 from fastlayer.convert._recognise import FORMULAS, clip
 from fastlayer.convert._torch import layers
 from fastlayer.convert._torch.branches import BRANCHES, JOINS, mean
@@ -58,7 +58,7 @@ class Reader:
         self.root = Point(eps=float(np.finfo(dtype).eps), features=sum(widths) or None)
         cuts = [Cut(e - n, e) for n, e in zip(widths, accumulate(widths), strict=True)]
         self.inputs = [Point(self.root, cut) for cut in cuts] if len(cuts) > 1 else [self.root]
-        self._made: dict[Any, Any] = {}  # of modules and what they are called with
+        self._made: dict[Any, Point] = {}  # of modules and what they are called with
         self.of_rows = False  # whether it works along axis 1 of what may have several
         self.taken: list[tuple[int, int]] = []  # features of arrays, and of the layers they go into
 
@@ -187,6 +187,8 @@ class Reader:
                 target = getattr(type(args[0]), name)
             with self.torch.no_grad():
                 return target(*args, **kwargs)
+        if isinstance(target, type) and issubclass(target, tuple) and hasattr(target, "_fields"):
+            return target(*args, **kwargs)
         module = getattr(target, "__module__", None) or "torch"
         if node.op == "call_function" and module.split(".")[0] not in _ORIGINS:
             raise ConversionError(place, "is a function outside PyTorch, wrapped for torch.fx")
@@ -200,8 +202,6 @@ class Reader:
             return _SHAPE
         if name == "getitem" and x is _SHAPE and args[1] == 0:
             return _ROWS
-        if isinstance(target, type) and issubclass(target, tuple) and hasattr(target, "_fields"):
-            return target(*args, **kwargs)
         if name == "getitem" and isinstance(x, tuple | list | dict):
             return x[args[1]]
         if name in BRANCHES and (isinstance(x, Point) or name in JOINS):
@@ -283,7 +283,9 @@ def _apply(reader: Reader, call: Call, x: Point) -> Point:
         _check_rows(call)
     elif call.args or call.kwargs:
         raise call.refuse("has arguments beside its input")
-    return elementwise([x], FORMULAS[call.name], call.refuse())
+    square = call.name == "square" and x.runs
+    direct = (lambda: join("multiply", [x, x], call.place)) if square else (lambda: None)
+    return elementwise([x], FORMULAS[call.name], call.refuse(), direct)
 
 
 class Call:
