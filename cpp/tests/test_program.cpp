@@ -167,7 +167,14 @@ std::vector<T> plain_branches(const std::vector<T>& x, ptrdiff_t m) {
   return beside<T>({a, dense(sum, 4, 16, Activation::kSoftmax)}, m);
 }
 
-// Under every plan the bits of `plain`.
+// Columns [begin, end) of a view.
+RowsView columns_of(RowsView view, ptrdiff_t begin, ptrdiff_t end) {
+  view.data += begin * view.col_stride;
+  view.cols = end - begin;
+  return view;
+}
+
+// Under every plan the bits of `plain`, also where the features come in three arrays.
 template <typename T>
 void check_program(void (*build)(Program<T>&),
                    std::vector<T> (*plain)(const std::vector<T>&, ptrdiff_t), ptrdiff_t n) {
@@ -194,6 +201,13 @@ void check_program(void (*build)(Program<T>&),
           std::vector<T> y(static_cast<size_t>(m * n)), yt(y.size());
           execute(net, view_of(x, m, 20), view_of(y, m, n), plan);
           execute(net, transposed_view_of(xt, m, 20), transposed_view_of(yt, m, n), plan);
+          std::vector<T> apart(y.size());
+          const RowsView rows = view_of(x, m, 20), turned = transposed_view_of(xt, m, 20);
+          const RowsView inputs[] = {columns_of(rows, 0, 7), columns_of(turned, 7, 8),
+                                     columns_of(turned, 8, 20)};
+          execute(net, Inputs{inputs, 3}, view_of(apart, m, n), plan);
+          FL_CHECK(apart == y, "three arrays: m=%td columns=%d block=%td threads=%d", m, columns,
+                   block, threads);
           for (ptrdiff_t i = 0; i < m * n; ++i) {
             const T transposed = yt[i % n * m + i / n];
             FL_CHECK(same_bits(y[i], expected[i]) && same_bits(transposed, expected[i]),

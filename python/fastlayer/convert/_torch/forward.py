@@ -166,7 +166,8 @@ class Reader:
             raise ConversionError(place, "is not called with one array that comes from the input")
         if layers.known_class(module) is None and type(module) is self.torch.nn.GLU:
             call = Call(place, "glu", (), {"dim": module.dim}, self.dtype, None)
-            return BRANCHES["glu"](self, call, x)
+            gated: Point = BRANCHES["glu"](self, call, x)
+            return gated
         return self.then(x, layers.steps(module, place, self.dtype))
 
     def then(self, x: Point, steps: Sequence[Any]) -> Point:
