@@ -216,9 +216,26 @@ def test_halves_are_widened():
 BATCH = {"weight": 3, "bias": 3, "running_mean": 3, "running_var": 3}
 REFUSED = {
     "batch norm": ({f"bn.{k}": grid(n) for k, n in BATCH.items()}, "layer 'bn'.*batch norm.*eps"),
-    "layer norm": ({"ln.weight": grid(3), "ln.bias": grid(3)}, "layer 'ln'.*not a dense layer"),
-    "convolution": ({"c.weight": grid(2, 1, 3, 3)}, "layer 'c'.*not a dense layer"),
-    "lstm": ({"lstm.weight_ih_l0": grid(8, 2)}, "layer 'lstm'.*not a dense layer"),
+    "layer norm": (
+        {"ln.weight": grid(3), "ln.bias": grid(3)},
+        "layer 'ln': is a norm, such as LayerNorm.*eps.*from_torch",
+    ),
+    "batch norm among others": (
+        {**weights("fc1", "fc2"), **{f"bn1.{k}": grid(n) for k, n in BATCH.items()}},
+        "layer 'bn1'.*batch norm.*eps",
+    ),
+    "attention": (
+        {"a.in_proj_weight": grid(9, 3)},
+        "layer 'a'.*is a layer of attention.*framework",
+    ),
+    "convolution": (
+        {"c.weight": grid(2, 1, 3, 3)},
+        "layer 'c'.*is a convolution.*with its framework",
+    ),
+    "lstm": (
+        {"lstm.weight_ih_l0": grid(8, 2)},
+        "layer 'lstm'.*is a recurrent layer.*with its framework",
+    ),
     "bias alone": ({"a.bias": grid(3)}, "layer 'a'.*not a dense layer"),
     "bias of other size": ({"a.weight": grid(2, 3), "a.bias": grid(3)}, r"layer 'a'.*\(3,\)"),
     "bias with two axes": ({"a.weight": grid(2, 3), "a.bias": grid(2, 1)}, "not a vector"),

@@ -1,4 +1,4 @@
-"""Hostile .npz, .safetensors and .pt files: refused in one way, in little time and memory.
+"""Hostile .npz, .safetensors and .pt files and agents in .zip: refused in one way, in little time and memory.
 
 The files run in a jail, see hostile.py: one second of processor time, the file's size plus 64 MB,
 no other file opened, nothing executed.
@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from model_files import (
     DATA,
     header_of,
+    legacy,
     members,
     pickled,
     pt,
+    record,
     storage,
     tensor,
     with_header,
@@ -39,6 +41,9 @@ FORMATS = {
     ".npz": (corpus.npz, "fastlayer:load", DATA / "version1.npz"),
     ".safetensors": (corpus.safetensors, "fastlayer:load", DATA / "version1.safetensors"),
     ".pt": (corpus.torch, "hostile_corpus:read_state_dict", DATA / "state_dict.pt"),
+    ".pth": (corpus.old, "hostile_corpus:read_state_dict", DATA / "legacy.pth"),
+    ".jit": (corpus.compiled, "hostile_corpus:read_state_dict", DATA / "script.jit"),
+    ".zip": (corpus.agents, "hostile_corpus:read_agent", DATA / "agent.zip"),
 }
 CASES = [(suffix, name) for suffix, (make, _, good) in FORMATS.items() for name in make(good)]
 
@@ -96,7 +101,7 @@ def test_hostile_files_are_refused(jails, tmp_path, suffix, name):
     make, _, good = FORMATS[suffix]
     path = put(tmp_path / f"model{suffix}", make(good)[name]())
     # What a state dict describes can be sound, and be no dense network.
-    errors = ("ModelFileError", "ConversionError") if suffix == ".pt" else ("ModelFileError",)
+    errors = ("ModelFileError",) if suffix in corpus.OWN else ("ModelFileError", "ConversionError")
     text = jail.refuse(path, *errors)
     assert str(path) in text
 
@@ -136,15 +141,29 @@ def test_a_link_to_a_model_is_read(tmp_path, suffix):
     need(suffix)
     path = tmp_path / f"model{suffix}"
     path.symlink_to(FORMATS[suffix][2])
-    read = corpus.read_state_dict if suffix == ".pt" else fl.load
+    read = corpus.READERS.get(suffix, corpus.read_state_dict)
     assert isinstance(read(str(path)), fl.Network)
+
+
+SETTINGS = {
+    "policy_class": {"__module__": "stable_baselines3.common.policies"},
+    "observation_space": {":type:": "<class 'gymnasium.spaces.box.Box'>", "_shape": [2]},
+}
 
 
 def small(suffix, path):
     """The smallest file of a format with all that it has."""
+    weight, ones = tensor(storage("0", 2), 0, (1, 2), (2, 1)), {"0": np.ones(2, "<f4").tobytes()}
     if suffix == ".pt":
-        entries = {"a.weight": tensor(storage("0", 2), 0, (1, 2), (2, 1))}
-        path.write_bytes(pt(pickled(entries), {"0": np.ones(2, "<f4").tobytes()}))
+        path.write_bytes(pt(pickled({"a.weight": weight}), ones))
+    elif suffix == ".pth":
+        path.write_bytes(legacy(pickled({"a.weight": weight}), ones))
+    elif suffix == ".jit":
+        tree = b"\x80\x02" + record("__torch__ N", {"weight": weight}) + b"."
+        path.write_bytes(pt(tree, ones, **{"constants.pkl": b""}))
+    elif suffix == ".zip":
+        policy = legacy(pickled({"action_net.weight": weight}), ones)
+        path.write_bytes(zipped({"data": json.dumps(SETTINGS).encode(), "policy.pth": policy}))
     else:
         fl.Network([fl.Layer.from_arrays(np.ones((1, 2), np.float32))]).save(path)
     return path
@@ -251,7 +270,7 @@ def test_fuzzed_pickles(folder, data):
 def test_fuzzed_bytes(folder, suffix, data):
     need(suffix)
     whole = FORMATS[suffix][2].read_bytes()
-    read = corpus.read_state_dict if suffix == ".pt" else fl.load
+    read = corpus.READERS.get(suffix, corpus.read_state_dict)
     changed = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(whole) - 1))

@@ -41,6 +41,7 @@ def test_pages_run(page, tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("heading", sections(CONVERTING))
 def test_converting(heading, tmp_path, monkeypatch) -> None:
     text = sections(CONVERTING)[heading]

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
+import zipfile
 from typing import Any
 
 import numpy as np
 from hostile_zips import sparse, zips
 from model_files import (
+    LEGACY,
+    agent,
+    directory,
     edit_document,
     header_of,
+    legacy,
     members,
     npy,
+    patched,
     pickled,
     pt,
+    script,
     storage,
     tensor,
     with_header,
@@ -37,13 +45,23 @@ def read_state_dict(path: str) -> fl.Network:
     return fl.from_state_dict(path, activation="relu")
 
 
+def read_agent(path: str) -> fl.Network:
+    """The reader of .zip files."""
+    return fl.load(path, network="actor")
+
+
+READERS = {".npz": fl.load, ".safetensors": fl.load, ".zip": read_agent}  # else read_state_dict
+OWN = (".npz", ".safetensors")
+
+
 def sweep(path: str) -> int:
     """Read a file cut at every length, and with every byte changed in two ways.
 
     Run in a jail. The result may be another network where a byte of a weight or a name was
     changed, but the readers say no in one way only.
     """
-    read = read_state_dict if path.endswith(".pt") else fl.load
+    suffix = os.path.splitext(path)[1]
+    read = READERS.get(suffix, read_state_dict)
     with open(path, "rb") as file:
         whole = file.read()
     cut = [whole[:n] for n in range(len(whole))]
@@ -62,7 +80,7 @@ def sweep(path: str) -> int:
             continue
         except fl.ConversionError:
             # The description of a state dict can be changed into a sound one of something else.
-            if not path.endswith(".pt"):
+            if suffix in OWN:
                 raise
             continue
         assert len(data) == len(whole), f"cut to {len(data)} of {len(whole)} bytes, and yet read"
@@ -256,21 +274,19 @@ def safetensors(path: Any) -> dict[str, Any]:
 # ----------------------------------------------------------------------------- .pt
 
 
-def torch(path: Any) -> dict[str, Any]:
-    """Hostile .pt files made from the one at `path`."""
-    good = members(path)
+def _pickles(written: Any) -> dict[str, Any]:
+    """Hostile pickles; `written` makes a file of one and the bytes of a storage of 12 elements."""
     data = bytes(48)
 
     def ended(text: bytes) -> Any:
-        return lambda: pt(b"\x80\x02" + text + b".", {"0": data})
+        return lambda: written(b"\x80\x02" + text + b".", data)
 
     def held(source: bytes, *view: Any) -> Any:
-        return lambda: pt(pickled({"0.weight": tensor(source, *view)}), {"0": data})
+        return lambda: written(pickled({"0.weight": tensor(source, *view)}), data)
 
     mine = storage("0", 12)
     doubled = b")q\0" + b"h\0\x86q\0" * 60  # of 2^60 empty tuples, if somebody were to look
     return {
-        **zips(good),
         "a command": ended(b"cos\nsystem\n(" + word("touch /tmp/owned") + b"tR"),
         "a name alone": ended(b"cos\nsystem\n"),
         "getattr": ended(b"c__builtin__\ngetattr\n(cos\nsystem\nX\0\0\0\0tR"),
@@ -284,8 +300,8 @@ def torch(path: Any) -> dict[str, Any]:
         "places in the memo": ended(b"}" + b"".join(b"r" + struct.pack("<I", i) for i in range(MANY - 9))),
         "a far place in the memo": ended(b"}r\xff\xff\xff\xff"),
         "a text of 4 GB": ended(b"X\xff\xff\xff\xff"),
-        "bytes of 2^62": lambda: pt(b"\x80\x05\x96" + struct.pack("<Q", 2**62) + b"."),
-        "a frame of 2^62": lambda: pt(b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"."),
+        "bytes of 2^62": lambda: written(b"\x80\x05\x96" + struct.pack("<Q", 2**62) + b".", data),
+        "a frame of 2^62": lambda: written(b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b".", data),
         "a long integer": ended(b"\x8b\xff\xff\xff\x7f"),
         "doubled tuples as a name": ended(b"}" + doubled + b"K\x01s"),
         "doubled tuples as a tensor": ended(b"}" + word("a") + doubled + b"s"),
@@ -295,6 +311,14 @@ def torch(path: Any) -> dict[str, Any]:
         "doubled tuples as a shape": ended(b"ctorch._utils\n_rebuild_tensor_v2\n(" + mine + b"K\0" + doubled + b")\x89}tR"),
         "a dictionary of numbers": ended(b"}(" + b"".join(b"\x8a\x08" + struct.pack("<q", i << 45) + b"N" for i in range(MANY // 2)) + b"u"),
         "a text of other planes": ended(word("\N{GRINNING FACE}" + "x" * ((4 << 20) - 100))),
+        "20 MB of long texts": ended(b"](" + word("x" * 2000) * 10_000 + b"e"),
+        "20 MB of names": ended(b"](" + word("x" * 1000) * 20_000 + b"e"),
+        "a set of doubled tuples": ended(b"\x8f(" + doubled + b"\x90"),
+        "a frozen set of doubled tuples": ended(b"(" + doubled + b"\x91"),
+        "a command by its names": ended(word("os") + word("system") + b"\x93(" + word("touch /tmp/owned") + b"tR"),
+        "a command with named arguments": ended(word("os") + word("system") + b"\x93)}" + word("command") + word("touch /tmp/owned") + b"s\x92"),
+        "names of megabytes": ended(b"(" + word("a" * (3 << 20)) + b"q\0" + b"h\0h\0\x93" * (MANY // 4) + b"t"),
+        "bytes of 2^63": ended(b"\x8e" + struct.pack("<Q", 2**63)),
         "a dictionary in itself": ended(b"}q\0" + word("a") + b"h\0s"),
         "a pickle of 5 MB": ended(word("x" * (5 << 20))),
         "an endless expansion": held(mine, 0, (10**9, 10**9), (0, 0)),
@@ -305,10 +329,111 @@ def torch(path: Any) -> dict[str, Any]:
         "a shape of 2^62": held(mine, 0, (0, 2**61), (1, 1)),
         "a storage of 2^40": held(storage("0", 2**40), 0, (3, 4), (4, 1)),
         "a storage elsewhere": held(storage("../../../etc/passwd", 12), 0, (3, 4), (4, 1)),
-        "a large network of one storage": lambda: pt(
-            pickled({f"{i}.weight": tensor(storage("0", 10**6), 0, (1000, 1000), (1000, 1)) for i in range(60)}),
-            {"0": bytes(4 * 10**6)},
-        ),
+    }  # fmt: skip
+
+
+def torch(path: Any) -> dict[str, Any]:
+    """Hostile .pt files made from the one at `path`."""
+    many = {
+        f"{i}.weight": tensor(storage("0", 10**6), 0, (1000, 1000), (1000, 1)) for i in range(60)
+    }
+    return {
+        **zips(members(path)),
+        **_pickles(lambda pickle, data: pt(pickle, {"0": data})),
+        "a large network of one storage": lambda: pt(pickled(many), {"0": bytes(4 * 10**6)}),
         "tar": lambda: bytes(257) + b"ustar" + bytes(1000),
-        "legacy": lambda: b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\x02M\xe9\x03.",
+        "a bare pickle": lambda: b"\x80\x04\x95" + bytes(100),
+    }  # fmt: skip
+
+
+def old(path: Any) -> dict[str, Any]:
+    """Hostile files of PyTorch's format before 1.6, made from the one at `path`."""
+    whole = path.read_bytes()
+    one = tensor(storage("0", 12), 0, (3, 4), (4, 1))
+    far = tensor(storage("0", 2**40), 0, (3, 4), (4, 1))
+    many = {f"{i}": tensor(storage(f"{i}", 0), 0, (0,), (1,)) for i in range(4000)}
+    system = b"\x80\x02" + b"]" * MANY + b"."
+    return {
+        **_pickles(lambda pickle, data: legacy(pickle, {"0": data})),
+        "a number alone": lambda: LEGACY[:15],
+        "nothing behind the version": lambda: LEGACY,
+        "a machine without end": lambda: legacy(pickled({"0": one}), {"0": bytes(48)}, system=system),
+        "a list without end": lambda: legacy(pickled({"0": one}), {"0": bytes(48)}, ["0"] * (MANY // 3)),
+        "many storages": lambda: legacy(pickled(many), {f"{i}": b"" for i in range(3999)}),
+        "a count of 2^40": lambda: legacy(pickled({"0": far}), {}, ["0"]) + struct.pack("<q", 2**40),
+        "a count of -1": lambda: legacy(pickled({"0": one}), {}, ["0"]) + b"\xff" * 8 + bytes(48),
+        "100 GB of nothing": lambda: sparse(whole[:300], 100 << 30),
+        "100 MB of a pickle": lambda: LEGACY + legacy(b"", {})[len(LEGACY) : -6] + b"\x80\x02" + b"]0" * (50 << 20),
+        "long names": lambda: legacy(pickled({"0": one.replace(word("0"), word("0" * (3 << 20)))}), {}),
+    }  # fmt: skip
+
+
+def compiled(path: Any) -> dict[str, Any]:
+    """Hostile TorchScript made from the file at `path`."""
+    good = members(path)
+    stored = {name: data for name, data in good.items() if "/code/" not in name}
+    root = next(iter(good)).partition("/")[0]
+    node = b"c__torch__\nN\n)\x81}("
+    doubled, nested = node + b"ub", node + b"ub"
+    for i in range(2000):
+        nested = node + word("a") + nested + b"ub"
+        doubled = node + word("a") + doubled + b"q\1" + word("b") + b"h\1ub" if i < 60 else doubled
+
+    def ended(tree: bytes) -> Any:
+        return lambda: script(tree)
+
+    wide = node + b"".join(word(f"{i}") + node + b"ub" for i in range(14_000)) + b"ub"
+    return {
+        **zips(stored),
+        **_pickles(lambda pickle, data: script(pickle[2:-1], {"0": data})),
+        "an object in itself": ended(b"c__torch__\nN\n)\x81q\1}(" + word("a") + b"h\1ub"),
+        "two objects in each other": ended(node.replace(b"}", b"q\1}") + word("a") + node + word("b") + b"h\1ubub"),
+        "doubled objects": ended(doubled),
+        "objects 2000 deep": ended(nested),
+        "many objects": ended(wide),
+        "names of a megabyte": ended(node + word("a" * (1 << 20)) + b"q\1" + node + b"".join(b"h\1" + node * (i < 40) for i in range(41)) + b"N" + b"ub" * 41 + b"ub"),
+        "a class as a tree": ended(b"c__torch__\nN\n"),
+        "a state that is a tuple": ended(b"c__torch__\nN\n)\x81(K\1tb"),
+        "a state of doubled tuples": ended(b"c__torch__\nN\n)\x81" + b")q\0" + b"h\0\x86q\0" * 60 + b"b"),
+        "a bomb in place of the tree": lambda: zipped({**stored, f"{root}/data.pkl": b"]" * (4 << 20)}),
+        "a compressed tree": lambda: zipped(good, zipfile.ZIP_DEFLATED),
+        "code beyond the file": lambda: patched(zipped(good), directory(zipped(good))[_code(good)] + 20, "<L", 1 << 30),
+    }  # fmt: skip
+
+
+def _code(good: dict[str, bytes]) -> int:
+    return next(i for i, name in enumerate(good) if "/code/" in name)
+
+
+def agents(path: Any) -> dict[str, Any]:
+    """Hostile agents of stable-baselines3 made from the file at `path`."""
+    good = members(path)
+    settings = json.loads(good["data"])
+
+    def text(data: bytes) -> Any:
+        return lambda: zipped({**good, "data": data})
+
+    def written(**more: Any) -> Any:
+        return text(json.dumps({**settings, **more}).encode())
+
+    space = settings["observation_space"]
+    one = tensor(storage("0", 12), 0, (3, 4), (4, 1))
+    many = {f"critic.qf{i}.0.weight": one for i in range(7000)}
+    return {
+        **zips(good),
+        **_pickles(lambda pickle, data: agent(pt(pickle, {"0": data}), **settings)),
+        **{f"policy: {name}": (lambda w=w: agent(w(), **settings)) for name, w in zips(members(good["policy.pth"])).items() if "100 " not in name},
+        "the old format, cut": lambda: agent(legacy(pickled({}), {})[:-3], **settings),
+        "many critics": lambda: agent(pt(pickled(many), {"0": bytes(48)}), **settings),
+        "an agent in an agent": lambda: zipped({**good, "policy.pth": path.read_bytes()}),
+        "data of 20 MB": text(b'{"a": "' + b"x" * (20 << 20) + b'"}'),
+        "values without end": text(b"[" + b"{}," * (1 << 20) + b"1]"),
+        "deep lists": text(b"[" * 200_000),
+        "long numbers": text(b'{"use_sde": ' + b"9" * (3 << 20) + b"}"),
+        "a shape of 4000 digits": written(observation_space={**space, "_shape": [10**4000]}),
+        "many axes": written(observation_space={**space, "_shape": [1] * 50_000}),
+        "a shape of text": written(observation_space={**space, "_shape": "5" * 10**6}),
+        "a class of a megabyte": written(policy_kwargs={"activation_fn": "<class '" + "x" * 10**6 + "'>"}),
+        "a policy that is a list": written(policy_class={"__module__": [1]}),
+        "a bound that is NaN": written(policy_class={"__module__": "os.system"}, policy_kwargs={"clip_mean": float("nan")}),
     }  # fmt: skip

@@ -190,3 +190,53 @@ def pt(pickle, storages=None, **more):
     content |= {f"m/data/{key}": data for key, data in (storages or {}).items()}
     content |= {f"m/{name}": data for name, data in more.items()}
     return zipped({name: data for name, data in content.items() if data is not None})
+
+
+# Pickles of the number that stands for the format, and of its version.
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\x02M\xe9\x03."
+
+
+def legacy(pickle, storages, names=None, system=None):
+    """A file of a PyTorch before 1.6; `storages` are bytes by key, of float32."""
+    if system is None:
+        system = pickled({"protocol_version": number(1001), "little_endian": b"\x88"})
+    keys = b"\x80\x02](" + b"".join(map(word, storages if names is None else names)) + b"e."
+    rest = (struct.pack("<q", len(data) // 4) + data for data in storages.values())
+    return LEGACY + system + pickle + keys + b"".join(rest)
+
+
+def record(name, attributes):
+    """The pickle of an object of TorchScript; `name` is "module class"."""
+    inner = b"".join(word(key) + value for key, value in attributes.items())
+    return b"c" + name.replace(" ", "\n").encode() + b"\n)\x81}(" + inner + b"ub"
+
+
+def script(pickle, storages=None, **more):
+    """A file of torch.jit.save, with code that is compressed as there."""
+    whole = {"code/__torch__.py": b"def forward(self): ...\n" * 40, "constants.pkl": b"\x80\x02)."}
+    file = io.BytesIO(pt(b"\x80\x02" + pickle + b".", storages, **whole, **more))
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/code/more.py", b"pass\n" * 100)
+    return file.getvalue()
+
+
+def held(state):
+    """Pickles of tensors of float32, each with a storage of its own, and the bytes of those."""
+    data = {name: np.asarray(a, "<f4") for name, a in state.items()}
+    views = {
+        name: tensor(storage(name, a.size), 0, a.shape, [s // 4 for s in a.strides])
+        for name, a in data.items()
+    }
+    return views, {name: a.tobytes() for name, a in data.items()}
+
+
+def agent(state, text=None, **settings):
+    """A file of stable-baselines3; `state` are arrays, or the bytes of policy.pth."""
+    if not isinstance(state, bytes):
+        views, data = held(state)
+        state = pt(pickled(views), data)
+    text = json.dumps(settings).encode() if text is None else text
+    version = {"_stable_baselines3_version": b"2.9.2", "system_info.txt": b"- OS: ..."}
+    return zipped(
+        {"data": text, "pytorch_variables.pth": pt(b"\x80\x02}."), "policy.pth": state, **version}
+    )

@@ -45,6 +45,7 @@ assert_type(net.profile(x), Profile)
 # Everything that makes a network gives one, and it stays one.
 assert_type(fl.load("model.npz"), fl.Network)
 assert_type(fl.from_state_dict("model.pt", activation="relu"), fl.Network)
+assert_type(fl.load("ppo.zip", network="actor"), fl.Network)
 assert_type(net.astype(np.float64), fl.Network)
 assert_type(fl.get_num_threads(), int)
 with fl.num_threads(1):

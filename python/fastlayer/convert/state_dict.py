@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib import import_module
-from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.convert._advice import advice
+from fastlayer.convert._agents import find, networks
+from fastlayer.convert._order import check_one_network, listed, ordered
 from fastlayer.errors import ConversionError, ModelFileError
-from fastlayer.files.reading import Stored, Unread
+from fastlayer.files.reading import Script, Stored, Unread
 from fastlayer.files.save import split_suffix
 from fastlayer.functions.activation import resolve_rowwise
 from fastlayer.network.layer import Layer
@@ -27,16 +28,19 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
     from fastlayer.functions.activation import ActivationLike
 
-    Sizes = dict[str, tuple[int, int]]  # k inputs and n outputs of each layer
-
 _FILES = {
     ".safetensors": "fastlayer.files.safetensors",
-    **dict.fromkeys((".pt", ".pth", ".bin"), "fastlayer.files.pt"),
+    ".zip": "fastlayer.files.sb3",
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".tar", ".jit", ".ptl"), "fastlayer.files.pt"),
 }
 # Bytes by which tensors that share storage may exceed their file.
 _SPARE = 32 << 20
 _SINGLE = ("float32", "float16", "bfloat16")  # what float32 has all numbers of
-_DIGITS = re.compile("([0-9]+)")
+# How the names of arrays start in layers that are not dense.
+_KINDS = (
+    ("weight_ih", "recurrent layer (LSTM, GRU or RNN)"),
+    ("in_proj_", "layer of attention (Attention)"),
+)
 _DENSE = "fl.from_torch(module) converts the live module, or build the network with fl.Network"
 
 
@@ -49,6 +53,7 @@ def from_state_dict(
     layers: Sequence[str] | None = None,
     prefix: str | None = None,
     key: str | None = None,
+    network: str | None = None,
 ) -> Network:
     """Make a network of dense layers from weights by name, as in a state dict of PyTorch.
 
@@ -60,8 +65,9 @@ def from_state_dict(
     state_dict : mapping or path
         Arrays or tensors under the names "<layer>.weight" (n, k) and, where there is one,
         "<layer>.bias" (n,); all float64, or float32, float16 and bfloat16, which become float32.
-        Or a file: .safetensors (needs the safetensors package), or .pt, .pth, .bin as `torch.save`
-        writes them, which are read without PyTorch and without running anything in them.
+        Or a file: .safetensors (needs the safetensors package); .pt, .pth, .bin, .ckpt, .tar, .jit
+        and .ptl as `torch.save` and `torch.jit.save` write them; .zip of stable-baselines3. They
+        are read without PyTorch and without running anything in them.
     activation : str, Activation, function, callable or None, or a sequence of these
         What follows each layer but the last; a sequence has one for each of those.
     output_activation : str, Activation, function, callable or None
@@ -78,6 +84,10 @@ def from_state_dict(
         names behind it.
     key : str, optional
         The entry of a checkpoint that holds the state dict, such as "model_state_dict".
+    network : str, optional
+        A network of an agent of stable-baselines3 or skrl by its name, in place of `prefix` and
+        `layers`: "actor", "critic", "critic.qf0", "q_net", "policy", "value". What is in front of
+        it (a scaler of the observations) and behind it (`output_activation`) is not in its weights.
 
     Returns
     -------
@@ -92,7 +102,8 @@ def from_state_dict(
     ModelFileError
         A file that is damaged, or of another format than its suffix says.
     ValueError
-        An unknown suffix or activation, or another number of activations than of layers.
+        An unknown suffix or activation, another number of activations than of layers, or `network`
+        beside `prefix` or `layers`.
     TypeError
         Neither a mapping nor a path.
 
@@ -114,19 +125,28 @@ def from_state_dict(
         raise ValueError(
             f"layout must be 'out_in' for (n, k) or 'in_out' for (k, n), got {layout!r}"
         )
+    if network is not None and (prefix is not None or layers is not None):
+        raise ValueError("network= names the layers; give it without prefix= and layers=")
     place, content = _source(state_dict)
     with content as found:
-        entries = _entries(_chosen(found, key, prefix, layers, place), place)
+        if isinstance(found, Script):
+            place = f"{place} (TorchScript)"
+        found = _entry(found, key, place)
+        if network is not None:
+            found, layers = find(found, network, place)
+        entries = _entries(_chosen(found, prefix, layers, place), place)
         if isinstance(state_dict, str | os.PathLike):
-            _check_size(entries, place)
+            _check_size(entries, os.fspath(state_dict))
         groups: dict[str, dict[str, Stored]] = {}
         for name, entry in entries.items():
             layer, _, field = name.rpartition(".")
             groups.setdefault(layer, {})[field] = entry
+        for layer, group in groups.items():
+            _check_dense(f"{place}: layer {layer!r}", group)
         if layers is None:
-            _check_one_network(list(groups), place)
+            check_one_network(list(groups), entries, place)
         sizes = {name: _sizes(f"{place}: layer {name!r}", g, layout) for name, g in groups.items()}
-        names = _ordered(list(entries), sizes, layers, place)
+        names = ordered(list(entries), sizes, layers, place)
         dtype = _dtype(entries, place)
         chosen = _activations(activation, output_activation, len(names))
         # All arrays before the first layer: a file that is damaged further on costs no packing.
@@ -157,22 +177,29 @@ def _source(state_dict: Any) -> tuple[str, AbstractContextManager[Any]]:
     return path, import_module(_FILES[suffix]).stored(path)
 
 
-def _chosen(
-    content: Any, key: str | None, prefix: str | None, layers: Sequence[str] | None, place: str
-) -> Mapping[Any, Any]:
-    """Return the entries that are asked for; what else a checkpoint holds is not looked at."""
+def _entry(content: Any, key: str | None, place: str) -> Mapping[Any, Any]:
+    """Return the state dict in a checkpoint."""
     if key is not None:
         if not isinstance(content, Mapping) or key not in content:
-            raise ConversionError(place, f"has no entry {key!r}; it has {_listed(content)}")
+            raise ConversionError(place, f"has no entry {key!r}; it has {listed(content)}")
         content = content[key]
     if isinstance(content, Unread):
         raise ConversionError(
             place,
-            f"holds an object of {content.name!r:.60}, which was not made. To read the weights of "
-            "a module here, save them alone: torch.save(module.state_dict(), path)",
+            f"holds an object of {content.name!r:.60}, such as a whole module, which was not made. "
+            "To read the weights of a module here, load it in PyTorch and save them alone: "
+            "torch.save(module.state_dict(), path)",
         )
     if not isinstance(content, Mapping):
         raise ConversionError(place, f"holds a {type(content).__name__}, not a state dict")
+    found: Mapping[Any, Any] = content
+    return found
+
+
+def _chosen(
+    content: Mapping[Any, Any], prefix: str | None, layers: Sequence[str] | None, place: str
+) -> Mapping[Any, Any]:
+    """Return the entries that are asked for; what else there is is not looked at."""
     if prefix is not None:
         start = prefix.removesuffix(".") + "."
         below = {
@@ -181,19 +208,18 @@ def _chosen(
             if isinstance(name, str) and name.startswith(start)
         }
         if not below:
-            raise ConversionError(place, f"has nothing below {prefix!r}; it has {_listed(content)}")
+            raise ConversionError(place, f"has nothing below {prefix!r}; it has {listed(content)}")
         content = below
-    found: Mapping[Any, Any] = content
     if layers is None:
-        return found
-    names = [name for name in found if isinstance(name, str)]
+        return content
+    names = [name for name in content if isinstance(name, str)]
     there = dict.fromkeys(name.rpartition(".")[0] for name in names)
     missing = [name for name in layers if name not in there]
     if missing:
         raise ConversionError(
-            place, f"layers={list(layers)}: there is no {missing[0]!r}; it has {_listed(there)}"
+            place, f"layers={list(layers)}: there is no {missing[0]!r}; it has {listed(there)}"
         )
-    return {name: found[name] for name in names if name.rpartition(".")[0] in layers}
+    return {name: content[name] for name in names if name.rpartition(".")[0] in layers}
 
 
 def _entries(content: Mapping[Any, Any], place: str) -> dict[str, Stored]:
@@ -207,47 +233,18 @@ def _entries(content: Mapping[Any, Any], place: str) -> dict[str, Stored]:
             inner = {n: v.values() for n, v in content.items() if isinstance(v, Mapping)}
             likely = next((n for n, values in inner.items() if any(map(_as_stored, values))), None)
             hint = "" if likely is None else f"; perhaps key={likely!r} is the state dict"
+            agent = listed(networks(content))
+            hint = hint if agent == "none" else f"; network= chooses one of {agent}"
             kind = type(value).__name__
             if isinstance(value, Unread):
                 kind = f"an object of {value.name!r:.60}, which was not made"
             raise ConversionError(
-                place, f"{name!r:.60} holds {kind}, not a tensor; it has {_listed(content)}{hint}"
+                place, f"{name!r:.60} holds {kind}, not a tensor; it has {listed(content)}{hint}"
             )
         entries[name] = entry
     if not entries:
         raise ConversionError(place, "holds no tensors")
     return entries
-
-
-def _check_one_network(names: list[str], place: str) -> None:
-    """Refuse layers below several modules: their sizes may fit, and yet they are two networks."""
-    modules = dict.fromkeys(map(_module, names))
-    # fc1, fc2, target_fc1, target_fc2
-    pieces = [_DIGITS.split(name) for name in names]
-    numbers = [tuple(p[1::2]) for p in pieces if len(p) > 1]
-    twice = len({tuple(p[::2]) for p in pieces}) > 1 and len(set(numbers)) < len(numbers)
-    if len(modules) > 1 or twice:
-        one = next((name.partition(".")[0] for name in names if _module(name)), None)
-        choice = "" if one is None else f", or prefix={one!r} one of them"
-        raise ConversionError(
-            place,
-            f"its layers {_listed(names)} may be those of more than one network; layers=[...] "
-            f"tells which make yours, from first to last{choice}",
-        )
-
-
-def _module(layer: str) -> str:
-    """Return what a layer's path says of the module around it, without numbers."""
-    path = layer.split(".")
-    above = path if path[-1].isdigit() else path[:-1]
-    return ".".join(_DIGITS.sub("#", part) for part in above if not part.isdigit())
-
-
-def _listed(content: Any) -> str:
-    """Return a few of the names in a mapping or list."""
-    several = isinstance(content, Mapping | list)
-    names = [f"{name!r:.60}" for name in content] if several else []
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "none"
 
 
 def _as_stored(value: Any) -> Stored | None:
@@ -263,15 +260,28 @@ def _as_stored(value: Any) -> Stored | None:
     return Stored(array.dtype.name, array.shape, lambda: array)
 
 
+def _check_dense(where: str, group: dict[str, Stored]) -> None:
+    """Refuse layers that are known to be of another kind."""
+    fields = ", ".join(f"{field} {entry.shape}" for field, entry in group.items())
+    axes = len(group["weight"].shape) if "weight" in group else 0
+    kind = next((kind for start, kind in _KINDS if any(n.startswith(start) for n in group)), None)
+    if "running_mean" in group or "running_var" in group or axes == 1:
+        kind = "batch normalisation" if axes != 1 or len(group) > 2 else "norm, such as LayerNorm"
+        raise ConversionError(
+            where,
+            f"is a {kind} ({fields}), and a state dict holds neither its eps nor what lies "
+            f"around it; {_DENSE}",
+        )
+    kind = "convolution (Conv)" if axes > 2 else kind
+    if kind is not None:
+        raise ConversionError(
+            where, f"({fields}) is a {kind}; {advice(kind)}: layers=[...] reads those alone"
+        )
+
+
 def _sizes(where: str, group: dict[str, Stored], layout: str) -> tuple[int, int]:
     """Return the sizes of the dense layer that arrays make; anything else is refused."""
     fields = ", ".join(f"{field} {entry.shape}" for field, entry in group.items())
-    if "running_mean" in group or "running_var" in group:
-        raise ConversionError(
-            where,
-            f"is a batch normalisation ({fields}), and a state dict holds neither its eps nor "
-            f"what lies around it; {_DENSE}",
-        )
     weight, bias = group.get("weight"), group.get("bias")
     if weight is None or set(group) - {"weight", "bias"} or len(weight.shape) != 2:
         raise ConversionError(
@@ -326,66 +336,3 @@ def _activations(activation: Any, output: ActivationLike, count: int) -> list[Ac
             "but the last, whose own is output_activation"
         )
     return [resolve_rowwise(a) for a in (*hidden, output)]
-
-
-def _ordered(keys: list[str], sizes: Sizes, wanted: Sequence[str] | None, place: str) -> list[str]:
-    """Return the names of the layers from first to last.
-
-    `keys` are all names of arrays, in the order of the mapping or file.
-    """
-    names = _found_order(keys, sizes, place) if wanted is None else list(wanted)
-    if len(set(names)) < len(names):
-        raise ConversionError(place, f"layers={names} names a layer twice")
-    for before, after in pairwise(names):
-        if sizes[before][1] != sizes[after][0]:
-            raise ConversionError(
-                f"{place}: layer {after!r}",
-                f"takes {sizes[after][0]} features, but layer {before!r} in front of it gives "
-                f"{sizes[before][1]}; layers=[...] tells another order, and layers that are not "
-                "one after the other are for fl.from_torch",
-            )
-    return names
-
-
-def _found_order(keys: list[str], sizes: Sizes, place: str) -> list[str]:
-    names = list(sizes)
-    numbered = _by_number(names)
-    # A file of safetensors sorts its tensors by name, and so does what was read from one. Real
-    # state dicts are never sorted where there is a bias: it comes after the weight.
-    if keys == sorted(keys):
-        found = numbered or _by_size(sizes)
-        why = (
-            f"the layers {names} are sorted by name, which is not their order in the network; "
-            "tell it with layers=[...]"
-        )
-    else:
-        found = names if numbered in (None, names) else None
-        why = (
-            f"its layers are in the order {names}, but their numbers say {numbered}; tell "
-            "which with layers=[...]"
-        )
-    if found is None:
-        raise ConversionError(place, why)
-    return found
-
-
-def _by_number(names: list[str]) -> list[str] | None:
-    """Return the names sorted by the numbers in them, where only numbers distinguish them."""
-    pieces = {name: _DIGITS.split(name) for name in names}
-    if len({tuple(p[::2]) for p in pieces.values()}) != 1:
-        return None
-    # As numbers, but of any length: the shorter one is the smaller one.
-    digits = {name: [p.lstrip("0") for p in pieces[name][1::2]] for name in names}
-    return sorted(names, key=lambda name: [(len(d), d) for d in digits[name]])
-
-
-def _by_size(sizes: Sizes) -> list[str] | None:
-    """Return the only order in which the sizes fit, None where there are several or none."""
-    by_input = {k: name for name, (k, _) in sizes.items()}
-    outputs = {n for _, n in sizes.values()}
-    chain = [name for name, (k, _) in sizes.items() if k not in outputs]
-    if len(by_input) != len(sizes) or len(chain) != 1:
-        return None
-    while sizes[chain[-1]][1] in by_input:
-        chain.append(by_input.pop(sizes[chain[-1]][1]))
-    return chain if len(chain) == len(sizes) else None

@@ -95,7 +95,9 @@ def from_torch(
     source = f"torch {type(module).__name__}"
     if isinstance(module, torch.jit.ScriptModule):
         raise ConversionError(
-            source, "is compiled TorchScript; convert the module that it was made from"
+            source,
+            "is compiled TorchScript, whose code is not read; convert the module that it was made from, "
+            "or name the activations of a chain: fl.from_state_dict(module.state_dict(), activation=...)",
         )
     held = _dtype(torch, module)
     dtype = held or FLOAT64

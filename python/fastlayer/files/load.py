@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastlayer.files.save import OWN, split_suffix
 from fastlayer.network.network import PARTS
@@ -16,12 +16,26 @@ if TYPE_CHECKING:
 
 
 # Suffix -> the source in `convert` that has a function to load it.
-_CONVERTERS = {".onnx": "onnx", ".keras": "keras", ".h5": "keras", ".hdf5": "keras"}
-_WEIGHTS = (".pt", ".pth", ".bin")
+_CONVERTERS = {".onnx": "onnx", ".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".zip": "sb3"}
+_WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".jit", ".ptl")
+# What may be chosen of a file from each source.
+_CHOICES = {"onnx": ("outputs",), "keras": ("outputs",), "sb3": ("network",)}
+_PICKLES = (".pkl", ".pickle", ".joblib", ".p")
+_PICKLE = (
+    ". A pickle would have to be run to be read, and nothing in a file is: load it where it was "
+    "written, and convert the object with fl.from_sklearn, fl.from_torch or fl.from_keras. The "
+    "statistics of VecNormalize become a part in front of the network: fl.BatchNorm(n, "
+    "v.epsilon, running_mean=v.obs_rms.mean, running_var=v.obs_rms.var), then fl.Activation("
+    "'hardtanh', min_val=-v.clip_obs, max_val=v.clip_obs)"
+)
 
 
 def load(
-    path: str | PathLike[str], *, mmap: bool = False, outputs: str | Sequence[str] | None = None
+    path: str | PathLike[str],
+    *,
+    mmap: bool = False,
+    outputs: str | Sequence[str] | None = None,
+    network: str | None = None,
 ) -> Network:
     """Read a network from a file. Nothing in the file is executed.
 
@@ -30,8 +44,8 @@ def load(
     path : path
         The suffix chooses the format. Of `Network.save`: .npz, a NumPy archive, and .safetensors,
         for which the safetensors package must be there; docs/model_files.md describes both.
-        Trained elsewhere: .onnx, for which the onnx package must be there, and .keras, .h5 and
-        .hdf5, which need nothing.
+        Trained elsewhere: .onnx, for which the onnx package must be there, and .keras, .h5,
+        .hdf5, and .zip of stable-baselines3, which need nothing.
     mmap : bool
         Map a .safetensors file instead of reading it: the weights go from the page cache, which
         all processes share, straight into the layers' panels. Those are copies of each process,
@@ -40,6 +54,11 @@ def load(
     outputs : str or list of str, optional
         What is wanted of several outputs of an .onnx, .keras or .h5 file; what they don't need is
         left out, inputs too. One name makes a network that gives one array.
+    network : str, optional
+        Which network of an agent, for .zip: "actor", "critic", "critic.qf0", "q_net". An actor
+        gives what the policy predicts before it is scaled or clipped to the action space (of
+        discrete actions, their logits), a critic values. It takes observations as the environment
+        gave them to the agent; of TD3 and SAC, a critic takes actions between -1 and 1 behind them.
 
     Returns
     -------
@@ -54,7 +73,8 @@ def load(
     ConversionError
         A model trained elsewhere that can't be converted exactly.
     ValueError
-        Another suffix, or ``mmap=True`` with a format that can't be mapped.
+        Another suffix, ``mmap=True`` with a format that can't be mapped, or `network` with one
+        that holds a single network.
     ImportError
         The package that reads the format is not there.
     OSError
@@ -84,26 +104,36 @@ def load(
         )
     if suffix not in (*OWN, *_CONVERTERS):
         known = ", ".join((*OWN, *_CONVERTERS))
-        raise ValueError(f"{name}: unknown suffix {suffix!r}; model files end in {known}")
+        hint = _PICKLE if suffix in _PICKLES else ""
+        raise ValueError(f"{name}: unknown suffix {suffix!r}; model files end in {known}{hint}")
     if mmap and suffix != ".safetensors":
         raise ValueError(
             f"{name}: only .safetensors can be mapped; load without mmap, or save the network as "
             ".safetensors"
         )
+    if network is not None and suffix != ".zip":
+        raise ValueError(f"{name}: network= chooses one of an agent's, which .zip files hold")
     if suffix in _CONVERTERS:
         source = _CONVERTERS[suffix]
         module = import_module(f"fastlayer.convert.{source}")
-        chosen = {} if outputs is None else {"outputs": outputs}
+        given = {"outputs": outputs, "network": network}
+        chosen = _chosen(name, source, given)
         net: Network = getattr(module, f"load_{source}")(name, **chosen)
         return net
-    if outputs is not None:
-        raise ValueError(
-            f"{name}: outputs= is for models trained elsewhere; this network gives all that it has: "
-            "take those of net(x) that you want"
-        )
+    _chosen(name, "", {"outputs": outputs, "network": network})
     from fastlayer.files.document import from_document
 
     opened = import_module(OWN[suffix]).opened
     with opened(name, **({"mmap": True} if mmap else {})) as (document, find):
         own: Network = from_document(document, find, PARTS)
         return own
+
+
+def _chosen(name: str, source: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the choices that were made, all of which a source must know."""
+    chosen = {option: value for option, value in given.items() if value is not None}
+    for option in chosen:
+        if option not in _CHOICES.get(source, ()):
+            kinds = [k for k, v in _CONVERTERS.items() if option in _CHOICES[v]]
+            raise ValueError(f"{name}: {option}= is for {', '.join(kinds)} files")
+    return chosen

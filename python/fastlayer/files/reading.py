@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
     Find = Callable[[str], "Stored"]
 
+# How files begin that stand where a model was to be, and what they are.
+_INSTEAD = (
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "is a pointer of Git LFS, not the model itself: `git lfs pull` in its repository fetches it",
+    ),
+    (b"<!doctype html", "is a page of a website (HTML), not a model: download the file itself"),
+    (b"<html", "is a page of a website (HTML), not a model: download the file itself"),
+)
 DOCUMENT = "fastlayer"  # the name of a network's document in every format
 # Bytes of a JSON text, and number of its brackets and commas. Each of those stands for one value,
 # up to about 100 bytes in memory; a layer and its arrays take about 30.
@@ -55,7 +64,11 @@ class Unread:
 
     def _ignore(self, *arguments: Any) -> None: ...
 
-    __setstate__ = __setitem__ = append = extend = _ignore
+    __setstate__ = __setitem__ = append = extend = add = _ignore
+
+
+class Script(dict[str, Any]):
+    """The tensors of a TorchScript program by their paths, as in its state dict."""
 
 
 def require(met: bool, key: str, why: str) -> None:
@@ -77,6 +90,11 @@ def reading(path: str) -> Iterator[BinaryIO]:
         os.close(number)
         raise ModelFileError(path, "file", "is not a regular file")
     with os.fdopen(number, "rb") as file:
+        head = file.read(64).lstrip().lower()
+        file.seek(0)
+        for start, why in _INSTEAD:
+            if head.startswith(start):
+                raise ModelFileError(path, "file", why)
         try:
             yield file
         except Damaged as error:
@@ -85,7 +103,7 @@ def reading(path: str) -> Iterator[BinaryIO]:
 
 def size_of(file: BinaryIO) -> int:
     """Return the size of an open file in bytes."""
-    return os.fstat(file.fileno()).st_size
+    return file.seek(0, os.SEEK_END)
 
 
 def read_bytes(file: BinaryIO, start: int, size: int, key: str) -> bytes:

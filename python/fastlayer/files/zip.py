@@ -7,12 +7,13 @@ has no use for.
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import struct
 import zipfile
 import zlib
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from fastlayer.errors import Damaged
 from fastlayer.files.reading import read_bytes, require, size_of
@@ -36,6 +37,15 @@ class Member(NamedTuple):
     size: int
     checksum: int
 
+    def opened(self) -> BinaryIO:
+        """Check its checksum, and return it as a file of its own."""
+        part: Any = _Part(self)
+        checksum = 0
+        while piece := part.read(1 << 20):
+            checksum = zlib.crc32(piece, checksum)
+        require(checksum == self.checksum, self.name, "is damaged: its checksum is wrong")
+        return cast("BinaryIO", part)
+
     def head(self, size: int) -> bytes:
         """Read the first bytes, without the checksum."""
         return read_bytes(self.file, self.start, min(size, self.size), self.name)
@@ -44,6 +54,31 @@ class Member(NamedTuple):
         """Read it all and check its checksum."""
         data = self.head(self.size)
         require(zlib.crc32(data) == self.checksum, self.name, "is damaged: its checksum is wrong")
+        return data
+
+
+class _Part:
+    """A member, read like a file."""
+
+    def __init__(self, member: Member) -> None:
+        self._member, self._at = member, 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._member.size}[whence]
+        if base + offset < 0:
+            raise ValueError("a place before the start")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        rest = max(self._member.size - self._at, 0)
+        file, _, start, *_ = self._member
+        file.seek(start + self._at)
+        data = file.read(rest if size < 0 else min(size, rest))
+        self._at += len(data)
         return data
 
 
@@ -61,8 +96,11 @@ class _Bounded:
         return data
 
 
-def members(file: BinaryIO) -> dict[str, Member]:
-    """Return the members of an archive by name, in the order in which they lie in the file."""
+def members(file: BinaryIO, unread: str | None = None) -> dict[str, Member]:
+    """Return the members of an archive by name, in the order in which they lie in the file.
+
+    What lies in a folder of the name `unread` may be compressed and is left out.
+    """
     file.seek(0)
     require(file.read(4) == MAGIC, _KEY, "is not a zip archive")
     bounded: Any = _Bounded(file)
@@ -76,16 +114,17 @@ def members(file: BinaryIO) -> dict[str, Member]:
     found: dict[str, Member] = {}
     for info in sorted(directory.infolist(), key=lambda i: i.header_offset):
         name, at = info.filename, info.header_offset
-        _check(info)
+        aside = unread in name.split("/")[:-1]
+        _check(info, aside)
         require(name not in found, name, "is there twice")
         inside = end <= at <= size - _LOCAL.size
         require(inside, name, "overlaps another member, or lies outside of the file")
         start = _start(file, info)
-        end = start + info.file_size
+        end = start + info.compress_size
         inside = end <= min(size, directory.start_dir)
         require(inside, name, "claims more bytes than the file has")
         found[name] = Member(file, name, start, info.file_size, info.CRC)
-    return found
+    return {name: m for name, m in found.items() if unread not in name.split("/")[:-1]}
 
 
 def _start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
@@ -98,13 +137,15 @@ def _start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
     return info.header_offset + _LOCAL.size + int(name_size + extra_size)
 
 
-def _check(info: zipfile.ZipInfo) -> None:
+def _check(info: zipfile.ZipInfo, aside: bool) -> None:
     name = info.filename
     parts = name.replace("\\", "/").split("/")
     leads = not parts[0] or not parts[-1] or ".." in parts or re.match("[A-Za-z]:", name)
     require(not leads, name, "is no name for a member: a path that leads elsewhere, or a folder")
     require(not stat.S_ISLNK(info.external_attr >> 16), name, "is a symbolic link")
     require(not info.flag_bits & _ENCRYPTED, name, "is encrypted")
+    if aside:
+        return
     stored = info.compress_type == zipfile.ZIP_STORED
     require(stored, name, "is compressed; only stored members are read")
     same = info.compress_size == info.file_size
