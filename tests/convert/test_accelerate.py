@@ -581,8 +581,7 @@ def test_a_setting_that_changes_is_noticed():
         assert_alike(fast(x), net(x))
         assert not np.allclose(fast(x), before)
     layer.training = True
-    with pytest.raises(fl.ConversionError, match="none of fastlayer's activations"):
-        fast(x)
+    assert_alike(fast(x), net(x))
 
 
 @pytest.mark.parametrize("name", ["C3 network", "C4 remembering activation", "numbered"])
@@ -654,7 +653,7 @@ def test_arrays_of_another_dtype_give_what_numpy_gives():
 def test_a_change_to_something_unknown_raises():
     layers = [RowLayer(rng0, 4, 3), RowLayer(rng0, 3, 2)]
     fast = fl.accelerate(layers)
-    layers.append(lambda z: z[:, :1])
+    layers.append(lambda z: np.array([row[:1] for row in z.tolist()]))
     with pytest.raises(fl.ConversionError, match=r"\(5, 1\) for \(5, 4\), expected \(5, 2\)"):
         fast(inputs(4, ROWS))
 
@@ -766,17 +765,14 @@ class Conv:
         return x
 
 
-class Attention:
+class Listed:
+    """Weights that are no array."""
+
     def __init__(self):
-        self.query = np.ones((4, 4))
+        self.query = [[1.0, 2.0, 3.0, 4.0]] * 4
 
     def forward(self, x):
-        return x @ self.query
-
-
-class Residual(RowLayer):
-    def forward(self, X):
-        return X + super().forward(X)
+        return x @ np.array(self.query)
 
 
 class Noisy(RowLayer):
@@ -787,27 +783,6 @@ class Noisy(RowLayer):
 class Pair(RowLayer):
     def forward(self, X):
         return super().forward(X), X @ self.W.T + self.b
-
-
-class Labels:
-    def __init__(self):
-        self.layers = [RowLayer(rng0, 4, 3)]
-
-    def predict(self, X):
-        return np.argmax(self.layers[0].forward(X), axis=1)
-
-
-class TwoActivations:
-    def __init__(self):
-        self.W = [rng0.standard_normal((4, 4)) for _ in range(3)]
-
-    def forward(self, X):
-        return wave(relu(X @ self.W[0]) @ self.W[1]) @ self.W[2]
-
-
-class Rounded(NoBias):
-    def forward(self, X):
-        return np.rint(X @ self.weights).astype(int)
 
 
 def one_bias_short():
@@ -837,9 +812,11 @@ def integers():
 
 REFUSALS = {
     "convolution": (lambda: [Conv()], ["layer 0 (Conv)", "(3, 1, 5, 5)", "two dimensions"]),
-    "unknown arrays": (lambda: [RowLayer(rng0, 4, 4), Attention()], ["layer 1 (Attention)"]),
-    "only unknown arrays": (Attention, ["Attention", "no dense layer", "fl.linear"]),
-    "residual": (lambda: Residual(rng0, 4, 4), ["Residual", "more than rounding", "Worst row"]),
+    "lists of numbers": (
+        lambda: [RowLayer(rng0, 4, 4), Listed()],
+        ["layer 1 (Listed)", "np.array"],
+    ),
+    "only lists of numbers": (Listed, ["Listed", "no dense layer", "fl.linear"]),
     "noise": (lambda: Noisy(rng0, 4, 4), ["Noisy", "more than rounding"]),
     "tuple": (lambda: Pair(rng0, 4, 4), ["Pair", "tuple", "fl.dense_forward"]),
     "number in a list": (
@@ -847,9 +824,6 @@ REFUSALS = {
         ["layer 1 (float)", "neither weights", "nor a method"],
     ),
     "one bias short": (one_bias_short, ["ListsOfColumns", "2 weights and 1 biases"]),
-    "integers as result": (Rounded, ["Rounded", "none of fastlayer's activations"]),
-    "labels": (Labels, ["Labels", "predict", "(5,)"]),
-    "hidden functions": (TwoActivations, ["TwoActivations", "more than rounding"]),
     "mixed dtypes": (Mixed, ["Mixed.W2", "float32", "one dtype"]),
     "integers": (integers, ["int64", "astype"]),
     "shapes": (lambda: [RowLayer(rng0, 4, 3), RowLayer(rng0, 5, 2)], ["(3, 4)", "(2, 5)"]),

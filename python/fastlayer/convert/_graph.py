@@ -36,8 +36,6 @@ from fastlayer.network.network import ONE_ROW, Network
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from numpy.typing import ArrayLike
-
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._recognise import Poly
 
@@ -411,12 +409,12 @@ class Draft(NamedTuple):
         self,
         reference: Callable[[Array], Array],
         computes: DType | None = None,
-        inputs: ArrayLike | None = None,
+        **how: Any,
     ) -> Network:
         """Make the network, and see that it does what its source does on rows of all kinds.
 
-        `computes` is the dtype that the source computes in, where that is not its weights'. `inputs`
-        are more rows.
+        `computes` is the dtype that the source computes in, where that is not its weights'. `how`
+        goes to `prove`: more rows as `inputs`, the source in float64 as `wide`.
         """
         made = self.network()
         same = made if computes in (None, self.dtype) else made.astype(computes)
@@ -431,8 +429,8 @@ class Draft(NamedTuple):
             same._plain,
             reference,
             source=self.source,
-            inputs=inputs,
             unfolded=self.unfolded(same.dtype),
+            **how,
         )
         return made
 

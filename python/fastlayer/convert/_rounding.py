@@ -74,7 +74,7 @@ class Rounding(NamedTuple):
         return cls(2 * SPREAD * float(info.eps) / 2, float(info.tiny), float(info.max) / 16)
 
 
-def rounding_bound(net: Network, x: Array) -> Array:
+def rounding_bound(net: Network, x: Array, top: float | None = None) -> Array:
     """Bound the difference between two implementations of `net` at the rows `x`.
 
     Parameters
@@ -82,15 +82,19 @@ def rounding_bound(net: Network, x: Array) -> Array:
     net : Network
     x : ndarray
         Shape (m, k).
+    top : float, optional
+        What counts as an overflow, where that is not what the dtype has no numbers for.
 
     Returns
     -------
     ndarray
         float64, of the shape of ``net(x)``; inf where an intermediate result may overflow.
     """
+    rounding = Rounding.of(net.dtype)
+    rounding = rounding if top is None else rounding._replace(top=top)
     start = State(x.astype(np.float64), np.zeros(x.shape), None, 0)
     with np.errstate(all="ignore"):
-        end = _ops(net._lower(net.dtype), start, Rounding.of(net.dtype))
+        end = _ops(net._lower(net.dtype), start, rounding)
     return np.where(np.isfinite(end.error), end.error, np.inf)
 
 

@@ -3,21 +3,24 @@
 What an object computes is guessed from the names and shapes of its arrays (`_numpy.objects`) and
 from what its functions return (`_numpy.recognise`). A guess, a `Candidate`, says which axis is which
 and which activation is where; it is proven when object and network agree on the probe but for
-rounding, and run on the object's arrays from then on.
+rounding, and run on the object's arrays from then on. Where no guess is right, the object is
+followed through its operations (`_numpy.use`).
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from itertools import pairwise
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import FLOAT32, FLOAT64, as_real, is_weak
-from fastlayer.convert._numpy.objects import Found, original_of, title
-from fastlayer.convert._numpy.recognise import GUESSES, Oriented, match, recognise
+from fastlayer.arrays import FLOAT32, FLOAT64, as_real
+from fastlayer.convert._numpy.objects import Found, name_of, original_of, title
+from fastlayer.convert._numpy.recognise import GUESSES, Oriented, beside_rows, match, recognise
+from fastlayer.convert._numpy.use import Used
 from fastlayer.convert._prove import prove
 from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
@@ -67,9 +70,8 @@ class Accelerated:
 
     def __init__(self, original: Any) -> None:
         self._original = original
-        search = Search(original)
-        self._call, self._method = search.original, search.method
-        self._live = search.run()
+        self._call, self._method = original_of(original)
+        self._live = self._search()
 
     @property
     def original(self) -> Any:
@@ -114,12 +116,25 @@ class Accelerated:
             return self._call(x)
         live = self._live
         if live.found.moved():
-            live = self._live = Search(self._original).run()
+            live = self._live = self._search()
         try:
             y = live(a)
         except (AttributeError, LookupError, TypeError, ValueError):
             y = None  # arrays of another kind than they were: the original knows, or says why not
         return self._call(x) if y is None else y
+
+    def _search(self) -> Candidate | Used:
+        """Return what is found by names, and proven; else by running it and seeing what it does."""
+        given = self._original, self._call, self._method
+        if isinstance(self._original, MethodType):
+            return Used(*given)
+        if isinstance(getattr(self, "_live", None), Used):  # the guesses failed before
+            with suppress(ConversionError):
+                return Used(*given)
+        try:
+            return Search(*given).run()
+        except ConversionError as error:
+            return Used(*given, error)
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name == self._method:
@@ -133,31 +148,28 @@ class Accelerated:
         return accelerate, (self._original,)
 
     def __repr__(self) -> str:
-        return f"Accelerated({type(self._original).__name__}, samples={self._live.form})"
+        return f"Accelerated({name_of(self._original)}, samples={self._live.form})"
 
 
 def accelerate(obj: Any) -> Accelerated:
     """Make a fast forward pass of a network that was written by hand in NumPy.
 
     The object stays as it is, and goes on being trained: the next call sees its new weights.
-    Understood are objects with a method `forward_pass`, `forward`, `feedforward` or a call, that
-    are
+    Understood are objects with a method such as `forward_pass`, `forward`, `feedforward`,
+    `predict` or a call, which computes with NumPy on arrays in the object. Some names of arrays
+    and lists of layers are known; with others, a copy of the object is run, and its arrays note
+    what is done with them. So they may be called anything, and be in lists, dicts and objects
+    inside each other. The input may be normalised before the first layer, and the result be
+    scaled, or labels; layers may be in residual and other branches.
 
-    - a layer: a 2-D array `_W`, `W`, `weights` or `weight`, a bias `_b`, `b`, `bias` or
-      `biases`, and mostly an activation: a function or object in an attribute such as
-      `act_function` or `activation`, or part of the layer's own forward pass;
-    - a network: a list of layers and activations, in `layers`, `_layers` or alone; attributes
-      that are layers and activations, in their order; or lists `weights` and `biases`, arrays
-      `W1`, `b1`, `W2`, `b2`, also in a dict.
-
-    Weights may be (n, k) or (k, n); samples rows, columns or single vectors. What is what is
-    proven by running both. Activations may be any functions; those that fastlayer has are
-    recognised by what they return, when `accelerate` is called.
+    Weights may be (n, k) or (k, n), with a row or column for a bias unit; samples rows, columns
+    or single vectors. What is what is proven by running both. Activations may be any functions;
+    those that fastlayer has are recognised by what they return, when `accelerate` is called.
 
     Parameters
     ----------
     obj : object
-        The network, or a list of layers.
+        The network, a list of layers, or the method that runs it: ``network.predict``.
 
     Returns
     -------
@@ -188,18 +200,36 @@ def accelerate(obj: Any) -> Accelerated:
     >>> layers[1].W *= 0
     >>> float(fast(x).max())
     0.0
+
+    The input is normalised, and the result are labels:
+
+    >>> class Classifier:
+    ...     def __init__(self, rng):
+    ...         self.mean, self.std = np.full(4, 0.5), np.full(4, 2.0)
+    ...         self.weights_hidden = rng.standard_normal((4, 8))
+    ...         self.weights_out = rng.standard_normal((8, 3))
+    ...     def predict(self, x):
+    ...         hidden = np.tanh((x - self.mean) / self.std @ self.weights_hidden)
+    ...         return np.argmax(hidden @ self.weights_out, axis=1)
+    >>> classifier = Classifier(rng)
+    >>> x = rng.standard_normal((5, 4))
+    >>> np.array_equal(fl.accelerate(classifier)(x), classifier.predict(x))
+    True
     """
-    roots = (base.__module__.split(".")[0] for base in type(obj).__mro__)  # of the user's class too
+    owner = obj.__self__ if isinstance(obj, MethodType) else obj
+    roots = (
+        base.__module__.split(".")[0] for base in type(owner).__mro__
+    )  # of the user's class too
     converter = next((_FRAMEWORKS[root] for root in roots if root in _FRAMEWORKS), None)
     if converter is not None:
         why = f"for this there is {converter}"
     elif isinstance(obj, Accelerated):
         return obj
-    elif isinstance(obj, Module):
+    elif isinstance(owner, Module | Accelerated):
         why = "it is fastlayer's own, and as fast as it gets"
     elif isinstance(obj, type):
         why = f"this is the class; give an object, {obj.__name__}(...)"
-    elif hasattr(obj, "__name__"):
+    elif hasattr(obj, "__name__") and not isinstance(obj, MethodType):
         why = (
             "a function hides its arrays; give the object that holds them, or write the layers "
             "with fl.linear or fl.dense_forward, which read their arrays at each call"
@@ -221,9 +251,9 @@ class Search:
         The object holds something that is not understood.
     """
 
-    def __init__(self, obj: Any) -> None:
+    def __init__(self, obj: Any, original: Callable[..., Any], method: str) -> None:
         self._name = type(obj).__name__
-        self.original, self.method = original_of(obj)
+        self.original, self.method = original, method
         self._found = Found(obj)
         self._arrays, self._dtype = _read_arrays(self._found.dense)
         self._refusals: list[ConversionError] = []
@@ -313,7 +343,7 @@ class Search:
         x = (x * np.resize([1, 0.1, 4, 0.01], (67, 1))).astype(self._dtype)
         y = Oriented(stage.forward, form).attempt(x)
         if y is not None:
-            z, size = _sums(x, *arrays)
+            z, size = _sums(x.astype(np.float64), *_wide(*arrays))
             error = (k + 2) * float(np.finfo(self._dtype).eps) * size
             known = [chosen] if isinstance(chosen, Activation) else []
             chosen = match(z, y, error, known) or chosen
@@ -335,11 +365,12 @@ class Search:
         loose = float(np.sqrt(np.finfo(self._dtype).eps))  # a first look; the proof comes after it
         given = [recognise(s.function, form, s.name) for s in self._found.dense if s.function]
         known = [a for a in given if isinstance(a, Activation)]
-        *hidden, end = layers
+        *hidden, end = (_wide(*arrays) for arrays in layers)
+        wide = x.astype(np.float64)
         for guess in dict.fromkeys([*known, *GUESSES]):
-            a = x
-            for layer in hidden:
-                a = np.asarray(guess(_sums(a, *layer)[0]))
+            a = wide
+            for weight, bias in hidden:
+                a = np.asarray(guess(a @ weight + bias))
             z, size = _sums(a, *end)
             last = match(z, y, loose * (1 + size))
             if last is not None:
@@ -416,7 +447,7 @@ class Candidate:
                 if b is None:
                     return None
                 if columns:
-                    b = _beside_rows(b)
+                    b = beside_rows(b)
             y = None if fused is None else _core.linear(a, w, b, *fused, None, False)
             a = linear(a, w, b, activation) if y is None else y
         return a.T if columns else a
@@ -472,15 +503,12 @@ def _read_arrays(dense: list[Stage]) -> tuple[list[Arrays], DType]:
     return arrays, dtype
 
 
-def _beside_rows(bias: Any) -> Any:
-    """Return a bias that NumPy broadcasts against columns for the same samples as rows."""
-    if type(bias) is np.ndarray and bias.ndim == 2:
-        return bias.T
-    return bias if is_weak(bias) else np.atleast_2d(bias).T
-
-
-def _sums(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Array]:
-    """Return the sums of a layer, and those of the absolute values."""
-    wide, w = x.astype(np.float64), weight.T.astype(np.float64)
+def _wide(weight: Array, bias: Array | None) -> tuple[Array, Array]:
+    """Return weight (k, n) and bias in float64."""
     b = np.zeros(1) if bias is None else bias.astype(np.float64).reshape(-1)
-    return wide @ w + b, np.abs(wide) @ np.abs(w) + np.abs(b)
+    return weight.T.astype(np.float64), b
+
+
+def _sums(x: Array, w: Array, b: Array) -> tuple[Array, Array]:
+    """Return the sums of a layer, and those of the absolute values."""
+    return x @ w + b, np.abs(x) @ np.abs(w) + np.abs(b)

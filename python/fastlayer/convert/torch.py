@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
@@ -113,7 +114,10 @@ def from_torch(
         if widths and not any(widths):  # any do, as many as there are
             total = draft.network().in_features or len(widths)
             widths = (*(1,) * (len(widths) - 1), total - len(widths) + 1)
-        return draft.proved(lambda x: _run(torch, module, x, widths, ends[1]))
+        return draft.proved(
+            lambda x: _run(torch, module, x, widths, ends[1]),
+            wide=lambda x: _run(torch, copy.deepcopy(module).double(), x, widths, ends[1]),
+        )
 
 
 def _read(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.arrays import is_weak
 from fastlayer.errors import ConversionError
 from fastlayer.functions.activation import Activation
 
@@ -80,6 +81,13 @@ class Oriented:
             except Exception:  # noqa: BLE001  # whatever a function of the user's raises
                 return None
         return y if y.ndim == 2 and len(y) == len(z) and y.dtype.kind == "f" else None
+
+
+def beside_rows(bias: Any) -> Any:
+    """Return a bias that NumPy broadcasts against columns for the same samples as rows."""
+    if type(bias) is np.ndarray and bias.ndim == 2:
+        return bias.T
+    return bias if is_weak(bias) else np.atleast_2d(bias).T
 
 
 def recognise(function: Function, form: str, name: str) -> Activation | Function:

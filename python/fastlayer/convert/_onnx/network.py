@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from itertools import takewhile
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -229,6 +230,13 @@ class _Run:
         def run(feeds: dict[str, Array]) -> list[Array]:
             return compute({**constants, **feeds})
 
+        @cache
+        def widened_constants() -> dict[str, Given]:
+            return {k: _widened(v) for k, v in constants.items()}
+
+        def run_wide(feeds: dict[str, Array]) -> list[Array]:
+            return compute({**widened_constants(), **feeds})
+
         def proof(opened: bool) -> Proof:
             return prove(
                 net._plain,
@@ -237,6 +245,7 @@ class _Run:
                 features=rows.features,
                 rows=count,
                 unfolded=unfolded,
+                wide=rows.runner(run_wide, most, opened),
             )
 
         if rows.frozen:
@@ -354,6 +363,11 @@ def _needed(model: Model, outputs: Sequence[str]) -> tuple[list[Node], set[str]]
 def _is_of_each_element(part: object) -> bool:
     along_features = ("log_softmax", "prelu", "softmax")
     return isinstance(part, Activation) and part.name not in along_features
+
+
+def _widened(value: Given) -> Given:
+    single = isinstance(value, np.ndarray) and value.dtype == np.float32
+    return value.astype(np.float64) if single else value
 
 
 def _products(steps: Iterable[Any]) -> Iterator[Array]:
