@@ -309,7 +309,11 @@ def test_from_onnx_takes_paths_and_models():
 REFUSED = {
     "LSTM": ("y, s, t = LSTM<hidden_size=2>(x, w, v)", r"ONNX LSTM\): fastlayer runs dense"),
     "Conv": ("y = Conv(x, w)", r"ONNX Conv\): fastlayer runs dense"),
-    "ArgMax": ("h = MatMul(x, w)\ny = ArgMax(h)", r"argmax\(axis=-1\)"),
+    "ArgMax of samples": ("h = MatMul(x, w)\ny = ArgMax(h)", r"along axis 0 of \(batch, 3\)"),
+    "labels in a formula": (
+        "h = MatMul(x, w)\na = ArgMax<axis=1>(h)\ny = Add(a, at)",
+        r"takes? the other outputs.*argmax\(axis=-1\)",
+    ),
     "Concat": ("y = Concat<axis=0>(x, x)", r"along axis 0 of \(batch, 4\)"),
     "Concat of a column": ("y = Concat<axis=1>(x, w)", "not one row"),
     "Gather": ("y = Gather<axis=0>(x, zero1)", r"along axis 0 of \(batch, 4\)"),

@@ -20,14 +20,38 @@ _MOST = 1000
 _LONGEST_NAME = 200
 
 
+class Classes(NamedTuple):
+    """The labels of the classes that features are the scores of, numbers or texts.
+
+    `keepdims` has the labels keep the axis of the scores.
+    """
+
+    labels: tuple[Any, ...]
+    keepdims: bool
+
+    def of(self, scores: Array, axis: int) -> Array:
+        """Return the label of the largest score."""
+        found = np.argmax(scores, axis=axis, keepdims=self.keepdims)
+        labels: Array = np.array(self.labels)[found]
+        return labels
+
+
 class Ends(NamedTuple):
     """The names of inputs or outputs, and how many features each has; none where there is one row.
 
     All features are 0 where only their sum matters, as of inputs that are joined first of all.
+    Outputs may be labels; `single` has one output come by itself, and not in a tuple.
     """
 
     names: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
+    classes: tuple[Classes | None, ...] = ()
+    single: bool = False
+
+    @property
+    def views(self) -> bool:
+        """Whether all outputs are views of one array, in a tuple."""
+        return not self.single and not any(self.classes)
 
     @classmethod
     def of(cls, given: Any, what: str) -> Ends:
@@ -74,19 +98,32 @@ class Ends(NamedTuple):
         if f"{what}s" not in spec:
             return cls()
         listed = reader.field(spec, f"{what}s", list, key)
-        pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
-        given = {name: width for name, width in pairs if isinstance(name, str)}
+        entries = [entry for entry in listed if isinstance(entry, list) and len(entry) in (2, 3)]
+        given = {name: width for name, width, *_ in entries if isinstance(name, str)}
         if len(given) != len(listed) or not all(type(width) is int for width in given.values()):
             raise Damaged(
                 key, f"the field '{what}s' holds {listed!r:.40}, expected names and features"
             )
         if what == "input" and given and not any(given.values()):
             return cls(tuple(given), (0,) * len(given))
-        return cls.of(given, what)
+        ends = cls.of(given, what)
+        classes = tuple(_classes(entry, key) for entry in entries)
+        single = spec.get("single", False)
+        if type(single) is not bool or (single and (len(classes) != 1 or what == "input")):
+            single = False
+        if what == "input" or not (single or any(classes)):
+            return ends
+        return ends._replace(classes=classes, single=single)
 
     def described(self) -> list[list[Any]]:
         """Return what `read` takes."""
-        return [[name, width] for name, width in zip(self.names, self.widths, strict=True)]
+        entries: list[list[Any]] = [
+            list(pair) for pair in zip(self.names, self.widths, strict=True)
+        ]
+        for entry, classes in zip(entries, self.classes, strict=False):
+            if classes is not None:
+                entry.append({"labels": list(classes.labels), "keepdims": classes.keepdims})
+        return entries
 
     def joined(self, arrays: Sequence[Any], axis: int, dtype: DType) -> Array:
         """Return inputs as one array of `dtype`, their features beside each other along `axis`.
@@ -113,16 +150,34 @@ class Ends(NamedTuple):
             )
         return np.concatenate([cast(a, dtype) for a in rows], axis=axis)
 
-    def parted(self, y: Array, axis: int) -> tuple[Array, ...]:
-        """Return the outputs as views of one array."""
+    def parted(self, y: Array, axis: int) -> tuple[Array, ...] | Array:
+        """Return the outputs: views of one array, and labels."""
         ends = [*accumulate(self.widths)]
         before = (slice(None),) * (axis % y.ndim)
-        return tuple(
+        parts = [
             y[(*before, slice(end - width, end))]
             for end, width in zip(ends, self.widths, strict=True)
-        )
+        ]
+        for i, classes in enumerate(self.classes):
+            if classes is not None:
+                parts[i] = classes.of(parts[i], axis)
+        return parts[0] if self.single else tuple(parts)
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     at = axis % len(shape)
     return shape[:at] + shape[at + 1 :]
+
+
+def _classes(entry: list[Any], key: str) -> Classes | None:
+    """Return the classes that a document has of an output."""
+    if len(entry) == 2:
+        return None
+    given = entry[2]
+    labels = given.get("labels") if isinstance(given, dict) else None
+    kinds = {type(label) for label in labels} if isinstance(labels, list) else set()
+    if len(kinds) != 1 or not kinds <= {int, float, str} or len(labels or ()) != entry[1]:
+        raise Damaged(key, f"the classes {given!r:.40} are not one for each of {entry[1]} features")
+    if kinds == {int} and any(abs(label) >> 63 for label in labels or ()):
+        raise Damaged(key, "a label is no 64-bit integer")
+    return Classes(tuple(labels or ()), given.get("keepdims") is True)

@@ -186,8 +186,9 @@ class Network(Chain):
     def _forward_slow(self, x: object, axis: int, out: Array | None) -> Array:
         if self._plain is not self:
             y = self._plain(*self._each(x), axis=axis, out=out)
-            steps = self._plain._compilation[0]
-            self._run = steps[0].run_parts if steps is not None and len(steps) == 1 else decline
+            steps = self._plain._compilation[0] or []
+            views = self._out.views and len(steps) == 1
+            self._run = steps[0].run_parts if views else decline
             return self._out.parted(y, axis)  # type: ignore[return-value]  # that of one array
         x = self._row(x, axis)
         if ANY_DTYPE not in self._traits:
@@ -223,11 +224,12 @@ class Network(Chain):
         return {**super()._describe(key, arrays), **self._own_fields}
 
     @property
-    def _own_fields(self) -> dict[str, list[Any]]:
-        fields: dict[str, list[Any]] = {
+    def _own_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {
             "traits": list(self._traits),
             "inputs": self._in.described(),
             "outputs": self._out.described(),
+            "single": self._out.single,
         }
         return {name: value for name, value in fields.items() if value}
 
@@ -595,7 +597,11 @@ class Network(Chain):
         lines = ("\n    ".join(part._argument().splitlines()) for part in self._parts)
         inner = "".join(f"\n    {line}," for line in lines)
         named = {"inputs": self._in, "outputs": self._out}
-        ends = [f", {what}={dict(zip(*e, strict=True))}" for what, e in named.items() if e.names]
+        ends = [
+            f", {what}={dict(zip(e.names, e.widths, strict=True))}"
+            for what, e in named.items()
+            if e.names
+        ]
         return f"Network([{inner}\n]{''.join(ends)})"
 
 

@@ -23,20 +23,31 @@ class _Writer:
 
     def __init__(self, onnx: Any, proto: Any) -> None:
         self._make, self._proto = onnx.helper.make_node, proto
-        self.inputs, self.output = list(proto.input), proto.output[0] if proto.output else ""
+        self.inputs, self.outputs = list(proto.input), list(proto.output)
+        self.output = self.outputs[0] if self.outputs else ""
         self.given = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         self.nodes: list[Any] = []
+        self._named = 0
 
     def name(self) -> str:
         """Return a name that nothing has yet."""
-        return f"{self.output} of {self._proto.op_type}, {len(self.nodes)}"
+        self._named += 1
+        return f"{self.output} of {self._proto.op_type}, {self._named}"
+
+    def node(self, op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> Any:
+        """Return a node."""
+        return self._make(op, inputs, outputs, name=self._proto.name, **attributes)
 
     def add(self, op: str, *inputs: str, last: bool = False, **attributes: Any) -> str:
         """Write a node and return its output, that of them all where it is the last one."""
         output = self.output if last else self.name()
         kept = {k: v for k, v in attributes.items() if v is not None}
-        self.nodes.append(self._make(op, inputs, [output], name=self._proto.name, **kept))
+        self.nodes.append(self.node(op, list(inputs), [output], **kept))
         return output
+
+    def texts(self, values: list[bytes]) -> str:
+        """Write texts."""
+        return self.add("Constant", value_strings=values)
 
     def constant(self, values: Any) -> str:
         """Write float32 numbers."""
@@ -74,7 +85,48 @@ def _scaler(w: _Writer) -> None:
 def _linear(w: _Writer) -> None:
     if w.given.get("post_transform", b"NONE") != b"NONE":
         raise KeyError("post_transform")
-    targets = w.given.get("targets", 1)
+    _scores(w, w.given.get("targets", 1), w.output)
+
+
+def _linear_classifier(w: _Writer) -> None:
+    """Write a dense layer for each class, and the label of the largest."""
+    texts = w.given.get("classlabels_strings", [])
+    numbers = w.given.get("classlabels_ints", [])
+    count = len(texts or numbers)
+    transform = _TRANSFORMS[w.given.get("post_transform", b"NONE").decode()]
+    label, *others = w.outputs
+    scores = others[0] if others and others[0] else w.name()
+    last = w.name() if transform else scores
+    _scores(w, count, last)
+    if transform:
+        w.nodes.append(w.node(transform, [last], [scores]))
+    if label:
+        classes = w.texts(texts) if texts else w.add("Constant", value_ints=numbers)
+        largest = w.add("ArgMax", scores, axis=-1, keepdims=0)
+        w.nodes.append(w.node("Gather", [classes, largest], [label]))
+
+
+def _normalizer(w: _Writer) -> None:
+    if w.given.get("norm", b"MAX") != b"L1":
+        raise KeyError("norm L1")
+    axes = w.add("Constant", value_ints=[-1])
+    total = w.add("ReduceSum", w.add("Abs", w.inputs[0]), axes, keepdims=1)
+    w.add("Div", w.inputs[0], total, last=True)
+
+
+def _extractor(w: _Writer) -> None:
+    w.add("Gather", *w.inputs, axis=-1, last=True)
+
+
+def _zip_map(w: _Writer) -> None:
+    w.add("Identity", w.inputs[0], last=True)
+
+
+_TRANSFORMS = {"NONE": "", "LOGISTIC": "Sigmoid", "SOFTMAX": "Softmax"}
+
+
+def _scores(w: _Writer, targets: int, output: str) -> None:
+    """Write the dense layer that the attributes hold."""
     weights = np.asarray(w.given["coefficients"], np.float32).reshape(targets, -1)
     if not weights.size:
         raise ValueError("no coefficients")
@@ -82,7 +134,7 @@ def _linear(w: _Writer) -> None:
     x = w.add("Cast", w.inputs[0], to=_FLOAT)
     product = w.add("MatMul", x, w.add("Reshape", w.constant(weights.T), shape))
     shift = w.given.get("intercepts", [0.0] * targets)
-    w.add("Add", product, w.constant(shift), last=True)
+    w.nodes.append(w.node("Add", [product, w.constant(shift)], [output]))
 
 
 _OPERATORS: dict[tuple[str, str], Callable[[_Writer], None]] = {
@@ -91,8 +143,13 @@ _OPERATORS: dict[tuple[str, str], Callable[[_Writer], None]] = {
     ("com.microsoft", "FusedGemm"): _fused_gemm,
     ("com.microsoft", "Gelu"): _gelu,
     ("com.microsoft", "QuickGelu"): _quick_gelu,
+    ("ai.onnx.ml", "ArrayFeatureExtractor"): _extractor,
+    ("ai.onnx.ml", "LinearClassifier"): _linear_classifier,
     ("ai.onnx.ml", "LinearRegressor"): _linear,
+    ("ai.onnx.ml", "Normalizer"): _normalizer,
     ("ai.onnx.ml", "Scaler"): _scaler,
+    # Numbers by the names of their classes.
+    ("ai.onnx.ml", "ZipMap"): _zip_map,
 }
 
 

@@ -111,6 +111,8 @@ def _constant(node: Node, model: Model) -> Array:
             return model.array(value)
         if name in ("value_float", "value_floats"):
             return np.array(value, np.float32)
+        if name == "value_strings":
+            return np.array([*(v.decode(errors="replace") for v in value), None], object)[:-1]
         if name in ("value_int", "value_ints"):
             return np.array(value, np.int64)
     raise node.refuse("it is a constant of a kind that no dense layer has; export dense numbers")

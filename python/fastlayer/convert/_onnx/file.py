@@ -109,6 +109,8 @@ class Model:
             A type that NumPy doesn't have.
         """
         key, kind, dims = f"tensor {tensor.name!r}", tensor.data_type, tuple(tensor.dims)
+        if kind == self.onnx.TensorProto.STRING:
+            return _texts(key, tensor)
         if kind not in DTYPES:
             names = self.onnx.TensorProto.DataType
             name = names.Name(kind) if kind in names.values() else f"number {kind}"
@@ -252,11 +254,19 @@ class Node:
 
 def _value(attribute: Any) -> Any:
     """Return what an attribute holds, None for what no operation here has."""
-    kinds = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
+    kinds = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
     value = getattr(attribute, kinds.get(attribute.type, ""), None)
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return list(value) if attribute.type > 4 and value is not None else value
+
+
+def _texts(key: str, tensor: Any) -> Array:
+    """Return the texts of a tensor, which are the names of classes."""
+    texts = [text.decode(errors="replace") for text in tensor.string_data]
+    if prod(tensor.dims) != len(texts):
+        raise Damaged(key, f"has shape {_short(tuple(tensor.dims))} and {len(texts)} texts")
+    return np.array([*texts, None], object)[:-1].reshape(tuple(tensor.dims))
 
 
 def parsed(data: bytes) -> tuple[Any, int]:

@@ -16,11 +16,12 @@ from fastlayer.convert._onnx.elementwise import ELEMENTWISE
 from fastlayer.convert._onnx.evaluator import evaluator, fold
 from fastlayer.convert._onnx.file import DTYPES
 from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Graph, Value, describe, known, size, wide
+from fastlayer.convert._onnx.labels import Labels, argmax, moved
 from fastlayer.convert._onnx.shapes import SHAPES
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.functions.activation import Activation
-from fastlayer.network.ends import Ends
+from fastlayer.network.ends import Classes, Ends
 from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from fastlayer.network.network import Network
     from fastlayer.report.verification import Proof
 
-_OPERATIONS = {**ELEMENTWISE, **DENSE, **SHAPES}
+_OPERATIONS = {**ELEMENTWISE, **DENSE, **SHAPES, "ArgMax": argmax}
 # Operations in which a constant may come first.
 _EITHER = {
     "Add",
@@ -57,10 +58,8 @@ _INPUTS = {
 }
 _DENSE_ONLY = "fastlayer runs dense networks: rows through Gemm, MatMul, norms and activations"
 _ADVICE = {
-    "ArgMax": "cut it off with onnx.utils.extract_model, and take net(x).argmax(axis=-1)",
     "ArrayFeatureExtractor": "use fl.from_sklearn for a model of scikit-learn",
     "DequantizeLinear": "export the model before it is quantised",
-    "ZipMap": "use fl.from_sklearn, or export with the option zipmap=False and cut off the labels",
 }
 # A layer's weights are copied for the kernels. Layers may share weights in the file, within reason.
 _MOST_COPIES = 4
@@ -100,7 +99,7 @@ class _Run:
 
     def __init__(self, model: Model, outputs: Sequence[str]) -> None:
         self.model, self.outputs = model, outputs
-        self.nodes, wanted = _needed(model, outputs)
+        self.nodes, wanted = _needed(model.nodes, outputs)
         used = [v for v in model.inputs if v.name in wanted]
         self.graph = Graph(model, used or _one(model.inputs))
         self.known: dict[str, Given] = {"": None, **self.graph.inputs}
@@ -130,6 +129,8 @@ class _Run:
 
     def _made(self, node: Node, given: list[Given]) -> list[Given]:
         """Return what a node makes: its first output, or all of them."""
+        if any(isinstance(g, Labels) for g in given):
+            return [moved(node, given)]
         if not node.own:
             raise node.refuse(
                 "it is not one of ONNX's own operators; export the model without custom or fused "
@@ -163,7 +164,8 @@ class _Run:
         ends = [self._end(name) for name in self.outputs]
         (first,) = graph.inputs.values() if len(graph.inputs) == 1 else (None,)
         features = graph.root.features if first is None else known(first.held[-1])
-        if single and len(ends) == 1:
+        labels = tuple(_classes(self.known.get(name)) for name in self.outputs)
+        if single and len(ends) == 1 and labels == (None,):
             return Draft(ends[0], dtype, "graph", features, ends=(graph.ends, Ends()))
         widths = []
         for name, point in zip(self.outputs, ends, strict=True):
@@ -175,12 +177,15 @@ class _Run:
                 )
             widths.append(point.features)
         point = join("concat", ends, "graph")
-        both = (graph.ends, Ends(tuple(self.outputs), tuple(widths)))
+        single = single and len(ends) == 1
+        both = (graph.ends, Ends(tuple(self.outputs), tuple(widths), labels, single))
         return Draft(point, dtype, "graph", features, ends=both)
 
     def _end(self, name: str) -> Point:
         """Return the point of an output, as rows."""
         value = self._output(name)
+        if isinstance(value, Labels):
+            value = value.scores
         if isinstance(value, np.ndarray) and len(self.outputs) > 1:
             rows = value.reshape(-1, value.shape[-1] if value.ndim else 1)
             if not rows.size or (rows != rows[:1]).any():
@@ -223,8 +228,11 @@ class _Run:
         most = (_HELD + self.model.nbytes // 16) // largest
         if count < 1 or (self.graph.frozen or 1) > min(most, _ALL // held):
             return
-        compute = evaluator(self.nodes, self.model.opset, self.outputs)
-        constants = {k: v for k, v in self.known.items() if not isinstance(v, Value)}
+        # Labels are judged by what they are the largest of.
+        judged = [v.name if isinstance(v := self._output(k), Labels) else k for k in self.outputs]
+        nodes = _needed([n for n in self.nodes if n.op != "Constant"], judged)[0]
+        compute = evaluator(nodes, self.model.opset, judged)
+        constants = {k: v for k, v in self.known.items() if not isinstance(v, Value | Labels)}
         constants.update({k: self._output(k) for k in self.outputs if k not in self.known})
 
         def run(feeds: dict[str, Array]) -> list[Array]:
@@ -348,11 +356,18 @@ def _one(inputs: Sequence[Any]) -> Sequence[Any]:
     return inputs[:1]
 
 
-def _needed(model: Model, outputs: Sequence[str]) -> tuple[list[Node], set[str]]:
+def _classes(value: Given) -> Classes | None:
+    """Return the classes of labels, None for other values."""
+    if not isinstance(value, Labels):
+        return None
+    return Classes(tuple(value.classes.tolist()), value.keepdims)
+
+
+def _needed(given: Sequence[Node], outputs: Sequence[str]) -> tuple[list[Node], set[str]]:
     """Return the nodes that some outputs depend on, in order, and all names that they use."""
     wanted = set(outputs)
     nodes = []
-    for node in reversed(model.nodes):
+    for node in reversed(given):
         if any(name and name in wanted for name in node.outputs):
             nodes.append(node)
             wanted.update(node.inputs)

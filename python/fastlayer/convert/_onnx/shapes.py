@@ -130,7 +130,7 @@ def _transpose(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Val
     )
 
 
-def _along(graph: Graph, node: Node, value: Value, axis: int) -> tuple[Value, int, int]:
+def along(graph: Graph, node: Node, value: Value, axis: int) -> tuple[Value, int, int]:
     """Return a value whose features are all that lies along an axis, which, and how many."""
     if not -value.rank <= axis < value.rank:
         raise node.damaged(f"works on axis {axis} of {describe(value.shape)}")
@@ -171,7 +171,7 @@ def _concat(graph: Graph, node: Node, first: Given, rest: list[Given]) -> Value:
     result: Value | None = None
     for g in given:
         if isinstance(g, Value):
-            value, at, n = _along(graph, node, g, axis)
+            value, at, n = along(graph, node, g, axis)
             points.append(value.point)
             if result is not None and result.shape[:at] != value.shape[:at]:
                 raise node.damaged(f"joins {describe(result.shape)} and {describe(value.shape)}")
@@ -189,7 +189,7 @@ def _concat(graph: Graph, node: Node, first: Given, rest: list[Given]) -> Value:
 
 
 def _split(graph: Graph, node: Node, value: Value, rest: list[Given]) -> list[Value]:
-    value, axis, n = _along(graph, node, value, node.integer("axis", 0))
+    value, axis, n = along(graph, node, value, node.integer("axis", 0))
     listed = rest[0] if rest else node.integers("split")
     if isinstance(listed, Value):
         raise node.refuse("its sizes are computed from the input")
@@ -225,7 +225,7 @@ def _slice(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
         rows = value.shape[at : at + 1 or None] == (BATCH,)
         if rows and begin == 0 and step == 1 and (end >= _ALL or end == BATCH):
             continue
-        value, axis, n = _along(graph, node, value, at)
+        value, axis, n = along(graph, node, value, at)
         if n == UNKNOWN:
             if not 0 <= begin < end < _ALL or step != 1:
                 raise node.refuse("the number of features is not known; declare it in the model")
@@ -239,7 +239,7 @@ def _gather(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     indices = rest[0]
     if not isinstance(indices, np.ndarray) or indices.dtype.kind != "i" or indices.ndim > 1:
         raise node.refuse("its indices must be a constant list")
-    value, axis, n = _along(graph, node, value, node.integer("axis", 0))
+    value, axis, n = along(graph, node, value, node.integer("axis", 0))
     if n < 1 or (indices < -n).any() or (indices >= n).any():
         raise node.damaged(f"takes features that are not there, of {n}")
     value = _selected(value, node, axis, [int(i) % n for i in indices.ravel()])
