@@ -166,11 +166,6 @@ class Between(nn.Module):
 def test_torch(name, dtype):
     torch.manual_seed(3)
     module = Between(FORMULAS[name][1]).to(dtype)
-    if (name, dtype) == ("mish", torch.float64):
-        # Above 20 PyTorch's softplus is its input, and no longer log(1 + exp(x)).
-        net = fl.from_torch(module)
-        assert [type(part).__name__ for part in net] == ["Layer", "Multiply", "Layer"]
-        return
     net = fl.from_torch(module)
     assert net.verification.bound_share <= 1
     if name not in ONE_PART and "clip" not in name:

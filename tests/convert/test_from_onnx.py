@@ -292,6 +292,36 @@ OPERATORS = {
     "Transpose": "u = Transpose(h)\na = Transpose(u)",
     **{op: f"a = {op}(h, t)" for op in ("Add", "Sub", "Mul", "Div", "Sum")},
     **{op: f"a = {op}(h, one)" for op in ("Max", "Min")},
+    **{
+        op: f"g = {op}(h, half)\nf = Cast<to=1>(g)\na = Mul(h, f)"
+        for op in ("Greater", "GreaterOrEqual")
+    },
+    **{
+        op: f"g = {op}(h, half)\nf = Cast<to=1>(g)\nr = Mul(h, f)\na = Sub(h, r)"
+        for op in ("Less", "LessOrEqual")
+    },
+    "And": "g = Greater(h, m1)\nl = Less(h, one)\no = And(g, l)\nf = Cast<to=1>(o)\nr = Mul(h, f)\na = Sub(h, r)",
+    "Or": "g = Greater(h, one)\nl = Less(h, m1)\no = Or(g, l)\nf = Cast<to=1>(o)\na = Mul(h, f)",
+    "Not": "l = Less(h, half)\ng = Not(l)\nf = Cast<to=1>(g)\na = Mul(h, f)",
+    "ReduceLogSumExp": (
+        18,
+        "m = ReduceLogSumExp<axes=[1]>(h)\na = Sub(h, m)",
+        "m = ReduceLogSumExp(h, last)\na = Sub(h, m)",
+    ),
+    "ReduceMax": (
+        18,
+        "m = ReduceMax<axes=[1]>(h)\ns = Sub(h, m)\nl = ReduceLogSumExp<axes=[1]>(s)\na = Sub(s, l)",
+        "m = ReduceMax(h, last)\ns = Sub(h, m)\nl = ReduceLogSumExp(s, last)\na = Sub(s, l)",
+    ),
+    "ReduceSum": (
+        13,
+        "e = Exp(h)\nt0 = ReduceSum<axes=[1]>(e)\na = Div(e, t0)",
+        "e = Exp(h)\nt0 = ReduceSum(e, last)\na = Div(e, t0)",
+    ),
+    "Shrink": "a = Shrink(h)",
+    "Sign": "s = Sign(h)\na = Mul(s, h)",
+    "ThresholdedRelu": "a = ThresholdedRelu(h)",
+    "Where": "g = Greater(h, half)\na = Where(g, h, one)",
 }
 ALONE = {
     "Celu", "Cos", "Dropout", "Elu", "Exp", "Flatten", "Gelu", "HardSigmoid", "HardSwish", "Identity",
@@ -301,7 +331,7 @@ ALONE = {
 OPERATORS.update({op: f"a = {op}(h)" for op in ALONE})
 BESIDE = {
     "t": np.linspace(0.5, 2, 6, dtype=np.float32), "q": (6, 6), "rows": integers(-1, 6),
-    "last": integers(-1), "one": number(1), "half": number(0.5), "three": number(3),
+    "last": integers(-1), "one": number(1), "m1": number(-1), "half": number(0.5), "three": number(3),
     "tall": (12, 6), "order": integers(2, 0, 1, 5, -2, 3), "begin": integers(1), "end": integers(4),
     "tiny": number(1e-5), "i": number(0.5**0.5), "k": number(0.044715),
     "z": number((2 / np.pi) ** 0.5),
@@ -322,7 +352,7 @@ def test_operator_in_every_opset(op):
             since, old, new = text
             text = old if opset < since else new
         if opset == 6:
-            text = re.sub(r"= (Add|Sub|Mul|Div|Pow)\(", r"= \1<broadcast=1>(", text)
+            text = re.sub(r"= (Add|Sub|Mul|Div|Pow|Greater|Less)\(", r"= \1<broadcast=1>(", text)
             text = re.sub(r"(BatchNormalization|Dropout)\(", r"\1<is_test=1>(", text)
         used = {n: c for n, c in BESIDE.items() if re.search(rf"\b{n}\b", text)}
         net = from_onnx(

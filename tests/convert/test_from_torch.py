@@ -698,11 +698,6 @@ REFUSED = {
         "(torch view)",
         "rows of 5 features, and the next layer takes 6",
     ),
-    "clamped to arrays": (
-        lambda: Forward(lambda m, x: torch.clamp(m.fc[0](x), m.gain)),
-        "(torch clamp)",
-        "two numbers",
-    ),
     "product with a vector": (
         lambda: Forward(lambda m, x: m.fc[0](x) @ m.gain),
         "(torch matmul)",

@@ -369,8 +369,8 @@ REFUSED = {
     "features reordered": ("h = Reshape(x, t)\ny = Transpose<perm=[0, 2, 1]>(h)", "reorders"),
     "unlike sums": ("h = MatMul(x, w)\ny = Add(x, h)", r"\(batch, 4\) and \(batch, 3\)"),
     "spread features": ("h = MatMul(x, one_out)\ny = Add(h, b)", "a MatMul can do that"),
-    "mean of samples": ("y = ReduceMean<axes=[0]>(x)", r"averages over axes \[0\]"),
-    "mean of all": ("y = ReduceMean(x)", "averages over axes None"),
+    "mean of samples": ("y = ReduceMean<axes=[0]>(x)", r"reduces axes \[0\]"),
+    "mean of all": ("y = ReduceMean(x)", "reduces axes None"),
     "statistics from x": ("y = BatchNormalization(x, b, b, b, x)", "must be constants"),
     "stack from the left": ("y = MatMul(stack, x)", "from the left"),
     "columns of three dimensions": (

@@ -299,3 +299,28 @@ def _takes(steps: Iterable[Any]) -> int | None:
         if n is not None:
             return int(n)
     return None
+
+
+def width_after(steps: Iterable[Any], width: int | None) -> int | None:
+    """Return the number of features that come out of steps where `width` go in."""
+    for step in steps:
+        if isinstance(step, Dense):
+            width = len(step.weight)
+        elif isinstance(step, Constant):
+            width = step.values.size
+        elif isinstance(step, Cut):
+            width = step.end - step.begin
+        elif isinstance(step, Mix):
+            width = width if step.name == "centre" else step.features
+        elif isinstance(step, Flat):
+            width = step.width
+        elif isinstance(step, Join):
+            widths = [width_after(steps, width) for steps in step.branches]
+            known = [n for n in widths if n is not None]
+            if step.kind == "concat":
+                width = sum(known) if len(known) == len(widths) else None
+            else:
+                width = max(known, default=None)
+        elif isinstance(step, Affine) and step.in_features is not None:
+            width = step.in_features
+    return width

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlayer.convert import _recognise
+from fastlayer.convert import _recognise, _views
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._assemble import (
     IDENTITY,
@@ -25,6 +25,7 @@ from fastlayer.convert._assemble import (
     Join,
     Mix,
     OneRow,
+    width_after,
 )
 from fastlayer.convert._fold import alike, fold
 from fastlayer.convert._prove import prove
@@ -46,8 +47,6 @@ __all__ = [
 # Branches in branches are not run deeper, and what several of them share is computed in each: not
 # in more steps than that.
 _DEEPEST, _MOST_STEPS = 64, 1 << 14
-# Earlier points that a formula is known of: an activation that was taken apart leaves fewer.
-_MOST_VIEWS = 6
 # Steps that the search for all branches of a network may look at.
 _LONGEST_WALK = 1 << 20
 
@@ -65,16 +64,17 @@ class _Start:
         self.eps = eps  # of the constants; 0 where they are exact
         self.features = features
         self.walked = 0
+        self.resolved = 0
 
 
 class Point:
     """A value in the graph: a step (one of these classes, an `Affine`, a part) after another point.
 
     The input has neither. `eps` is the machine epsilon of the source's constants, and `features`
-    how many the rows have, where that is known.
+    how many the rows have, where that is known. A `loose` one may become part of something better.
     """
 
-    __slots__ = ("depth", "features", "parent", "start", "step", "views")
+    __slots__ = ("depth", "features", "loose", "parent", "start", "step", "views")
     depth: int
     features: int | None
 
@@ -87,8 +87,9 @@ class Point:
     ) -> None:
         self.parent = parent
         self.step = step
+        self.loose = False
         self.depth = 0 if parent is None else parent.depth + 1
-        self.features = features if parent is None else _width([step], parent.features)
+        self.features = features if parent is None else width_after([step], parent.features)
         self.start: _Start = _Start(eps, features) if parent is None else parent.start
         self.views: dict[Point, Poly] = {} if isinstance(step, Formula) else {self: X}
 
@@ -106,7 +107,11 @@ class Point:
             It is a formula of which nothing known came.
         """
         if isinstance(self.step, Formula):
-            raise self.step.error
+            error = self.step.error
+            if self.start.resolved > _views.MOST_RESOLVED:
+                why = "comes after so many formulas that no more are looked at; use activations"
+                error = ConversionError(error.place, why)
+            raise error
         return self
 
     def then(self, steps: Iterable[Any]) -> Point:
@@ -145,6 +150,7 @@ def elementwise(
     make: Callable[..., Any],
     error: ConversionError,
     direct: Callable[[], Point | None] = lambda: None,
+    otherwise: Callable[[], Point | None] = lambda: None,
 ) -> Point:
     """Return what an operation on each element, or a mean of each row, makes of some points.
 
@@ -158,6 +164,8 @@ def elementwise(
         Raised where nothing known comes of it.
     direct : callable, optional
         Returns what the operation is by itself, where it is something.
+    otherwise : callable, optional
+        The same, where nothing comes of the conditions in the polynomial either.
 
     Returns
     -------
@@ -168,28 +176,30 @@ def elementwise(
     ConversionError
         The operands have no point in common.
     """
-    first = points[0]
-    views: dict[Point, Poly] = {}
-    for root in list(first.views)[-_MOST_VIEWS:]:
-        if all(root in p.views for p in points):
-            poly = make(*(p.views[root] for p in points))
-            if _recognise.small(poly):
-                views[root] = poly
-    for root, poly in views.items():
-        steps = _recognise.recognise(poly, first.start.eps)
-        if steps is None:
-            continue
-        point = root
-        for step in steps:
-            point = Point(point, step)
-        if point is root:  # the formula is that earlier point itself
+    start, views = points[0].start, _views.made(points, make)
+    found = _views.recognised(views, start.eps)
+    loose = any(p.loose for p in points)
+    if loose:
+        both = [f for f in (found, _views.resolved(views, start)) if f is not None]
+        found = min(both, key=lambda f: f.length, default=None)
+    point = direct() if found is None else None
+    if point is None and found is None and not loose:
+        found = _views.resolved(views, start)
+        loose = found is not None
+    if found is not None:
+        point = root = list(views)[found.at]
+        if not found.steps:  # the formula is that earlier point itself
             return point
-        break
-    else:
-        made = direct()
-        if made is None and not views:
+        for step in found.steps:
+            point = Point(point, step)
+        views[root] = _recognise.composed(found.steps, start.eps) or views[root]
+    elif point is None:
+        point, loose = otherwise(), True
+    if point is None:
+        if not views:
             raise error
-        point = made or Point(first, Formula(error))
+        point = Point(points[0], Formula(error))
+    point.loose = loose
     point.views = {**views, **point.views}
     return point
 
@@ -264,42 +274,24 @@ def _concatenated(
     return result, None
 
 
-def _width(steps: Iterable[Any], width: int | None) -> int | None:
-    """Return the number of features that come out of steps where `width` go in."""
-    for step in steps:
-        if isinstance(step, Dense):
-            width = len(step.weight)
-        elif isinstance(step, Constant):
-            width = step.values.size
-        elif isinstance(step, Cut):
-            width = step.end - step.begin
-        elif isinstance(step, Mix):
-            width = width if step.name == "centre" else step.features
-        elif isinstance(step, Flat):
-            width = step.width
-        elif isinstance(step, Join):
-            widths = [_width(steps, width) for steps in step.branches]
-            known = [n for n in widths if n is not None]
-            if step.kind == "concat":
-                width = sum(known) if len(known) == len(widths) else None
-            else:
-                width = max(known, default=None)
-        elif isinstance(step, Affine) and step.in_features is not None:
-            width = step.in_features
-    return width
-
-
 def add(a: Point, b: Point, place: str, sign: float = 1.0) -> Point:
     """Return ``a + sign * b``: part of a formula, a residual connection, or a sum of branches."""
     error = ConversionError(place, "is no sum of arrays")
-    return elementwise(
-        [a, b], lambda p, q: _recognise.add(p, q, sign), error, lambda: _sum(a, b, sign, place)
-    )
+    runs = a.runs and b.runs
+    residual = runs and a is not b and _parting([a, b]) in (a, b)
+
+    def made() -> Point | None:
+        return _sum(a, b, sign, place) if runs else None
+
+    ways = (made, _nothing) if residual else (_nothing, made)
+    return elementwise([a, b], lambda p, q: _recognise.add(p, q, sign), error, *ways)
 
 
-def _sum(a: Point, b: Point, sign: float, place: str) -> Point | None:
-    if not (a.runs and b.runs):
-        return None
+def _nothing() -> None:
+    return None
+
+
+def _sum(a: Point, b: Point, sign: float, place: str) -> Point:
     if sign == 1:
         return join("add", [a, b], place)
     if _parting([a, b]) is b and a is not b:
@@ -315,6 +307,7 @@ _PAIRS = {
     "div": _recognise.quotient,
     "mul": _recognise.times,
     "sub": lambda p, q: _recognise.add(p, q, -1.0),
+    **_recognise.PAIRS,
 }
 
 
@@ -347,17 +340,19 @@ def arithmetic(op: str, x: Any, y: Any, place: str, error: ConversionError) -> P
         if op not in _PAIRS:
             raise error
         product = op == "mul" and x.runs and y.runs
-        direct = (lambda: join("multiply", [x, y], place)) if product else (lambda: None)
-        return elementwise([x, y], _PAIRS[op], error, direct)
+        joined = (lambda: join("multiply", [x, y], place)) if product else _nothing
+        return elementwise([x, y], _PAIRS[op], error, otherwise=joined)
     point, c = (x, y) if isinstance(x, Point) else (y, x)
     if op in ("pow", "maximum", "minimum"):
-        if c.size != 1 or np.isnan(c).any() or (op == "pow" and point is not x):
+        if np.isnan(c).any() or (op == "pow" and (c.size != 1 or point is not x)):
             raise error
+        if c.size != 1:
+            return elementwise([point], lambda p: _PAIRS[op](p, _recognise.number(c)), error)
         e = float(c.ravel()[0])
         if op == "pow":
             square = e == 2 and point.runs
-            direct = (lambda: join("multiply", [point, point], place)) if square else (lambda: None)
-            return elementwise([point], lambda p: power(p, e), error, direct)
+            joined = (lambda: join("multiply", [point, point], place)) if square else _nothing
+            return elementwise([point], lambda p: power(p, e), error, otherwise=joined)
         return point.then([clip(e, np.inf) if op == "maximum" else clip(-np.inf, e)])
     if op == "div" and point is not x:
         return elementwise([point], FORMULAS["reciprocal"], error).then([Affine.of(c)])

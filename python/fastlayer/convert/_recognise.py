@@ -1,173 +1,147 @@
 """Activations and norms that were written by hand, or taken apart: a little algebra finds them.
 
-What elementwise operations make of `x` is kept as a polynomial over `x` and over functions of such
-polynomials, multiplied out, so that it doesn't matter in which order somebody wrote the factors.
-A polynomial that is in the table, its numbers equal to rounding, is that activation.
+What elementwise operations make of `x` is kept as a polynomial (`_polynomials`). One that is in the
+table, its numbers equal to rounding, is that activation. Where an operation is nothing by itself,
+the conditions in its polynomial are resolved as well (`_piecewise`): then it is in the table, or
+linear between knots (`_lines`), or one function on both sides of a knot.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastlayer.convert._affine import Affine
+from fastlayer.convert._formulas import Normalize, Recognised, formulas, spellings, variance
+from fastlayer.convert._lines import BOUNDS, ROUNDINGS, Lines, at, clip
+from fastlayer.convert._piecewise import Piecewise, expand, line
+from fastlayer.convert._polynomials import (
+    CONDITIONS,
+    Poly,
+    Term,
+    X,
+    add,
+    apply,
+    clipped,
+    form,
+    greater,
+    has_vectors,
+    maximum,
+    minimum,
+    number,
+    numbers,
+    power,
+    quotient,
+    small,
+    times,
+    where,
+)
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    Row: TypeAlias = tuple["Poly", Callable[[float], "Recognised"]]
-
-
-class Atom(NamedTuple):
-    """`x`, or a function of a polynomial; `form` is its text without numbers."""
-
-    form: str
-    name: str
-    numbers: tuple[float, ...] = ()
-    inside: Poly = ()
+    from fastlayer.convert._formulas import Row
 
 
-class Term(NamedTuple):
-    """A number times atoms."""
+__all__ = [
+    "CONDITIONS",
+    "FORMULAS",
+    "PAIRS",
+    "Normalize",
+    "Poly",
+    "X",
+    "add",
+    "apply",
+    "clip",
+    "composed",
+    "greater",
+    "number",
+    "polynomial",
+    "power",
+    "quotient",
+    "recognise",
+    "resolve",
+    "small",
+    "times",
+    "where",
+]
 
-    atoms: tuple[Atom, ...]
-    factor: float
-
-
-class Normalize(NamedTuple):
-    """A norm of rows without weights, "layer_norm" or "rms_norm"; an affine behind it has those."""
-
-    name: str
-    eps: float
-    in_features: int | None = None
-
-
-Poly: TypeAlias = tuple[Term, ...]
-Recognised: TypeAlias = "list[Affine | Activation | Normalize]"
-
-X: Poly = (Term((Atom("x", "x"),), 1.0),)
-# Twice what the longest entry of the table needs: (x - mean(x))^2 and what leads up to it.
-_MOST_TERMS = 8
-_LONGEST_FORM = 400
-# Activations that others are made of; the first of them clip.
-_BOUNDS = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
+# SELU's alpha and scale.
+_SELU = (1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
+# Activations that others are made of.
 _FUNCTIONS = {"exp", "sigmoid", "softplus", "tanh"}
-# Constants of a graph have been rounded, folded and multiplied: a few roundings each.
-_ROUNDINGS = 8
-
-
-def form(p: Poly) -> str:
-    """Return the text of a polynomial without its numbers."""
-    return "+".join("*".join(a.form for a in t.atoms) or "1" for t in p)
-
-
-def number(value: float) -> Poly:
-    """Return a constant."""
-    return (Term((), value),) if value else ()
-
-
-def add(p: Poly, q: Poly, sign: float = 1.0) -> Poly:
-    """Return ``p + sign * q``."""
-    return _collect([*p, *(Term(t.atoms, sign * t.factor) for t in q)])
-
-
-def times(p: Poly, q: Poly) -> Poly:
-    """Return ``p * q``."""
-    return _collect([Term(s.atoms + t.atoms, s.factor * t.factor) for s in p for t in q])
-
-
-def power(p: Poly, exponent: float) -> Poly:
-    """Return ``p ** exponent``."""
-    if exponent in (1.0, 2.0, 3.0):
-        result = p
-        for _ in range(int(exponent) - 1):
-            result = times(result, p)
-        return result
-    if len(p) == 1 and p[0].factor == 1.0 and len(p[0].atoms) == 1:
-        atom = p[0].atoms[0]
-        if atom.name == "power" and exponent == -1.0:
-            return power(atom.inside, -atom.numbers[0])
-    return apply("power", p, exponent)
-
-
-def apply(name: str, p: Poly, *numbers: float) -> Poly:
-    """Return the function `name` of a polynomial."""
-    return (Term((Atom(f"{name}({form(p)})", name, numbers, p),), 1.0),)
 
 
 def polynomial(step: Any, p: Poly, eps: float) -> Poly | None:
     """Return what a step of a network makes of a polynomial, None where that is no function here."""
-    if isinstance(step, Affine) and step.in_features is None:
-        return add(times(number(float(step.scale)), p), number(float(step.shift)))
+    if isinstance(step, Affine):
+        scale, shift = (number(v if v.ndim else float(v)) for v in (step.scale, step.shift))
+        return add(times(scale, p), shift)
     if not isinstance(step, Activation):
         return None
     given = step.parameters
-    if step.name in _BOUNDS or step.name == "hardtanh":
-        low, high = _BOUNDS.get(step.name) or (given["min_val"], given["max_val"])
-        return apply("clip", p, low, high)
+    if step.name in BOUNDS or step.name == "hardtanh":
+        low, high = BOUNDS.get(step.name) or (given["min_val"], given["max_val"])
+        return clipped(p, low, high)
     if step.name == "hardsigmoid":
-        return apply("clip", add(times(number(1 / 6), p), number(0.5)), 0.0, 1.0)
-    # Beyond a threshold softplus is its input, which differs from log(1 + exp(x)) by exp(-x).
-    exact = step.name != "softplus" or (given["beta"] == 1 and math.exp(-given["threshold"]) <= eps)
-    return apply(step.name, p) if step.name in _FUNCTIONS and exact else None
+        return clipped(add(times(number(1 / 6), p), number(0.5)), 0.0, 1.0)
+    if step.name in ("leaky_relu", "prelu"):
+        slope = given["negative_slope"] if step.name == "leaky_relu" else given["weight"]
+        below = clipped(times(number(-1.0), p), 0.0, math.inf)
+        slopes = number(float(slope) if np.size(slope) == 1 else np.asarray(slope, np.float64))
+        return add(clipped(p, 0.0, math.inf), times(slopes, below), -1)
+    if step.name == "softmax" and given["axis"] == -1:
+        e = apply("exp", add(p, apply("max", p), -1))
+        return quotient(e, apply("sum", e))
+    if step.name == "softplus":
+        return _softplus(p, given["beta"], given["threshold"], eps)
+    return apply(step.name, p) if step.name in _FUNCTIONS else None
 
 
-def variance(p: Poly) -> Poly:
-    """Return the mean square of what is left of each row without its mean."""
-    centred = add(p, apply("mean", p), -1)
-    return apply("mean", times(centred, centred))
+def composed(steps: Iterable[Any], eps: float) -> Poly | None:
+    """Return the polynomial of some steps as it is simplest, None where one of them has none."""
+    p: Poly | None = X
+    for step in steps:
+        p = p and polynomial(step, p, eps)
+    return p
+
+
+def _softplus(p: Poly, beta: float, threshold: float, eps: float) -> Poly:
+    # Beyond the threshold it is its input, which differs from log(1 + exp(x)) by exp(-x).
+    if beta == 1 and math.exp(-threshold) <= eps:
+        return apply("softplus", p)
+    x = times(number(beta), p)
+    smooth = times(number(1 / beta), FORMULAS["log1p"](apply("exp", x)))
+    return where(greater(x, number(threshold)), p, smooth)
 
 
 # What activations and norms are made of beside activations, in the words of ONNX and of PyTorch.
 FORMULAS: dict[str, Callable[[Poly], Poly]] = {
     "abs": lambda p: apply("abs", p),
     "erf": lambda p: apply("erf", p),
+    "expm1": lambda p: add(apply("exp", p), number(1.0), -1),
     "log": lambda p: apply("log", p),
     "log1p": lambda p: apply("log", add(number(1.0), p)),
+    "logsumexp": lambda p: apply("log", apply("sum", apply("exp", p))),
+    "max": lambda p: apply("max", p),
     "mean": lambda p: apply("mean", p),
     "neg": lambda p: times(number(-1.0), p),
     "reciprocal": lambda p: power(p, -1.0),
     "rsqrt": lambda p: power(p, -0.5),
+    "sign": lambda p: add(greater(p, ()), greater((), p), -1),
     "sqrt": lambda p: power(p, 0.5),
     "square": lambda p: power(p, 2.0),
+    "sum": lambda p: apply("sum", p),
     "var": variance,
 }
-
-
-def quotient(p: Poly, q: Poly) -> Poly:
-    """Return ``p / q``."""
-    return times(p, power(q, -1.0))
-
-
-def clip(low: float, high: float) -> Activation:
-    """Return what clips to a range."""
-    name = next((name for name, bounds in _BOUNDS.items() if bounds == (low, high)), None)
-    return Activation(name) if name else Activation("hardtanh", min_val=low, max_val=high)
-
-
-def small(p: Poly) -> bool:
-    """Whether anything in the table could still come of it; and what bounds the work."""
-    finite = all(math.isfinite(t.factor) for t in p)
-    return 0 < len(p) <= _MOST_TERMS and finite and len(form(p)) <= _LONGEST_FORM
-
-
-def _collect(terms: list[Term]) -> Poly:
-    sums: dict[tuple[Atom, ...], float] = {}
-    for term, factor in terms:
-        atoms = tuple(sorted(term, key=lambda a: a.form))
-        sums[atoms] = sums.get(atoms, 0.0) + factor
-    kept = [Term(atoms, factor) for atoms, factor in sums.items() if factor != 0]
-    return tuple(sorted(kept, key=lambda t: (len(t.atoms), "*".join(a.form for a in t.atoms))))
-
-
-def _numbers(p: Poly) -> Iterator[float]:
-    """Yield what `form` leaves out."""
-    for term in p:
-        yield term.factor
-        for atom in term.atoms:
-            yield from atom.numbers
-            yield from _numbers(atom.inside)
+PAIRS: dict[str, Callable[[Poly, Poly], Poly]] = {
+    "logaddexp": lambda p, q: apply("log", add(apply("exp", p), apply("exp", q))),
+    "maximum": maximum,
+    "minimum": minimum,
+}
 
 
 def recognise(p: Poly, eps: float) -> Recognised | None:
@@ -177,77 +151,138 @@ def recognise(p: Poly, eps: float) -> Recognised | None:
     """
     if all(len(t.atoms) == 0 or t.atoms == X[0].atoms for t in p):
         factors = {len(t.atoms): t.factor for t in p}
+        if has_vectors(p):
+            return None  # those that follow each other are merged later, by `Affine.then`
         if 1 not in factors:
             return None  # a constant
         if factors == {1: 1.0}:
             return []
         return [Affine.of(factors[1], factors.get(0, 0.0))]
-    for pattern, make in _TABLE.get(form(p), ()):
-        pairs = list(zip(_numbers(p), _numbers(pattern), strict=True))
-        free = {a for a, b in pairs if math.isnan(b)}  # in the pattern, for any number
-        close = all(math.isnan(b) or abs(a - b) <= _ROUNDINGS * eps * abs(b) for a, b in pairs)
-        if close and len(free) < 2 and all(map(math.isfinite, free)):
-            return make(*free or (0.0,))
+    rows = _TABLE.get(form(p), ())
+    for pattern, make in rows if not has_vectors(p) else ():
+        steps = _matched(p, pattern, make, eps)
+        if steps is not None:
+            return steps
     return None
 
 
-def _table() -> dict[str, list[Row]]:
-    one, any_number = number(1.0), math.nan
-    minus_x = times(number(-1.0), X)
-    c = math.sqrt(2 / math.pi)
-    cubic = add(times(number(c), X), times(number(0.044715 * c), power(X, 3)))
-    half_x = times(number(0.5), X)
-    softplus = apply("log", add(one, apply("exp", X)))
-    falling = add(one, apply("exp", minus_x))
-    logistic = power(falling, -1)
-    mean = apply("mean", X)
-    centred = add(X, mean, -1)
-    difference = add(apply("mean", times(X, X)), times(mean, mean), -1)
+def _matched(
+    p: Poly, pattern: Poly, make: Callable[[float], Recognised], eps: float
+) -> Recognised | None:
+    pairs: list[tuple[Any, Any]] = list(zip(numbers(p), numbers(pattern), strict=True))
+    free = {a for a, b in pairs if math.isnan(b)}  # in the pattern, for any number
+    close = all(math.isnan(b) or abs(a - b) <= ROUNDINGS * eps * abs(b) for a, b in pairs)
+    if close and len(free) < 2 and all(map(math.isfinite, free)):
+        return make(*free or (0.0,))
+    return None
 
-    def inverse_root(variance: Poly) -> Poly:
-        return apply("power", add(variance, (Term((), any_number),)), -0.5)
 
-    def plain(name: str, **parameters: float | str) -> Callable[[float], Recognised]:
-        return lambda _: [Activation(name, **parameters)]
+def resolve(p: Poly, eps: float) -> Recognised | None:
+    """Return what computes a polynomial, the conditions in it resolved; see `recognise`."""
+    for scale, rest in _scaled(p):
+        steps = recognise(rest, eps) or _resolved(rest, eps)
+        if steps is not None:
+            return [*steps, Affine.of(scale)]
+    return _resolved(p, eps)
 
-    def norm(name: str) -> Callable[[float], Recognised]:
-        return lambda eps: [Normalize(name, eps)]
 
-    def swish(alpha: float) -> Recognised:
-        inner: Recognised = [Activation("silu")]
-        return inner if alpha == 1 else [Affine.of(alpha), *inner, Affine.of(1 / alpha)]
+def _scaled(p: Poly) -> Iterator[tuple[Any, Poly]]:
+    """Yield the vector that is a factor of a polynomial, of either sign, and what is left."""
+    vector: Any = p[0].factor
+    if np.ndim(vector) == 0 or not np.all(vector):
+        return
+    ratios = [np.broadcast_to(t.factor / vector, np.shape(vector)) for t in p]
+    if all((r == r[0]).all() for r in ratios):
+        for sign in (1.0, -1.0):
+            rest = tuple(Term(t.atoms, sign * float(r[0])) for t, r in zip(p, ratios, strict=True))
+            if not has_vectors(rest):
+                yield sign * vector, rest
 
-    gelu, gelu_tanh = plain("gelu"), plain("gelu", approximate="tanh")
-    rows: list[Row] = [
-        (add(half_x, times(half_x, apply("erf", times(number(math.sqrt(0.5)), X)))), gelu),
-        (add(half_x, times(half_x, apply("tanh", cubic))), gelu_tanh),
-        (times(X, apply("sigmoid", times(number(2.0), cubic))), gelu_tanh),
-        (times(X, apply("sigmoid", ((Term(X[0].atoms, any_number)),))), swish),
-        (times(X, logistic), plain("silu")),
-        (times(X, apply("tanh", apply("softplus", X))), plain("mish")),
-        (times(X, apply("tanh", softplus)), plain("mish")),
-        (softplus, plain("softplus", threshold=math.inf)),
-        (apply("log", apply("sigmoid", X)), plain("log_sigmoid")),
-        (apply("log", logistic), plain("log_sigmoid")),
-        (times(number(-1.0), apply("softplus", minus_x)), plain("log_sigmoid")),
-        (times(number(-1.0), apply("log", falling)), plain("log_sigmoid")),
-        (logistic, plain("sigmoid")),
-        (times(X, power(add(one, apply("abs", X)), -1)), plain("softsign")),
-        *(
-            (times(number(1 / high), times(front, apply("clip", inner, 0.0, high))), plain(name))
-            for name, front in (("hardswish", X), ("hardsigmoid", one))
-            for high, inner in (
-                (6.0, add(X, number(3.0))),
-                (1.0, add(times(number(1 / 6), X), number(0.5))),
-            )
-        ),
-        *((times(centred, inverse_root(v)), norm("layer_norm")) for v in (variance(X), difference)),
-        (times(X, inverse_root(apply("mean", times(X, X)))), norm("rms_norm")),
-    ]
-    table: dict[str, list[Row]] = {}
+
+def _resolved(p: Poly, eps: float) -> Recognised | None:
+    f = expand(p)
+    if f is None:
+        return None
+    lines = [pair for pair in map(line, f.pieces) if pair is not None]
+    if len(lines) == len(f.pieces):
+        return Lines(f.knots, lines, f.exact, eps).steps()
+    if any(has_vectors(piece) for piece in f.pieces):
+        return None
+    found = _row(f, eps) or _family(f, eps)
+    if found is None and f.knots:
+        each = [_row(Piecewise((), (piece,)), eps) for piece in f.pieces]
+        one = each[0] is not None and len(each[0]) == 1 and all(steps == each[0] for steps in each)
+        return each[0] if one else None
+    return found
+
+
+def _row(f: Piecewise, eps: float) -> Recognised | None:
+    for pattern, make in _RESOLVED.get(_form(f), ()):
+        knots: Iterable[tuple[Any, Any]] = zip(map(at, f.knots), pattern.knots, strict=True)
+        near = all(abs(a - b) <= ROUNDINGS * eps * abs(b) for a, b in knots)
+        steps = _matched(_together(f), _together(pattern), make, eps)
+        if near and steps is not None:
+            return steps
+    return None
+
+
+def _form(f: Piecewise) -> str:
+    return "|".join(map(form, f.pieces))
+
+
+def _together(f: Piecewise) -> Poly:
+    return tuple(term for piece in f.pieces for term in piece)
+
+
+def _family(f: Piecewise, eps: float) -> Recognised | None:
+    """Return the exponential units, and what has a threshold; their numbers may be any."""
+    text = _form(f)
+    if text not in ("1+exp(x)|x", "log(1+exp(x))|x", "tanh(log(1+exp(x)))*x|tanh(x)*x"):
+        return None
+    v: list[Any] = list(numbers(_together(f)))
+    knot = float(at(f.knots[0]))
+
+    def near(a: float, b: float) -> bool:
+        return abs(a - b) <= ROUNDINGS * eps * max(abs(a), abs(b))
+
+    if text.startswith("tanh"):  # Mish, whose two sides are the same from some number on
+        same = all(near(a, 1.0) for a in v) and 4 * math.exp(-3 * knot) <= eps
+        return [Activation("mish")] if same else None
+    if text.startswith("log"):
+        factor, one, exponent, inside, slope = v
+        # Where the step at the threshold shows, it has to be at the same number here.
+        sure = math.exp(-knot) <= eps or (f.exact and f.knots[0] > knot)
+        if not sure or not all(near(a, 1.0) for a in (one, exponent, inside)):
+            return None
+        back = [] if near(factor, 1.0) else [Affine.of(factor)]
+        return [Activation("softplus", threshold=knot), *back] if near(slope, factor) else None
+    constant, factor, inside, slope = v
+    if knot != 0 or not near(constant, -factor) or not slope * inside > 0:
+        return None
+    alpha, back = factor * inside / slope, slope / inside
+    if near(slope, 1.0) and not near(inside, 1.0):
+        if near(alpha, 1.0):
+            return [Activation("celu", alpha=1 / inside)]
+    elif near(inside, 1.0) and near(alpha, _SELU[0]) and near(back, _SELU[1]):
+        return [Activation("selu")]
+    steps: list[Any] = [Activation("elu", alpha=1.0 if near(alpha, 1.0) else alpha)]
+    if not near(inside, 1.0):
+        steps.insert(0, Affine.of(inside))
+    return steps if near(back, 1.0) else [*steps, Affine.of(back)]
+
+
+def _tables() -> tuple[dict[str, list[Row]], dict[str, list[tuple[Piecewise, Any]]]]:
+    whole: dict[str, list[Row]] = {}
+    resolved: dict[str, list[tuple[Piecewise, Any]]] = {}
+    rows = formulas()
     for pattern, make in rows:
-        table.setdefault(form(pattern), []).append((pattern, make))
-    return table
+        whole.setdefault(form(pattern), []).append((pattern, make))
+    definite = [row for row in rows if not any(map(math.isnan, numbers(row[0])))]
+    for pattern, make in [*definite, *spellings()]:
+        f = expand(pattern)
+        assert f is not None
+        resolved.setdefault(_form(f), []).append((f, make))
+    return whole, resolved
 
 
-_TABLE = _table()
+_TABLE, _RESOLVED = _tables()

@@ -17,6 +17,8 @@ from fastlayer.convert._onnx.graph import NOTHING, Value, common_shape, describe
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastlayer.convert._onnx.file import Node
     from fastlayer.convert._onnx.graph import Given, Graph, Operation
     from fastlayer.convert._recognise import Poly
@@ -24,15 +26,43 @@ if TYPE_CHECKING:
 
 # What operators of any number of operands are called in `_graph.arithmetic`.
 _NAMES = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
-_NUMBERS_ALONE = {
-    "pow": "its exponent must be one constant number",
-    **dict.fromkeys(
-        ("maximum", "minimum"),
-        "it compares arrays; only comparing with a constant number is known",
-    ),
-}
+_EXPONENTS = "its exponent must be one constant number"
 # SELU's constants as ONNX has them, rounded to float32.
 _SELU = (np.float32(1.6732632423543772), np.float32(1.0507009873554805))
+
+
+def _several(graph: Graph, node: Node, given: list[Given], make: Callable[..., Poly]) -> Value:
+    """Return what an operation makes of some operands, of which some are constants.
+
+    `make` gets a polynomial for each of them.
+    """
+    values = [v for v in given if isinstance(v, Value)]
+    constants = [v for v in given if not isinstance(v, Value)]
+    if any(c is None for c in constants):
+        raise node.damaged("leaves out one of its inputs")
+    graph.floats(node, *(c for c in constants if c.dtype != bool))
+    if len({v.held for v in values}) > 1 and all(v.point.runs for v in values):
+        values = [graph.flattened(v, node) for v in values]
+    whole = values[0]
+    for other in values[1:]:
+        whole = whole._replace(shape=common_shape(node, whole, other))
+    features = None
+    if constants:
+        whole, constants = graph.beside(node, whole, constants)
+        features = next((c.size for c in constants if c.ndim), None)
+    places = [isinstance(v, Value) for v in given]
+
+    def all_of_them(*polys: Poly) -> Poly:
+        ours, numbers = iter(polys), iter(constants)
+        return make(*(next(ours) if p else _recognise.number(next(numbers)) for p in places))
+
+    error = node.refuse(NOTHING)
+    point = _graph.elementwise([v.point for v in values], all_of_them, error)
+    return whole.at(point, features)
+
+
+def _of_several(graph: Graph, node: Node, first: Given, rest: list[Given]) -> Value:
+    return _several(graph, node, [first, *rest], _recognise.CONDITIONS[node.op.lower()])
 
 
 def binary(graph: Graph, node: Node, op: str, a: Given, b: Given) -> Value:
@@ -42,9 +72,8 @@ def binary(graph: Graph, node: Node, op: str, a: Given, b: Given) -> Value:
     if isinstance(a, Value) and isinstance(b, np.ndarray):
         b = aligned(node, a.rank, b, graph.opset)
     graph.floats(node, *(v for v in (a, b) if isinstance(v, np.ndarray)))
-    operands = [b] if op == "pow" else [a, b]
-    number = any(isinstance(v, np.ndarray) and v.size == 1 for v in operands)
-    error = node.refuse(NOTHING if number else _NUMBERS_ALONE.get(op, NOTHING))
+    number = isinstance(b, np.ndarray) and b.size == 1
+    error = node.refuse(NOTHING if number or op != "pow" else _EXPONENTS)
     if isinstance(a, Value) and isinstance(b, Value):
         shape = common_shape(node, a, b)
         if a.point.runs and b.point.runs and a.held[:-1] != b.held[:-1]:
@@ -75,28 +104,26 @@ def _arithmetic(graph: Graph, node: Node, first: Given, rest: list[Given]) -> Va
 
 def _formula(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     make = _recognise.FORMULAS[node.op.lower()]
-    return graph.elementwise(node, [value], make, value.shape)
+    runs = node.op == "Sqrt" and value.point.runs
+    alone = (lambda: Point(value.point, Activation("sqrt"))) if runs else (lambda: None)
+    return graph.elementwise(node, [value], make, value.shape, alone)
 
 
-def _mean(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
-    axes = graph.axes(node, value, rest, 18)
+def _of_rows(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    axes = graph.axes(node, value, rest, 13 if node.op == "ReduceSum" else 18)
     held = value.held
     leading = tuple(d for d in value.sample[:-1] if d != 1)
     whole = value.rank and value.shape[-1] == held[-1] and leading == wide(held[:-1])
     if axes != [value.rank - 1] or not node.integer("keepdims", 1) or not whole:
         raise node.refuse(
-            f"it averages over axes {axes} of {describe(value.shape)}; only a norm over the "
-            "features, the last axis, is known, with keepdims=1"
+            f"it reduces axes {axes} of {describe(value.shape)}; only what norms and softmax do "
+            "over the features, the last axis, is known, with keepdims=1"
         )
-    shape = (*value.shape[:-1], 1)
-    mean = graph.elementwise(
-        node,
-        [value],
-        _recognise.FORMULAS["mean"],
-        shape,
-        lambda: Point(value.point, Mix("mean")) if value.point.runs else None,
-    )
-    return mean._replace(held=(*held[:-1], 1)) if mean.point.runs else mean
+    make = _recognise.FORMULAS[node.op.lower().removeprefix("reduce")]
+    mixes = node.op == "ReduceMean" and value.point.runs
+    direct = (lambda: Point(value.point, Mix("mean"))) if mixes else (lambda: None)
+    result = graph.elementwise(node, [value], make, (*value.shape[:-1], 1), direct)
+    return result._replace(held=(*held[:-1], 1)) if result.point.runs else result
 
 
 def _activation(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
@@ -185,13 +212,17 @@ def _prelu(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
 
 
 ELEMENTWISE: dict[str, Operation] = {
-    **dict.fromkeys(("Abs", "Erf", "Log", "Neg", "Reciprocal", "Sqrt"), _formula),
+    **dict.fromkeys(("Abs", "Erf", "Log", "Neg", "Reciprocal", "Sign", "Sqrt"), _formula),
+    **dict.fromkeys(
+        ("And", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Where"),
+        _of_several,
+    ),
     **dict.fromkeys(ONNX, _activation),
     "Clip": _clip,
     **dict.fromkeys(("Add", "Div", "Mul", "Pow", "Sub", *_NAMES), _arithmetic),
     "HardSigmoid": _hard_sigmoid,
     "PRelu": _prelu,
-    "ReduceMean": _mean,
+    **dict.fromkeys(("ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceSum"), _of_rows),
     "Selu": _selu,
     "Shrink": _shrink,
     "Swish": _swish,

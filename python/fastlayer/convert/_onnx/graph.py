@@ -222,7 +222,6 @@ class Graph:
         ConversionError
             The rows of the operation are not rows of the array that the network holds.
         """
-        value.point.running()
         if value.columns or BATCH in value.shape[start:]:
             raise node.refuse(
                 f"it works along the batch of an array of shape {describe(value.shape)}; "

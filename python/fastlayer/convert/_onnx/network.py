@@ -35,24 +35,16 @@ if TYPE_CHECKING:
 
 _OPERATIONS = {**ELEMENTWISE, **DENSE, **SHAPES, "ArgMax": argmax}
 # Operations in which a constant may come first.
+_CONDITIONS = {"And", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Or"}
 _EITHER = {
-    "Add",
-    "Concat",
-    "Div",
-    "Einsum",
-    "Gemm",
-    "MatMul",
-    "Max",
-    "Min",
-    "Mul",
-    "Pow",
-    "Sub",
-    "Sum",
+    *("Add", "Concat", "Div", "Einsum", "Gemm", "MatMul", "Max", "Min", "Mul", "Pow", "Sub", "Sum"),
+    *("Where", *_CONDITIONS),
 }
 # How many inputs an operation has at least, where that is not one.
 _INPUTS = {
-    **dict.fromkeys(("Add", "Div", "Einsum", "Gemm", "MatMul", "Mul"), 2),
+    **dict.fromkeys(("Add", "Div", "Einsum", "Gemm", "MatMul", "Mul", *_CONDITIONS), 2),
     **dict.fromkeys(("Gather", "Pow", "PRelu", "Reshape", "Sub"), 2),
+    "Where": 3,
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), 2),
     "BatchNormalization": 5,
 }

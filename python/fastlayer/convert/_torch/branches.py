@@ -12,16 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlayer.arrays import Array
-    from fastlayer.convert._torch.forward import Call, Reader
-
-    Branch = Callable[[Reader, Call, Any], Any]
+    from fastlayer.convert._torch.call import Branch, Call, Reads
 
 # Pieces of the features that a call may take, each of which is an operation of its own.
 _MOST_CUTS = 256
 _MOST_FEATURES = 1 << 20
 
 
-def row_axis(reader: Reader, call: Call, x: Point, dim: object) -> None:
+def row_axis(reader: Reads, call: Call, x: Point, dim: object) -> None:
     """See that an axis is that of the features, and note where it is so for rows alone.
 
     Raises
@@ -62,7 +60,7 @@ def _selected(call: Call, x: Point, features: Sequence[int]) -> Point:
     return join("concat", [Point(x.running(), Cut(*ends)) for ends in runs], call.place)
 
 
-def _cat(reader: Reader, call: Call, given: Any) -> Any:
+def _cat(reader: Reads, call: Call, given: Any) -> Any:
     points = given if isinstance(given, list | tuple) else []
     first = next((p for p in points if isinstance(p, Point)), None)
     if first is None:
@@ -78,7 +76,7 @@ def _cat(reader: Reader, call: Call, given: Any) -> Any:
     return join("concat", joined, call.place)
 
 
-def _row(reader: Reader, call: Call, value: Any) -> Array:
+def _row(reader: Reads, call: Call, value: Any) -> Array:
     """Return a tensor that is the same for each sample as one row."""
     row = reader.array(value, call.place)
     if row.size == 0 or (row.ndim and row.shape[-1] != row.size):
@@ -86,14 +84,14 @@ def _row(reader: Reader, call: Call, value: Any) -> Array:
     return row.ravel()
 
 
-def _parts(reader: Reader, call: Call, x: Point, sizes: Sequence[int]) -> list[Point]:
+def _parts(reader: Reads, call: Call, x: Point, sizes: Sequence[int]) -> list[Point]:
     ends = [*accumulate(sizes)]
     return [
         _selected(call, x, range(end - size, end)) for size, end in zip(sizes, ends, strict=True)
     ]
 
 
-def _split(reader: Reader, call: Call, x: Any) -> Any:
+def _split(reader: Reads, call: Call, x: Any) -> Any:
     """Return what split, chunk and tensor_split into as many parts make."""
     dim = call.value(1, "dim", 0)
     row_axis(reader, call, x, dim)
@@ -118,7 +116,7 @@ def _split(reader: Reader, call: Call, x: Any) -> Any:
     return _parts(reader, call, x, sizes)
 
 
-def _getitem(reader: Reader, call: Call, x: Any) -> Any:
+def _getitem(reader: Reads, call: Call, x: Any) -> Any:
     where = call.args[0] if call.args else None
     index = where if isinstance(where, tuple) else (where,)
     rest = [i for i in index if i is not Ellipsis]
@@ -145,13 +143,13 @@ def _definite(chosen: Any) -> bool:
     return min(ends) >= 0 and (chosen.step or 1) > 0
 
 
-def _narrow(reader: Reader, call: Call, x: Any) -> Any:
+def _narrow(reader: Reads, call: Call, x: Any) -> Any:
     row_axis(reader, call, x, call.value(0, "dim", None))
     start, length = call.value(1, "start", 0), call.value(2, "length", 0)
     return _selected(call, x, range(start, start + length))
 
 
-def _index_select(reader: Reader, call: Call, x: Any) -> Any:
+def _index_select(reader: Reads, call: Call, x: Any) -> Any:
     row_axis(reader, call, x, call.value(0, "dim", None))
     n = _width(call, x)
     listed = [int(i) for i in call.value(1, "index", ())]
@@ -160,7 +158,7 @@ def _index_select(reader: Reader, call: Call, x: Any) -> Any:
     return _selected(call, x, [i % n for i in listed])
 
 
-def _glu(reader: Reader, call: Call, x: Any) -> Any:
+def _glu(reader: Reads, call: Call, x: Any) -> Any:
     row_axis(reader, call, x, call.value(0, "dim", -1))
     n = _width(call, x)
     if n % 2:
@@ -169,7 +167,7 @@ def _glu(reader: Reader, call: Call, x: Any) -> Any:
     return join("multiply", [a, Point(b, Activation("sigmoid"))], call.place)
 
 
-def mean(reader: Reader, call: Call, x: Point) -> Callable[[], Point | None]:
+def mean(reader: Reads, call: Call, x: Point) -> Callable[[], Point | None]:
     """Return what makes the mean of each row, kept as one feature."""
     row_axis(reader, call, x, _one(call.value(0, "dim", None)))
     return lambda: Point(x, Mix("mean")) if x.runs else None

@@ -12,12 +12,15 @@ import numpy as np
 
 from fastlayer.convert import _graph
 from fastlayer.convert._activations import TORCH
-from fastlayer.convert._advice import advice
 from fastlayer.convert._graph import Cut, Dense, Flat, Point, constant, elementwise, join
-from fastlayer.convert._recognise import FORMULAS, clip
+from fastlayer.convert._recognise import FORMULAS
 from fastlayer.convert._torch import layers
-from fastlayer.convert._torch.branches import BRANCHES, JOINS, mean
+from fastlayer.convert._torch.branches import BRANCHES, JOINS
+from fastlayer.convert._torch.call import Call
+from fastlayer.convert._torch.selections import SELECTIONS
+from fastlayer.convert._torch.selections import constant as row
 from fastlayer.errors import ConversionError
+from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,12 +34,13 @@ _ROWS = object()  # the number of samples
 _ORIGINS = {"torch", "_operator", "builtins", "math"}
 # Operations on two arrays, of which one may be a constant.
 _SHORT = {
-    **{name: name for name in ("add", "sub", "rsub", "mul", "div", "pow", "maximum", "minimum")},
+    **{name: name for name in ("add", "sub", "rsub", "mul", "div", "pow")},
     "subtract": "sub",
     "multiply": "mul",
     "divide": "div",
     "truediv": "div",
 }
+_ALIASES = {"absolute": "abs", "negative": "neg", "sgn": "sign"}
 # What does nothing to numbers; `_to` is for what may.
 _NOTHING = ("contiguous", "clone", "cpu", "cuda", "detach", "pin_memory", "requires_grad")
 _SQUEEZES = (
@@ -209,8 +213,14 @@ class Reader:
             return BRANCHES[name](self, call, x)
         if name in ("expand", "expand_as") and not isinstance(x, Point) and hasattr(x, "detach"):
             return x  # spread over the rows as anything beside it is
+        if name in SELECTIONS:
+            return SELECTIONS[name](self, call, x)
+        if name == "getattr" and isinstance(x, tuple) and args[1] == "values":
+            return x[0]
         if not isinstance(x, Point):
             raise call.refuse()
+        if name == "getattr" and args[1] in ("dtype", "device"):
+            return getattr(self.torch, self.dtype.name) if args[1] == "dtype" else None
         if name == "size":
             dim = call.value(0, "dim", None)
             if dim in (None, 0):
@@ -275,69 +285,18 @@ def _apply(reader: Reader, call: Call, x: Point) -> Point:
     names = layers.parameters(call.name)
     if names is not None:
         return reader.then(x, layers.called(call.name, call.getter(names), call.place, call.dtype))
-    if call.name not in FORMULAS:
+    make = FORMULAS.get(_ALIASES.get(call.name, call.name))
+    if make is None:
         raise call.refuse()
-    if call.name == "mean":
-        _check_rows(call)
-        return elementwise([x], FORMULAS["mean"], call.refuse(), mean(reader, call, x))
-    if call.name == "var":
-        _check_rows(call)
-    elif call.args or call.kwargs:
+    if call.args or call.kwargs:
         raise call.refuse("has arguments beside its input")
-    square = call.name == "square" and x.runs
-    direct = (lambda: join("multiply", [x, x], call.place)) if square else (lambda: None)
-    return elementwise([x], FORMULAS[call.name], call.refuse(), direct)
 
+    def alone() -> Point | None:
+        if call.name == "square" and x.runs:
+            return join("multiply", [x, x], call.place)
+        return Point(x, Activation("sqrt")) if call.name == "sqrt" and x.runs else None
 
-class Call:
-    """One call of a function or method; `args` come after the input."""
-
-    def __init__(
-        self,
-        place: str,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        dtype: DType,
-        node: Any,
-    ) -> None:
-        self.place, self.name, self.args, self.kwargs = place, name, args, kwargs
-        self.dtype, self.node = dtype, node
-
-    def value(self, at: int, name: str, default: Any) -> Any:
-        """Return an argument by place or name."""
-        return self.args[at] if at < len(self.args) else self.kwargs.get(name, default)
-
-    def refuse(self, why: str = "") -> ConversionError:
-        """Return the error for what can't be converted, by default because nothing is like it."""
-        return ConversionError(self.place, why or advice(self.name))
-
-    def getter(self, names: list[str]) -> Callable[[str, Any], Any]:
-        """Return what looks up arguments that have these names, where there are no others."""
-        extra = [v for v in self.args[len(names) :] if not isinstance(v, int | type(None))]
-        unknown = [
-            name
-            for name, v in self.kwargs.items()
-            if name not in (*names, "inplace", "_stacklevel") and v is not None
-        ]
-        if extra or unknown:
-            raise self.refuse(f"has arguments that change it: {extra or unknown}")
-        return lambda name, default: self.value(names.index(name), name, default)
-
-
-def _constant(value: Any, place: str) -> Array:
-    """Return a constant beside a row: a number, or one for each feature."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return np.asarray(value, np.float64)
-    if not hasattr(value, "detach"):
-        raise ConversionError(place, f"combines its input with {value!r:.60}")
-    layers.check_dtype(value, place)
-    a: Array = value.detach().cpu().numpy().astype(np.float64)
-    if a.size != 1 and a.shape[-1] != a.size:
-        raise ConversionError(
-            place, f"has a constant of shape {a.shape}; fastlayer takes one number for each feature"
-        )
-    return a
+    return elementwise([x], make, call.refuse(), otherwise=alone)
 
 
 def _arithmetic(call: Call, x: Any) -> Point:
@@ -355,30 +314,14 @@ def _arithmetic(call: Call, x: Any) -> Point:
             "them, and nothing else"
         )
     elif isinstance(x, Point):
-        y = _constant(y, call.place)
+        y = row(y, call.place)
     elif isinstance(y, Point):
-        x = _constant(x, call.place)
+        x = row(x, call.place)
         if name == "div":
             error = call.refuse("divides a constant by its input")
     else:
         raise error
     return _graph.arithmetic(name, x, y, call.place, error)
-
-
-def _check_rows(call: Call) -> None:
-    """Refuse a mean or a variance of anything but each row."""
-    names = ("dim", "keepdim") if call.name == "mean" else ("dim", "unbiased", "keepdim")
-    given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
-    dims = (-1, 1) if call.name == "mean" else (-1,)
-    dim = given.pop("dim", None)
-    dim = dim[0] if isinstance(dim, list | tuple) and len(dim) == 1 else dim
-    whole = dim in dims and given.pop("keepdim", False)
-    unbiased = given.pop("unbiased", given.pop("correction", call.name != "mean"))
-    if not whole or unbiased or given:
-        raise call.refuse(
-            "is not that of each row; only a norm over the features is known, with dim=-1, "
-            "keepdim=True, and for a variance unbiased=False"
-        )
 
 
 def _reshape(call: Call) -> list[Any]:
@@ -402,16 +345,6 @@ def _dropout(call: Call) -> list[Any]:
             "drops at random in eval mode too; write F.dropout(x, p, self.training), or nn.Dropout"
         )
     return []
-
-
-def _clamp(call: Call) -> list[Any]:
-    at_most = call.name == "clamp_max"
-    low = None if at_most else call.value(0, "min", None)
-    high = call.value(0 if at_most else 1, "max", None)
-    bounds = [-np.inf if low is None else low, np.inf if high is None else high]
-    if not all(isinstance(v, int | float) for v in bounds):
-        raise call.refuse("clamps to arrays; fastlayer's hardtanh takes two numbers")
-    return [clip(*bounds)]
 
 
 def _product(call: Call) -> list[Any]:
@@ -439,7 +372,6 @@ def _to(call: Call) -> list[Any]:
 _FUNCTIONS: dict[str, Callable[[Call], list[Any]]] = {
     **dict.fromkeys(_NOTHING, lambda call: []),
     **dict.fromkeys(_DROPOUTS, _dropout),
-    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _clamp),
     **dict.fromkeys(("view", "reshape"), _reshape),
     **dict.fromkeys(("float", "double", "to", "type", "type_as"), _to),
     **dict.fromkeys(("matmul", "mm"), _product),

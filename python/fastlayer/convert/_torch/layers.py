@@ -181,6 +181,15 @@ def _batch_norm(
     return [OneRow(place), BatchNorm(num_features, eps, running_mean=mean, dtype=dtype, **given)]
 
 
+def _batch_norm_function(
+    place: str, dtype: DType, training: bool, momentum: object, running_mean: Any, **given: Any
+) -> list[Any]:
+    if training:
+        raise ConversionError(place, "is in training mode, and a row's result depends on its batch")
+    n = 0 if running_mean is None else len(running_mean)
+    return _batch_norm(place, dtype, n, running_mean=running_mean, **given)
+
+
 def _softmin(place: str, dtype: DType, dim: int | None) -> list[Any]:
     return [Affine.of(-1.0), *_activation(TORCH["softmax"], place, dtype, dim=dim)]
 
@@ -204,6 +213,15 @@ _LAYERS: dict[str, _Layer] = {
     "linear": _Layer(
         lambda at, dtype, weight, bias: [Dense(array(weight, at), optional(bias, at))],
         {"weight": None, "bias": None},
+    ),
+    "batchnorm": _Layer(
+        _batch_norm_function,
+        {
+            **dict.fromkeys(("running_mean", "running_var", "weight", "bias")),
+            "training": False,
+            "momentum": 0.1,
+            "eps": 1e-5,
+        },
     ),
     "batchnorm1d": _BATCH_NORM,
     "syncbatchnorm": _BATCH_NORM,
