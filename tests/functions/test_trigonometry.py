@@ -23,7 +23,8 @@ def hard(dtype):
     turns = np.concatenate([np.arange(1, 500), rng.integers(1, 2**27, 500)]) * (np.pi / 2)
     far = np.ldexp(turns, rng.integers(0, info.maxexp - 31, turns.size))
     with np.errstate(over="ignore"):
-        x = np.concatenate([turns, far, FAR, rng.uniform(0, 2.0**29, 500)]).astype(dtype)
+        spread = [rng.uniform(0, reach, 1000) for reach in (1, 9, 2.0**29)]
+        x = np.concatenate([turns, far, FAR, *spread]).astype(dtype)
     small = np.array([0, info.smallest_subnormal, info.smallest_normal, info.eps, 0.5], dtype)
     x = np.concatenate([x, small])
     near = np.nextafter(np.array([np.pi / 4, np.pi, 2.0**28], dtype), dtype(0))
@@ -50,7 +51,7 @@ def test_hard_arguments(dtype, name):
     assert y.dtype == dtype
     errors = list(ulp_errors(y, exact, mp))
     worst = int(np.argmax(errors))
-    limit = 0.501 if dtype == np.float32 else 1
+    limit = 0.501 if dtype == np.float32 else 0.8  # below the promise: what the steps add up to
     assert errors[worst] <= limit, f"{errors[worst]:.3f} ULP at {x[worst]!r}: {y[worst]!r}"
 
 
