@@ -133,6 +133,28 @@ def test_probabilities_by_the_names_of_classes_are_an_array():
     assert_same_bits(from_onnx(made)(X), right)
 
 
+@pytest.mark.parametrize("opset", [9, 17])
+@pytest.mark.parametrize("activation", ["Softmax<axis=1>", "Sigmoid"])
+def test_probabilities_divided_by_their_sum(activation, opset):
+    """As skl2onnx writes it behind a LinearClassifier."""
+    made = model(
+        f'h = MatMul(x, W) p = {activation}(h) y = ai.onnx.ml.Normalizer<norm="L1">(p)',
+        "float[N, 3] y",
+        opset,
+    )
+    net = check(made)
+    kinds = [part if isinstance(part, fl.Activation) else part.activation for part in net]
+    assert [a.name for a in kinds][-1] == "softmax"
+    with pytest.raises(fl.ConversionError, match="its norm is .L2.; L1 can be converted"):
+        from_onnx(
+            model('h = MatMul(x, W) y = ai.onnx.ml.Normalizer<norm="L2">(h)', "float[N, 3] y")
+        )
+    with pytest.raises(fl.ConversionError, match="nothing for it"):
+        from_onnx(
+            model('h = MatMul(x, W) y = ai.onnx.ml.Normalizer<norm="L1">(h)', "float[N, 3] y")
+        )
+
+
 REFUSED = {
     "the last of the largest": ("h = MatMul(x, W) y = ArgMax<axis=1, select_last_index=1>(h)", "last of"),
     "computed with": ("h = MatMul(x, W) a = ArgMax<axis=1>(h) y = Add(a, c)", "computes with labels"),

@@ -98,14 +98,31 @@ def formulas() -> list[Row]:
     return rows
 
 
+def _share(p: Poly, q: Poly) -> Poly:
+    return times(p, power(q, -1.0))
+
+
+def units() -> list[Row]:
+    """Return what is positive divided by the sum of its absolute values; see `formulas`."""
+
+    def unit(p: Poly) -> Poly:
+        return _share(p, apply("sum", apply("abs", p)))
+
+    def logistic(_: float) -> Recognised:
+        return [Activation("log_sigmoid"), Activation("softmax")]
+
+    rising = [apply("exp", p) for p in (X, add(X, apply("max", X), -1))]
+    return [
+        *((unit(_share(e, apply("sum", e))), _plain("softmax")) for e in rising),
+        (unit(apply("sigmoid", X)), logistic),
+    ]
+
+
 def spellings() -> list[Row]:
     """Return other ways to write them, of polynomials without conditions as `expand` writes them."""
     rising, falling = apply("exp", X), apply("exp", MINUS_X)
     twice, minus_twice = (apply("exp", times(number(c), X)) for c in (2.0, -2.0))
     shifted = add(X, apply("max", X), -1)
-
-    def share(p: Poly, q: Poly) -> Poly:
-        return times(p, power(q, -1.0))
 
     def any_logistic() -> Poly:
         return power(add(ONE, apply("exp", (Term(X[0].atoms, math.nan),))), -1.0)
@@ -114,20 +131,20 @@ def spellings() -> list[Row]:
     sums = [(apply("exp", p), p) for p in (X, shifted)]
     return [
         (times(X, any_logistic()), lambda minus: _swish(-minus)),
-        (share(rising, add(ONE, rising)), _plain("sigmoid")),
+        (_share(rising, add(ONE, rising)), _plain("sigmoid")),
         (
             add(number(0.5), times(number(0.5), apply("tanh", times(number(0.5), X)))),
             _plain("sigmoid"),
         ),
         (add(X, apply("log", add(ONE, falling))), _plain("softplus", threshold=math.inf)),
         (add(X, apply("log", add(ONE, rising)), -1), _plain("log_sigmoid")),
-        (share(add(rising, falling, -1), add(rising, falling)), _plain("tanh")),
-        (share(add(ONE, minus_twice, -1), add(ONE, minus_twice)), _plain("tanh")),
-        (share(add(twice, ONE, -1), add(twice, ONE)), _plain("tanh")),
+        (_share(add(rising, falling, -1), add(rising, falling)), _plain("tanh")),
+        (_share(add(ONE, minus_twice, -1), add(ONE, minus_twice)), _plain("tanh")),
+        (_share(add(twice, ONE, -1), add(twice, ONE)), _plain("tanh")),
         (add(times(number(2.0), power(add(ONE, minus_twice), -1.0)), ONE, -1), _plain("tanh")),
         (add(ONE, times(number(2.0), power(add(ONE, twice), -1.0)), -1), _plain("tanh")),
-        (times(X, share(squared, add(squared, number(2.0)))), _plain("mish")),
-        *((share(e, apply("sum", e)), _plain("softmax")) for e, _ in sums),
+        (times(X, _share(squared, add(squared, number(2.0)))), _plain("mish")),
+        *((_share(e, apply("sum", e)), _plain("softmax")) for e, _ in sums),
         *((add(p, apply("log", apply("sum", e)), -1), _plain("log_softmax")) for e, p in sums),
-        *((apply("log", share(e, apply("sum", e))), _plain("log_softmax")) for e, _ in sums),
+        *((apply("log", _share(e, apply("sum", e))), _plain("log_softmax")) for e, _ in sums),
     ]

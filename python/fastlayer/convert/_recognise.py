@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.convert._affine import Affine
-from fastlayer.convert._formulas import Normalize, Recognised, formulas, spellings, variance
+from fastlayer.convert._formulas import Normalize, Recognised, formulas, spellings, units, variance
 from fastlayer.convert._lines import BOUNDS, ROUNDINGS, Lines, at, clip
 from fastlayer.convert._piecewise import Piecewise, expand, line
 from fastlayer.convert._polynomials import (
@@ -275,7 +275,7 @@ def _tables() -> tuple[dict[str, list[Row]], dict[str, list[tuple[Piecewise, Any
     whole: dict[str, list[Row]] = {}
     resolved: dict[str, list[tuple[Piecewise, Any]]] = {}
     rows = formulas()
-    for pattern, make in rows:
+    for pattern, make in [*rows, *units()]:
         whole.setdefault(form(pattern), []).append((pattern, make))
     definite = [row for row in rows if not any(map(math.isnan, numbers(row[0])))]
     for pattern, make in [*definite, *spellings()]:

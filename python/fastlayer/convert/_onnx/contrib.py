@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.errors import Damaged
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,13 +21,36 @@ _FLOAT = 1  # of TensorProto.DataType
 class _Writer:
     """Writes nodes in the place of one; names that are made up begin with the node's output."""
 
-    def __init__(self, onnx: Any, proto: Any) -> None:
+    def __init__(self, onnx: Any, proto: Any, opset: int) -> None:
+        self.opset = opset
         self._make, self._proto = onnx.helper.make_node, proto
         self.inputs, self.outputs = list(proto.input), list(proto.output)
         self.output = self.outputs[0] if self.outputs else ""
         self.given = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         self.nodes: list[Any] = []
         self._named = 0
+
+    @property
+    def place(self) -> str:
+        """The node as messages name it."""
+        return f"node {self._proto.name!r} (ONNX {self._proto.domain}.{self._proto.op_type})"
+
+    def choose(self, name: str, default: bytes, known: dict[str, str]) -> str:
+        """Return what stands for an attribute that is a word.
+
+        Raises
+        ------
+        ConversionError
+            It has none of the words that are known.
+        """
+        word = self.given.get(name, default).decode(errors="replace")
+        if word not in known:
+            raise ConversionError(
+                self.place,
+                f"its {name} is {word!r:.20}; {', '.join(known)} can be converted: cut the model in "
+                "front of it, with onnx.utils.extract_model, and compute it with NumPy",
+            )
+        return known[word]
 
     def name(self) -> str:
         """Return a name that nothing has yet."""
@@ -83,8 +106,7 @@ def _scaler(w: _Writer) -> None:
 
 
 def _linear(w: _Writer) -> None:
-    if w.given.get("post_transform", b"NONE") != b"NONE":
-        raise KeyError("post_transform")
+    w.choose("post_transform", b"NONE", {"NONE": ""})
     _scores(w, w.given.get("targets", 1), w.output)
 
 
@@ -93,7 +115,7 @@ def _linear_classifier(w: _Writer) -> None:
     texts = w.given.get("classlabels_strings", [])
     numbers = w.given.get("classlabels_ints", [])
     count = len(texts or numbers)
-    transform = _TRANSFORMS[w.given.get("post_transform", b"NONE").decode()]
+    transform = w.choose("post_transform", b"NONE", _TRANSFORMS)
     label, *others = w.outputs
     scores = others[0] if others and others[0] else w.name()
     last = w.name() if transform else scores
@@ -107,10 +129,12 @@ def _linear_classifier(w: _Writer) -> None:
 
 
 def _normalizer(w: _Writer) -> None:
-    if w.given.get("norm", b"MAX") != b"L1":
-        raise KeyError("norm L1")
-    axes = w.add("Constant", value_ints=[-1])
-    total = w.add("ReduceSum", w.add("Abs", w.inputs[0]), axes, keepdims=1)
+    w.choose("norm", b"MAX", {"L1": ""})
+    size = w.add("Abs", w.inputs[0])
+    if w.opset < 13:
+        total = w.add("ReduceSum", size, axes=[-1], keepdims=1)
+    else:
+        total = w.add("ReduceSum", size, w.add("Constant", value_ints=[-1]), keepdims=1)
     w.add("Div", w.inputs[0], total, last=True)
 
 
@@ -153,7 +177,7 @@ _OPERATORS: dict[tuple[str, str], Callable[[_Writer], None]] = {
 }
 
 
-def plain(onnx: Any, proto: Any) -> Iterator[Any]:
+def plain(onnx: Any, proto: Any, opset: int) -> Iterator[Any]:
     """Yield what stands for a node: ONNX's own operators where they are known, else the node.
 
     Raises
@@ -165,10 +189,11 @@ def plain(onnx: Any, proto: Any) -> Iterator[Any]:
     if write is None:
         yield proto
         return
-    writer = _Writer(onnx, proto)
+    writer = _Writer(onnx, proto, opset)
     try:
         write(writer)
+    except ConversionError:
+        raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        place = f"node {proto.name!r} (ONNX {proto.domain}.{proto.op_type})"
-        raise Damaged(place, f"is not as its operator has to be: {error!r:.80}") from error
+        raise Damaged(writer.place, f"is not as its operator has to be: {error!r:.80}") from error
     yield from writer.nodes

@@ -92,7 +92,9 @@ class Model:
         if twice:
             raise Damaged(f"tensor {twice[0]!r}", "is there twice")
         self.nodes = [
-            Node(part, i) for i, proto in enumerate(graph.node) for part in plain(self.onnx, proto)
+            Node(part, i)
+            for i, proto in enumerate(graph.node)
+            for part in plain(self.onnx, proto, self.opset)
         ]
         self.inputs = [v for v in graph.input if v.name not in self.tensors]
         self.outputs = [v.name for v in graph.output]
