@@ -70,13 +70,31 @@ def test_they_may_be_used_several_times():
         "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, 2.0], targets=3>(x)",
         "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, 2.0], targets=0>(x)",
         f"y = ai.onnx.ml.LinearRegressor<targets={1 << 40}>(x)",
-        'y = ai.onnx.ml.LinearRegressor<coefficients=[1.0], post_transform="PROBIT">(x)',
     ],
 )
 def test_damaged_ones_are_refused(text):
     model = of_other_domains(text, **used(text))
     with pytest.raises(ModelFileError, match="node"):
         from_onnx(model)
+
+
+KINDS = {
+    "ai.onnx.ml.TreeEnsembleClassifier(x)": "ensemble of trees.*ONNX Runtime",
+    "ai.onnx.ml.TreeEnsembleRegressor(x)": "ensemble of trees.*ONNX Runtime",
+    "ai.onnx.ml.SVMRegressor(x)": "kernel machine.*ONNX Runtime",
+    "LSTM(x, w, w)": "recurrent part",
+    "GRU(x, w, w)": "recurrent part",
+    "Conv(x, w)": "convolutional part",
+    "com.microsoft.Attention(x, w, b)": "run the attention",
+    'ai.onnx.ml.LinearRegressor<coefficients=[1.0], post_transform="PROBIT">(x)': "its post_transform",
+}
+
+
+@pytest.mark.parametrize("node", KINDS)
+def test_other_kinds_of_models_are_called_by_name(node):
+    text = f"y = {node}"
+    with pytest.raises(ConversionError, match=KINDS[node]):
+        from_onnx(of_other_domains(text, **used(text)))
 
 
 def test_what_fuses_to_nothing_known_is_refused():

@@ -331,7 +331,7 @@ REFUSED = {
     "unflattened output": ("y = Reshape(x, t)", "a network gives rows"),
     "features apart": ("h = Reshape(x, t)\ny = MatMul(h, u)", "take features apart"),
     "part of a formula": ("h = MatMul(x, q)\ng = Erf(x)\ny = Add(h, g)", "nothing"),
-    "other domain": ("y = com.microsoft.Attention(x, w, b)", "own operators.*ORT_ENABLE_BASIC"),
+    "other domain": ("y = com.microsoft.Sampling(x, w, b)", "own operators.*ORT_ENABLE_BASIC"),
     "mixed types": ("h = MatMul(x, w)\ny = Mul(h, d)", "mixes float64 constants with float32"),
     "cast inside": (
         "h = MatMul(x, w)\nc = Cast<to=11>(h)\ny = Relu(c)",

@@ -27,8 +27,16 @@ def advice(kind: str) -> str:
     'fastlayer runs dense networks; look the vectors up with NumPy, table[indices], and convert \
 the dense layers around it as networks of their own'
     """
-    otherwise = "compute this step between the calls"
-    what = next((w for names, w in _ADVICE if any(n in kind for n in names)), otherwise)
+    return special(kind) or _text("compute this step between the calls")
+
+
+def special(kind: str) -> str | None:
+    """Return that for what is well known, None for any other kind."""
+    what = next((w for names, w in _ADVICE if any(n in kind for n in names)), None)
+    return None if what is None else _text(what)
+
+
+def _text(what: str) -> str:
     return (
         f"fastlayer runs dense networks; {what} and convert the dense layers around it as "
         "networks of their own"

@@ -202,7 +202,7 @@ class Node:
 
     def __init__(self, proto: Any, index: int) -> None:
         self.proto, self.index = proto, index
-        self.op: str = proto.op_type
+        self.op = str(proto.op_type)  # bytes, where it is no text
         self.inputs = tuple(proto.input)
         self.outputs = tuple(proto.output)
         self.attributes = {a.name: _value(a) for a in proto.attribute}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.convert._advice import special
 from fastlayer.convert._graph import Dense, Draft, Join, Point, constant, join
 from fastlayer.convert._onnx.dense import DENSE
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
@@ -49,8 +50,11 @@ _INPUTS = {
     "BatchNormalization": 5,
 }
 _DENSE_ONLY = "fastlayer runs dense networks: rows through Gemm, MatMul, norms and activations"
+_TREES = "it is an ensemble of trees, and fastlayer runs dense networks; run it with ONNX Runtime"
+_KERNELS = "it is a kernel machine, and fastlayer runs dense networks; run it with ONNX Runtime"
 _ADVICE = {
-    "ArrayFeatureExtractor": "use fl.from_sklearn for a model of scikit-learn",
+    **dict.fromkeys(("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"), _TREES),
+    **dict.fromkeys(("SVMClassifier", "SVMRegressor"), _KERNELS),
     "DequantizeLinear": "export the model before it is quantised",
 }
 # A layer's weights are copied for the kernels. Layers may share weights in the file, within reason.
@@ -123,6 +127,9 @@ class _Run:
         """Return what a node makes: its first output, or all of them."""
         if any(isinstance(g, Labels) for g in given):
             return [moved(node, given)]
+        advice = _ADVICE.get(node.op) or special(node.op)
+        if advice and any(isinstance(g, Value) for g in given):
+            raise node.refuse(advice)
         if not node.own:
             raise node.refuse(
                 "it is not one of ONNX's own operators; export the model without custom or fused "
@@ -133,7 +140,7 @@ class _Run:
         if not any(isinstance(g, Value) for g in given):
             return fold(self.graph, node, given, self.model)
         if node.op not in _OPERATIONS:
-            raise node.refuse(_ADVICE.get(node.op, _DENSE_ONLY))
+            raise node.refuse(_DENSE_ONLY)
         if first is None or (not isinstance(first, Value) and node.op not in _EITHER):
             raise node.damaged("has a constant where its input should be")
         if len(given) < _INPUTS.get(node.op, 1):
