@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 from helpers import assert_same_bits
+from keras_models import assert_agree, randomized, run
 from model_files import assert_round_trips
 
 import fastlayer as fl
-from fastlayer.convert._rounding import rounding_bound
 from fastlayer.convert.keras import load_keras
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -28,43 +28,6 @@ def dtype(request):
     yield request.param
     keras.config.set_floatx(before)
     keras.config.set_dtype_policy(before)
-
-
-def randomized(model):
-    """Give every weight a value of its own; variances stay positive."""
-    rng = np.random.default_rng(11)
-    for v in model.weights:
-        spread = v.shape[0] ** -0.5 if len(v.shape) == 2 else 0.5
-        value = spread * rng.standard_normal(v.shape)
-        if "variance" in v.path:
-            value = rng.uniform(0.5, 2.0, v.shape)
-        elif v.path.endswith(("gamma", "scale")):
-            value = 1 + value
-        if "count" not in v.path:
-            v.assign(value)
-    for layer in model.layers:
-        if isinstance(layer, L.Normalization):
-            layer.finalize_state()
-    return model
-
-
-def run(model, x):
-    return keras.ops.convert_to_numpy(model(x, training=False))
-
-
-def assert_agree(net, model, x):
-    """Equal to rounding: the bound is derived for each element, see `_rounding`.
-
-    Keras 3 computes the products of float64 models in float32, but for TensorFlow's backend. So
-    the bound is that of the network in float32, which a float64 network has to keep as well.
-    """
-    ours, theirs = net(x), run(model, x)
-    assert ours.dtype == net.dtype == x.dtype
-    assert ours.shape == theirs.shape
-    computed = net.astype(keras.backend.result_type(x.dtype.name, x.dtype.name))
-    rows = x.reshape(-1, net.in_features)
-    bound = rounding_bound(computed, rows).reshape(ours.shape)
-    assert (np.abs(ours - theirs) <= bound).all()
 
 
 def sequential(*layers, shape=(6,)):
@@ -315,11 +278,6 @@ def own_activation(x):
     return x * x
 
 
-def two_inputs():
-    a, b = keras.Input((6,)), keras.Input((6,))
-    return keras.Model([a, b], L.Add()([a, L.Dense(6)(b)]))
-
-
 # Model, and what the message has to say: where, what, and what to do.
 REFUSED = {
     "lstm": (
@@ -360,12 +318,6 @@ REFUSED = {
         "(keras BatchNormalization)",
         "axis=-1",
     ),
-    "concatenate": (
-        functional(lambda x: L.Concatenate()([x, L.Dense(3)(x)])),
-        "(keras Concatenate)",
-        "Residual",
-    ),
-    "multiply": (functional(lambda x: x * L.Dense(6)(x)), "(keras Multiply)", "Residual"),
     "quotient": (functional(lambda x: 2.0 / L.Dense(6)(x)), "Divide", "divides a number by"),
     "slopes for each step": (
         sequential(dense(3), L.PReLU, shape=(4, 6)),
@@ -376,17 +328,6 @@ REFUSED = {
         sequential(lambda: L.Flatten(data_format="channels_first"), dense(3), shape=(4, 6)),
         "(keras Flatten)",
         "channels_last",
-    ),
-    "two branches": (
-        functional(lambda x: L.Add()([L.Dense(3)(x), L.Dense(3)(x)])),
-        "(keras Add)",
-        "networks of their own",
-    ),
-    "two inputs": (two_inputs, "config", "2 inputs"),
-    "two outputs": (
-        functional(lambda x: [L.Dense(3)(x), L.Dense(3)(x)]),
-        "config",
-        "inputs or outputs",
     ),
     "dropout in inference": (
         functional(lambda x: L.Dense(3)(L.Dropout(0.5)(x, training=True))),

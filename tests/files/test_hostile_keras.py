@@ -89,6 +89,66 @@ def deep(count):
     return spec
 
 
+def computed(kind, *arguments, width=3, **config):
+    """A functional model of one operation of Keras 3, called with these: "x" is the input."""
+    spec = called_with(*arguments)
+    start, node = spec["config"]["layers"]
+    start["config"]["batch_shape"] = [None, width]
+    node |= {"class_name": kind, "module": "keras.src.ops.numpy", "config": {"name": "s", **config}}
+    return spec
+
+
+def array(value, dtype="float32"):
+    return {"class_name": "__numpy__", "config": {"value": value, "dtype": dtype}}
+
+
+def item(*parts):
+    whole = {"class_name": "__slice__", "config": {"start": None, "stop": None, "step": None}}
+    named = ("start", "stop", "step")
+    last = {"class_name": "__slice__", "config": dict(zip(named, parts, strict=True))}
+    return computed("GetItem", "x", [whole, last])
+
+
+def nested(count, value=0):
+    for _ in range(count):
+        value = [value]
+    return value
+
+
+def around(count):
+    """A layer in a layer in a layer ..."""
+    spec = dense("a", 2)
+    for _ in range(count):
+        spec = layer("TimeDistributed", "t", layer=spec)
+    return sequential(spec)
+
+
+def concatenated(count, twice=True):
+    """Each array beside itself, or beside all that were before it."""
+    spec = called_with("x")
+    layers, names = spec["config"]["layers"][:1], ["x"]
+    for i in range(count):
+        before = [names[-1]] * 2 if twice else names
+        calls = [[[name, 0, 0, {}] for name in before]]
+        layers.append({**layer("Concatenate", f"c{i}"), "name": f"c{i}", "inbound_nodes": calls})
+        names.append(f"c{i}")
+    spec["config"] |= {"layers": layers, "output_layers": [[names[-1], 0, 0]]}
+    return spec
+
+
+def many_inputs(count, name="i{}"):
+    """A model that adds so many inputs."""
+    names = [name.format(i) for i in range(count)]
+    layers = [
+        {**layer("InputLayer", n, batch_shape=[None, 1 << 39]), "name": n, "inbound_nodes": []}
+        for n in names
+    ]
+    calls = [[[n, 0, 0, {}] for n in names]]
+    layers.append({**layer("Add", "sum"), "name": "sum", "inbound_nodes": calls})
+    ends = {"input_layers": [[n, 0, 0] for n in names], "output_layers": [["sum", 0, 0]]}
+    return {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
+
+
 # Configurations in a sound file.
 CONFIGS = {
     "no JSON": "{",
@@ -133,6 +193,40 @@ UNSUITABLE = {
     "sum of nothing": called_with(),
     "sum of two numbers and an array": called_with("x", 1.0, 2.0),
     "class of one's own beside a number": called_with("x", 2.0, module="os"),
+    "split without end": computed(
+        "Split", "x", width=1 << 39, indices_or_sections=1 << 38, axis=-1
+    ),
+    "split at texts": computed("Split", "x", indices_or_sections=["a"], axis=-1),
+    "split at what is not there": computed("Split", "x", indices_or_sections=[5, 1 << 80], axis=-1),
+    "slice beyond": item(1 << 80, None, None),
+    "slice backwards": item(None, None, -1),
+    "slice of texts": item("a", None, None),
+    "mean over lists": computed("Mean", "x", axis=[[1]], keepdims=True),
+    "axis beyond": computed("ExpandDims", "x", axis=1 << 70),
+    "squeezed lists": computed("Squeeze", "x", axis=[[1]]),
+    "shape without end": computed("Reshape", "x", newshape=[-1, 1 << 70, -1]),
+    "shape of texts": computed("Reshape", "x", newshape=["a"]),
+    "axis of a list": computed("Concatenate", ["x", "x"], axis=[1]),
+    "ragged constant": computed("Multiply", "x", array([[1.0], [1.0, 2.0]])),
+    "constant of texts": computed("Multiply", "x", array("abc")),
+    "constant that is NaN": computed("Multiply", "x", array([float("nan")] * 3)),
+    "constant of objects": computed("Multiply", "x", array([1.0, 2.0, 3.0], "object")),
+    "dtype of a list": computed("Multiply", "x", array([1.0], ["float32"])),
+    "constant of many axes": computed("Multiply", "x", array(nested(60))),
+    "constant of more axes than there can be": computed("Multiply", "x", array(nested(300))),
+    "arguments deep in each other": computed("Multiply", nested(300, "x")),
+    "matrix of nothing": computed("Matmul", "x", array([[]])),
+    "matrix that does not fit": computed("Matmul", "x", array([[1.0, 2.0]])),
+    "equation of a number": computed("Einsum", "x", array([[1.0]]), subscripts=3),
+    "equation without end": computed("Einsum", "x", array([[1.0]]), subscripts="a" * 100_000),
+    "function of the system": computed("system", "x", command="true"),
+    "layers deep around each other": around(200),
+    "layer around nothing": sequential(layer("TimeDistributed", "t", layer=3)),
+    "everything beside everything": concatenated(60, twice=False),
+    "inputs without end": many_inputs(1500),
+    "inputs without names": many_inputs(2, "{}" + "x" * 300),
+    "function of TensorFlow": sequential(layer("TFOpLambda", "f", function="io.read_file")),
+    "function that is a list": sequential(layer("TFOpLambda", "f", function=["io"])),
 }
 
 
@@ -170,7 +264,10 @@ CONNECTIONS = {
     "call of a number": (called_with(inbound_nodes=[3]), "is called with 3"),
     "call that is not there": (called_with(inbound_nodes=[]), "has no call number 0"),
     "output that is not there": (called_with("x", name="t"), "'s' is called, and not there"),
-    "output of two": (ending_in([["s", 0, 0], ["x", 0, 0]]), "has 2 inputs or outputs"),
+    "outputs in a list of their own": (
+        ending_in([[["s", 0, 0], ["x", 0, 0]]]), "in lists or dictionaries of their own",
+    ),
+    "no output": (ending_in([]), "has no inputs, or no outputs"),
     "output of a text": (ending_in("s"), "is connected to 's'"),
     "output with a flag": (ending_in(["s", True, 0]), "is connected to ['s', True, 0]"),
     "second array of a call": (ending_in(["s", 0, 1]), "is connected to ['s', 0, 1]"),
@@ -181,6 +278,31 @@ CONNECTIONS = {
 def test_connections_that_no_keras_writes(jail, tmp_path, name):
     spec, why = CONNECTIONS[name]
     assert why in jail.refuse(put(tmp_path, "keras", spec), "ConversionError", "ModelFileError")
+
+
+def test_features_without_end(jail, tmp_path):
+    """Twice as many each time, which costs nothing until somebody has such rows."""
+    assert jail.accept(put(tmp_path, "keras", concatenated(40))) == "Network"
+
+
+def test_sum_whose_matrix_is_far_larger_than_the_file(jail, tmp_path):
+    """One number of a wide layer beside a wide layer: 80 GB, were they one matrix."""
+    n = 100_000
+    calls = {"a": ["x"], "b": ["a"], "c": ["x"], "s": ["b", "c"]}
+    layers = called_with("x")["config"]["layers"][:1]
+    for name, spec in {
+        "a": dense("a", n, "relu"), "b": dense("b", 1), "c": dense("c", n), "s": layer("Add", "s")
+    }.items():  # fmt: skip
+        nodes = [[[before, 0, 0, {}] for before in calls[name]]]
+        layers.append({**spec, "name": name, "inbound_nodes": nodes})
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": [["s", 0, 0]]}
+    spec = {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
+    shapes = {"a": (3, n), "b": (n, 1), "c": (3, n)}
+    weights = {
+        name: {"kernel": np.ones(shape, np.float32), "bias": np.ones(shape[1], np.float32)}
+        for name, shape in shapes.items()
+    }
+    assert jail.accept(write_h5(tmp_path / "m.h5", spec, weights)) == "Network"
 
 
 @pytest.mark.parametrize("name", UNSUITABLE)

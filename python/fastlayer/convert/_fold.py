@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     Linear: TypeAlias = tuple[Sequence[Any], Array, Array]
 
+# Features that are mixed by a matrix of as many rows: 32 MB.
+_MOST_MIXED = 1 << 11
+# Weights that a sum of layers may have beyond theirs.
+_MOST_GROWN = 1 << 20
+
 
 def fold(steps: Sequence[Any]) -> list[Any]:
     """Return the steps with each `Mix`, and each sum of dense layers, in one dense layer."""
@@ -31,7 +36,7 @@ def fold(steps: Sequence[Any]) -> list[Any]:
             step = _inside(step)
             tails = [_linear(branch) for branch in step.branches]
             linear = [tail for tail in tails if tail is not None]
-            if step.kind == "add" and len(linear) == len(tails):
+            if step.kind == "add" and len(linear) == len(tails) and not _grows(linear):
                 result += _summed(linear)
                 continue
         tail = _linear(result) if _mixes(step) else None
@@ -53,6 +58,8 @@ def _mixes(step: Any) -> bool:
 
 def _matrix(steps: Sequence[Any], n: int) -> tuple[Array, Array] | None:
     """Return what steps do to `n` features as a matrix and a shift, None where that isn't all."""
+    if n > _MOST_MIXED:
+        return None
     m, shift = np.eye(n), np.zeros(n)
     for step in steps:
         if isinstance(step, Mix):
@@ -101,6 +108,13 @@ def _linear(steps: Sequence[Any]) -> Linear | None:
             scale = np.broadcast_to(affine.scale, b.shape)
             w, b = w * scale[:, None], b * scale + affine.shift
     return steps[:at], w, b
+
+
+def _grows(branches: Sequence[Linear]) -> bool:
+    """Whether one layer would be far larger than those it is made of: one number for many."""
+    k = sum(w.shape[1] for _, w, _ in branches)
+    together = max(len(w) for _, w, _ in branches) * k
+    return bool(together > _MOST_GROWN + 4 * sum(w.size for _, w, _ in branches))
 
 
 def _summed(branches: Sequence[Linear]) -> list[Any]:

@@ -28,7 +28,7 @@ from fastlayer.convert._assemble import (
     width_after,
 )
 from fastlayer.convert._fold import alike, fold
-from fastlayer.convert._prove import prove
+from fastlayer.convert._prove import ANY_WIDTH, prove
 from fastlayer.convert._recognise import FORMULAS, X, clip, power
 from fastlayer.errors import ConversionError
 from fastlayer.network.ends import Ends
@@ -424,6 +424,7 @@ class Draft(NamedTuple):
             same._plain,
             reference,
             source=self.source,
+            features=self.features or ANY_WIDTH,
             unfolded=self.unfolded(same.dtype),
             **how,
         )

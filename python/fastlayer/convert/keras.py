@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from fastlayer.convert._keras.config import from_config
-from fastlayer.convert._keras.layers import Source
-from fastlayer.errors import ConversionError, Damaged
+from fastlayer.convert._keras.calls import unique
+from fastlayer.convert._keras.config import from_config, names_of
+from fastlayer.convert._keras.given import Source, as_dict
+from fastlayer.errors import ConversionError, Damaged, ModelFileError
 from fastlayer.files.hdf5 import MAGIC, Hdf5
 from fastlayer.files.reading import (
     LARGEST_JSON,
@@ -30,18 +31,24 @@ from fastlayer.files.zip import members
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
+    from typing import IO
 
     from fastlayer.arrays import Array
-    from fastlayer.convert._keras.layers import Given
+    from fastlayer.convert._graph import Draft
+    from fastlayer.convert._keras.given import Given, Names
     from fastlayer.files.zip import Member
     from fastlayer.network.network import Network
+
+    Config = str | PathLike[str] | IO[Any] | dict[str, Any]
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 # Keras 2.12 and 2.13 kept the layers of .keras files here.
 _OLD_FOLDER = "_layer_checkpoint_dependencies"
 
 
-def from_keras(model: Any, *, verify: bool = True) -> Network:
+def from_keras(
+    model: Any, *, outputs: str | Sequence[str] | None = None, verify: bool = True
+) -> Network:
     """Make a network from a Keras model.
 
     The network does what the model does in inference: dropout and noise are left out and batch
@@ -51,11 +58,18 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
     Parameters
     ----------
     model : keras.Sequential or keras.Model
-        Sequential, or functional with one input, one output and residual sums; models may be
-        inside each other. Layers: Dense, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax,
+        Sequential or functional; models may be inside each other. Layers: Dense, EinsumDense
+        over the last axis, Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax,
         BatchNormalization, LayerNormalization, RMSNormalization, Normalization, Rescaling,
-        Flatten, Dropout and its relatives. All of them compute in float32 or all in float64,
-        and so does the network.
+        Flatten, Reshape to rows, Dropout and its relatives, SpectralNormalization and
+        TimeDistributed around them, Add, Subtract, Multiply, Average and Concatenate; between
+        them operators and functions of `keras.ops` for arithmetic, activations, slices and
+        splits of features. All of them compute in float32 or all in float64, and so does the
+        network. It takes several inputs in the order of ``model.inputs``, and gives several
+        outputs as a tuple: those of a dictionary in the order of its keys, with their names.
+    outputs : str or list of str, optional
+        Which outputs the network has, where the model has several: keys of its dictionary, or
+        names of the layers that they come from. Inputs that they don't need are left out.
     verify : bool
         Run both on random and edge inputs, and refuse where they differ by more than rounding.
         Keras 3 rounds the products of a float64 model to float32, except with the TensorFlow
@@ -82,6 +96,16 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
     Network([
         Layer(4, 3, activation='relu', dtype=float32),
     ])
+
+    Two inputs and two outputs:
+
+    >>> state, action = keras.Input((4,)), keras.Input((2,))
+    >>> h = keras.layers.Dense(8, "tanh")(keras.layers.Concatenate()([state, action]))
+    >>> heads = {"mean": keras.layers.Dense(2)(h), "value": keras.layers.Dense(1)(h)}
+    >>> net = fl.from_keras(keras.Model([state, action], heads))
+    >>> mean, value = net([0.1, 0.2, 0.3, 0.4], [0.5, 0.6])
+    >>> net.output_names, mean.shape, value.shape
+    (('mean', 'value'), (2,), (1,))
     """
     keras = _keras_of(model)
     if keras is None:
@@ -97,11 +121,14 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
     try:
         config = model.get_config()
     except Exception as error:  # of a custom layer or model
+        why = " ".join(str(error).split())
         raise ConversionError(
-            name, f"has no configuration ({error}); layers of one's own can't be converted"
+            name,
+            f"has no configuration ({why:.200}); layers of one's own can't be converted, and what "
+            "operations take has to be plain numbers",
         ) from error
     try:
-        draft = from_config({"class_name": _kind(model), "config": config}, source, name)
+        draft = from_config({"class_name": _kind(model), "config": config}, source, name, outputs)
     except Damaged as error:
         raise ConversionError(error.key, error.why) from error
     if not verify:
@@ -109,7 +136,7 @@ def from_keras(model: Any, *, verify: bool = True) -> Network:
     # Keras 3 computes products of float64 in float32, but for the TensorFlow backend.
     kept = getattr(keras.backend, "result_type", lambda *dtypes: dtypes[0])
     computes = np.dtype(kept(draft.dtype.name, draft.dtype.name))
-    return draft.proved(lambda x: _run(keras, model, x), computes)
+    return draft.proved(lambda x: _run(keras, model, draft, outputs, x), computes)
 
 
 def _keras_of(model: object) -> Any:
@@ -131,7 +158,7 @@ def _kind(model: Any) -> str:
 def _weights(keras: Any, layer: Any, given: Given, names: Sequence[str]) -> list[Array]:
     """Return weights of a layer; `layer` is the model that its path starts in."""
     for step in given.path:
-        layer = layer.get_layer(step.name)
+        layer = layer.get_layer(step.name) if step.folder else layer.layer
     return [_numpy(keras, getattr(layer, name)) for name in names]
 
 
@@ -141,20 +168,51 @@ def _numpy(keras: Any, value: Any) -> Array:
     return np.asarray(a)
 
 
-def _run(keras: Any, model: Any, x: Array) -> Array:
-    """Run a model on rows, whatever the shape of its samples."""
-    shape = [d or 1 for d in model.input_shape[1:]]
-    # A model that works on the last of several axes takes more than a row for one sample.
-    rows = -(-x.size // prod(shape))
-    samples = np.resize(x, (rows, *shape))
-    result = model(samples, training=False)
-    # A dictionary or list of one output.
-    result = next(iter(result.values())) if isinstance(result, dict) else result
-    y = _numpy(keras, result[0] if isinstance(result, list | tuple) else result)
-    return y.reshape(-1, y.shape[-1])[: len(x)]
+def _run(
+    keras: Any, model: Any, draft: Draft, outputs: str | Sequence[str] | None, x: Array
+) -> Array:
+    """Run a model on rows of all its inputs; what it gives is beside each other as well."""
+    names, widths = draft.ends[0].names, draft.ends[0].widths
+    form = getattr(model, "input", None)  # a Sequential has inputs alone
+    by_name = form if isinstance(form, dict) else _named(model, "input")
+    if names:
+        parts = dict(zip(names, np.split(x, np.cumsum(widths)[:-1], axis=1), strict=True))
+        arrays = {  # what the outputs don't need may be anything
+            name: parts.get(name, np.zeros((len(x), *tensor.shape[1:]), x.dtype))
+            for name, tensor in by_name.items()
+        }
+    else:
+        ((name, tensor),) = by_name.items()
+        shape = [d or 1 for d in tensor.shape[1:]]
+        # A model that works on the last of several axes takes more than a row for one sample.
+        arrays = {name: np.resize(x, (-(-x.size // prod(shape)), *shape))}
+    given: Any = arrays if isinstance(form, dict) else [*arrays.values()]
+    if not isinstance(form, dict | list | tuple):
+        (given,) = given
+    result = model(given, training=False)
+    if not isinstance(result, dict):
+        result = _named(model, "output", result)
+    chosen = [outputs] if isinstance(outputs, str) else outputs or draft.ends[1].names or [*result]
+    ends = [result[name] for name in chosen]
+    ends = [_numpy(keras, y[0] if isinstance(y, list | tuple) else y) for y in ends]
+    rows = [y.reshape(-1, y.shape[-1] if y.ndim > 1 else 1) for y in ends]
+    return np.concatenate(rows, axis=1)[: len(x)]
 
 
-def load_keras(path: str | PathLike[str]) -> Network:
+def _named(model: Any, end: str, values: Any = None) -> dict[str, Any]:
+    """Return the inputs or outputs of a model that has them in a list."""
+    tensors = getattr(model, f"{end}s")
+    values = tensors if values is None else values
+    values = values if isinstance(values, list | tuple) else [values]
+    names = [tensor._keras_history[0].name for tensor in tensors]  # those of their layers
+    return dict(zip(unique(names), values, strict=True))
+
+
+def load_keras(
+    path: str | PathLike[str],
+    config: Config | None = None,
+    outputs: str | Sequence[str] | None = None,
+) -> Network:
     """Read the network in a .keras or .h5 file, as JSON and arrays.
 
     Keras is not needed, and nothing in a file is instantiated or executed: layers outside the
@@ -164,7 +222,11 @@ def load_keras(path: str | PathLike[str]) -> Network:
     ----------
     path : path
         A whole model: its configuration and weights, as ``model.save`` writes them, with
-        Keras 3 or 2.
+        Keras 3 or 2. Or weights alone, as ``model.save_weights`` writes them as HDF5.
+    config : path, str, file or dict, optional
+        Beside weights alone: what ``model.to_json()`` returned, as a file, a text, or parsed.
+    outputs : str or list of str, optional
+        Which outputs the network has, as in `from_keras`.
 
     Returns
     -------
@@ -173,18 +235,21 @@ def load_keras(path: str | PathLike[str]) -> Network:
     Raises
     ------
     ModelFileError
-        The file is damaged, or has weights alone.
+        The file is damaged, or has weights alone and there is no `config`.
     ConversionError
         A layer without an exact counterpart; see `from_keras`.
+    ValueError
+        `config` beside a file that has its own.
     OSError
         The file can't be read.
     """
     name = os.fspath(path)
+    given = None if config is None else _configuration(config)
     with reading(name) as file:
         try:
             read = _read_h5 if file.read(len(MAGIC)) == MAGIC else _read_archive
-            config, source = read(file)
-            return from_config(config, source, os.path.basename(name)).network()
+            spec, source = read(file, given)
+            return from_config(spec, source, os.path.basename(name), outputs).network()
         except ConversionError as error:
             raise ConversionError(f"{name}: {error.place}", error.why) from error.__cause__
 
@@ -195,7 +260,33 @@ def _version(text: Any) -> int:
     return int(major) if major in ("1", "2", "3", "4") else 2
 
 
-def _read_archive(file: BinaryIO) -> tuple[Any, Source]:
+def _configuration(config: Config) -> dict[str, Any]:
+    """Return what ``model.to_json()`` returned, or ``model.get_config()``, as an object of JSON."""
+    if isinstance(config, dict):
+        return config
+    key = "config"
+    try:
+        if isinstance(config, str) and config.lstrip().startswith("{"):
+            spec = parse_json(config.encode(), key)
+        elif isinstance(config, str | os.PathLike):
+            key = os.fspath(config)
+            with reading(key) as file:
+                spec = parse_json(file.read(LARGEST_JSON + 1), "file")
+        else:
+            text = config.read(LARGEST_JSON + 1)
+            spec = parse_json(text.encode() if isinstance(text, str) else text, key)
+        return as_dict(spec, key)
+    except Damaged as error:
+        raise ModelFileError(key, error.key, error.why) from error
+
+
+def _whole(config: object) -> None:
+    if config is not None:
+        raise ValueError("the file has a configuration of its own; load it without config=")
+
+
+def _read_archive(file: BinaryIO, given: dict[str, Any] | None) -> tuple[Any, Source]:
+    _whole(given)
     archive = members(file)
     require(CONFIG in archive, CONFIG, "is missing; this is not a model that Keras saved")
     why = "is missing; fastlayer reads the weights that Keras saves as HDF5"
@@ -226,14 +317,14 @@ class _Place(NamedTuple):
 
     def below(self, stored: Hdf5, folder: str) -> dict[str, _Place]:
         """Return the places in a folder, by name."""
-        start = f"{self.prefix}{folder}\\"
+        start = f"{self.prefix}{folder}\\" if folder else self.prefix
         flat: dict[str, _Place] = {}
         for name, at in stored.entries(self.base).items():
             if name.startswith(start):
                 own, *more = name.removeprefix(start).split("\\")
                 group = flat[own].group if own in flat else None
                 flat[own] = _Place(group if more else at, self.base, f"{start}{own}\\")
-        inner = None if flat else stored.find(self.group, folder)
+        inner = None if flat else stored.find(self.group, folder) if folder else self.group
         if inner is None:
             return flat
         return {name: _Place(at, at) for name, at in stored.entries(inner).items()}
@@ -242,18 +333,19 @@ class _Place(NamedTuple):
 def _by_slots(stored: Hdf5, given: Given, names: Sequence[str]) -> list[Array]:
     at: _Place | None = _Place(stored.root, stored.root)
     for step in given.path:
-        at = None if at is None else _slot(stored, at, step.slot)
+        at = None if at is None else _slot(stored, at, step)
     group = None if at is None else stored.find(at.group, "vars")
     if group is None:
         raise Damaged(given.place, "has no weights in the file")
     return [_array(stored, group, f"{i}", given) for i in range(len(names))]
 
 
-def _slot(stored: Hdf5, model: _Place, slot: str) -> _Place | None:
+def _slot(stored: Hdf5, model: _Place, names: Names) -> _Place | None:
     """Return the place of a layer, named after its class: "dense", "dense_1", ..."""
-    old = model.below(stored, _OLD_FOLDER)
+    slot = names.slot
+    old = model.below(stored, _OLD_FOLDER) if names.folder else {}
     if not old:
-        return model.below(stored, "layers").get(slot)
+        return model.below(stored, names.folder).get(slot)
     # Old files count some layers twice: the numbers may have gaps, and their order is right.
     kind, number = _numbered(slot)
     alike = [name for name in old if _numbered(name)[0] == kind]
@@ -276,25 +368,73 @@ def _array(stored: Hdf5, group: int, path: str, given: Given) -> Array:
         raise given.refusal(f"its weight {path!r:.60} holds {error}") from error
 
 
-def _read_h5(file: BinaryIO) -> tuple[Any, Source]:
+def _read_h5(file: BinaryIO, given: dict[str, Any] | None) -> tuple[Any, Source]:
     stored = Hdf5(lambda at, size: read_bytes(file, at, size, "HDF5 data"), size_of(file))
     text = stored.texts(stored.root, "model_config")
-    if not text:
-        why = "is missing; this is not a model that Keras saved"
-        if stored.texts(stored.root, "layer_names") or "layers" in stored.entries(stored.root):
-            why = (
-                "is missing: the file has weights alone, without the layers they belong to; save "
-                "the whole model with model.save('model.keras'), or make the layers with "
-                "fl.Layer.from_arrays"
-            )
-        raise Damaged("model_config", why)
-    config = parse_json(text[0].encode(), "model_config")
-    version = _version(next(iter(stored.texts(stored.root, "keras_version") or []), None))
-    return config, Source(partial(_by_names, stored), version, merged=False)
+    told = next(iter(stored.texts(stored.root, "keras_version") or []), None)
+    if text:
+        _whole(given)
+        config = parse_json(text[0].encode(), "model_config")
+        where = partial(_by_names, stored, "model_weights/")
+        return config, Source(where, _version(told), merged=False)
+    return _read_weights(stored, told, given)
 
 
-def _by_names(stored: Hdf5, given: Given, names: Sequence[str]) -> list[Array]:
-    group = stored.find(stored.root, f"model_weights/{given.path[0].name}")
+def _read_weights(stored: Hdf5, told: Any, given: dict[str, Any] | None) -> tuple[Any, Source]:
+    """Return the configuration beside a file of weights alone, and where they are."""
+    by_names = stored.texts(stored.root, "layer_names")
+    root = _Place(stored.root, stored.root)
+    slots = {**root.below(stored, "layers"), **root.below(stored, _OLD_FOLDER)}
+    if by_names is None and not slots:
+        raise Damaged("model_config", "is missing; this is not a model that Keras saved")
+    if given is None:
+        raise Damaged(
+            "model_config",
+            "is missing: the file has weights alone, without the layers they belong to; give the "
+            "text that model.to_json() returns, or a file with it, as fl.load(path, config=...), or "
+            "save the whole model with model.save('model.keras')",
+        )
+    if "class_name" not in given:  # of model.get_config()
+        kind = "Functional" if "input_layers" in given else "Sequential"
+        given = {"class_name": kind, "config": given}
+    old = bool(root.below(stored, _OLD_FOLDER))
+    told = given.get("keras_version", told) or ("2" if old else _version_of(given))
+    version = _version(told)
+    if by_names is None:
+        held = {name for name, at in slots.items() if _has_weights(stored, at)}
+        source = Source(partial(_by_slots, stored), version)
+    else:
+        groups = {name: stored.find(stored.root, name) for name in by_names}
+        held = {
+            n for n, at in groups.items() if at is not None and stored.texts(at, "weight_names")
+        }
+        source = Source(partial(_by_names, stored, ""), version, merged=False)
+    known = {n.name if by_names else n.slot for n in names_of(given, source)}
+    if not old and (others := sorted(held - known)):
+        raise ConversionError(
+            f"weights of {others[0]!r:.60}",
+            "are in the file, and config has no such layer: it belongs to another model",
+        )
+    return given, source
+
+
+def _version_of(given: dict[str, Any]) -> str:
+    """Return the version of Keras that wrote a configuration: 3 writes none, but where classes are."""
+    layers = as_dict(given.get("config"), "config").get("layers")
+    specs = [s for s in layers if isinstance(s, dict)] if isinstance(layers, list) else []
+    shaped = any(
+        "batch_input_shape" in s["config"] for s in specs if isinstance(s.get("config"), dict)
+    )
+    return "3" if not shaped and any("module" in s for s in (given, *specs)) else "2"
+
+
+def _has_weights(stored: Hdf5, place: _Place) -> bool:
+    own = stored.find(place.group, "vars")
+    return own is not None and bool(stored.entries(own))
+
+
+def _by_names(stored: Hdf5, root: str, given: Given, names: Sequence[str]) -> list[Array]:
+    group = stored.find(stored.root, f"{root}{given.path[0].name}")
     if group is None:
         raise Damaged(given.place, "has no weights in the file")
     held = _weight_names(stored, group, given)

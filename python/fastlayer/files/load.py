@@ -11,6 +11,7 @@ from fastlayer.network.network import PARTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
+    from typing import IO
 
     from fastlayer.network.network import Network
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _CONVERTERS = {".onnx": "onnx", ".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".zip": "sb3"}
 _WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".jit", ".ptl")
 # What may be chosen of a file from each source.
-_CHOICES = {"onnx": ("outputs",), "keras": ("outputs",), "sb3": ("network",)}
+_CHOICES = {"onnx": ("outputs",), "keras": ("outputs", "config"), "sb3": ("network",)}
 _PICKLES = (".pkl", ".pickle", ".joblib", ".p")
 _PICKLE = (
     ". A pickle would have to be run to be read, and nothing in a file is: load it where it was "
@@ -36,6 +37,7 @@ def load(
     mmap: bool = False,
     outputs: str | Sequence[str] | None = None,
     network: str | None = None,
+    config: str | PathLike[str] | IO[Any] | dict[str, Any] | None = None,
 ) -> Network:
     """Read a network from a file. Nothing in the file is executed.
 
@@ -59,6 +61,10 @@ def load(
         gives what the policy predicts before it is scaled or clipped to the action space (of
         discrete actions, their logits), a critic values. It takes observations as the environment
         gave them to the agent; of TD3 and SAC, a critic takes actions between -1 and 1 behind them.
+    config : path, str, file or dict, optional
+        For weights alone that Keras saved, ``model.save_weights("model.weights.h5")``: the layers
+        they belong to, as ``model.to_json()`` returns them: a file with that text, the text, or
+        the parsed object.
 
     Returns
     -------
@@ -73,8 +79,8 @@ def load(
     ConversionError
         A model trained elsewhere that can't be converted exactly.
     ValueError
-        Another suffix, ``mmap=True`` with a format that can't be mapped, or `network` with one
-        that holds a single network.
+        Another suffix, ``mmap=True`` with a format that can't be mapped, or an option that does
+        not go with the file.
     ImportError
         The package that reads the format is not there.
     OSError
@@ -116,11 +122,11 @@ def load(
     if suffix in _CONVERTERS:
         source = _CONVERTERS[suffix]
         module = import_module(f"fastlayer.convert.{source}")
-        given = {"outputs": outputs, "network": network}
+        given = {"outputs": outputs, "network": network, "config": config}
         chosen = _chosen(name, source, given)
         net: Network = getattr(module, f"load_{source}")(name, **chosen)
         return net
-    _chosen(name, "", {"outputs": outputs, "network": network})
+    _chosen(name, "", {"outputs": outputs, "network": network, "config": config})
     from fastlayer.files.document import from_document
 
     opened = import_module(OWN[suffix]).opened

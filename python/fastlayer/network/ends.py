@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlayer.arrays import as_real, cast, normalize_axis
-from fastlayer.errors import Damaged
+from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
@@ -162,6 +162,24 @@ class Ends(NamedTuple):
             if classes is not None:
                 parts[i] = classes.of(parts[i], axis)
         return parts[0] if self.single else tuple(parts)
+
+
+def selected(outputs: str | Sequence[str] | None, names: Sequence[str], place: str) -> list[str]:
+    """Return the outputs that are wanted, all of them by default.
+
+    Raises
+    ------
+    ConversionError
+        One is not there, or there are none.
+    """
+    wanted = [outputs] if isinstance(outputs, str) else list(names if outputs is None else outputs)
+    missing = [name for name in wanted if name not in names]
+    if missing or not wanted or len(set(wanted)) < len(wanted):
+        there = ", ".join(map(repr, names[:16])) or "none"
+        raise ConversionError(
+            place, f"it has the outputs {there}; outputs={outputs!r:.60} has to name some of them"
+        )
+    return wanted
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

@@ -1,34 +1,29 @@
-"""The layers of Keras, given as their configurations, as steps of a network: one table.
-
-A configuration is plain data, and in a file not to be trusted: `Given` checks what is read of it.
-"""
+"""The layers of Keras, given as their configurations, as steps of a network: one table."""
 
 from __future__ import annotations
 
 import math
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlayer.convert._activations import KERAS, KERAS_2_PARAMETERS
 from fastlayer.convert._advice import advice
-from fastlayer.convert._affine import Affine
-from fastlayer.convert._graph import Dense, Flat, OneRow
+from fastlayer.convert._affine import CANCELS, Affine
+from fastlayer.convert._graph import Dense, Flat, Join
+from fastlayer.convert._keras.given import is_custom, snake_case, unwrapped
 from fastlayer.convert._recognise import clip
-from fastlayer.errors import ConversionError, Damaged
-from fastlayer.files.reading import require
+from fastlayer.errors import Damaged
 from fastlayer.functions.activation import Activation
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from fastlayer.arrays import Array
-
-    Path = tuple["Names", ...]
-    Shape = tuple[int | None, ...] | None
+    from fastlayer.convert._keras.given import Given
 
 EPSILON = 1e-7  # keras.config.epsilon(), what Normalization divides by at least
 # Nothing of them is left in inference.
@@ -42,125 +37,6 @@ _ELSE = {
     "rms_scaling": "has rms_scaling=True, which divides by the standard deviation without "
     "centring; fastlayer has RMSNormalization",
 }
-
-
-class Names(NamedTuple):
-    """What a layer is called in its model, and where .keras files keep its weights."""
-
-    name: str
-    slot: str
-
-
-class Source(NamedTuple):
-    """Where the weights of a model are, and what decides for all its layers."""
-
-    weights: Callable[[Given, Sequence[str]], list[Array]]  # those of these names
-    version: int  # of Keras, 2 or 3
-    threshold: float = 40.0  # above which the backend's softplus is its input
-    merged: bool = True  # LoRA weights are part of the kernels
-
-
-class Given(NamedTuple):
-    """A layer: where it is, and objects of JSON, which are not to be trusted."""
-
-    place: str
-    path: Path  # from the outermost model inwards
-    kind: str  # the name of its class
-    config: dict[str, Any]
-    spec: dict[str, Any]  # with its class and its calls
-    source: Source
-    shape: Shape = None  # of its input, the samples included
-
-    def refusal(self, why: str) -> ConversionError:
-        """Return the error of a layer without an exact counterpart."""
-        return ConversionError(self.place, why)
-
-    def require(self, met: bool, why: str) -> None:
-        """Refuse what no Keras writes."""
-        require(met, self.place, why)
-
-    def get(self, key: str, default: Any, *kinds: type[Any]) -> Any:
-        """Return an entry of the configuration, of one of these types where it is there."""
-        value = self.config.get(key, default)
-        if value is default:
-            return value
-        if float in kinds and type(value) is int:
-            try:
-                value = float(value)
-            except OverflowError:
-                value = math.inf
-        wrong = isinstance(value, bool) and bool not in kinds
-        if wrong or not isinstance(value, kinds) or (type(value) is float and math.isnan(value)):
-            raise Damaged(self.place, f"{key} is {value!r:.40}")
-        return value
-
-    def dtype(self) -> str | None:
-        """Return the dtype in which it computes, None where its configuration has none.
-
-        Raises
-        ------
-        ConversionError
-            Neither float32 nor float64.
-        """
-        value: str | None = unwrapped(self.config.get("dtype"), "name")
-        if value in (None, "float32", "float64"):
-            return value
-        raise self.refusal(
-            f"computes in {value!r:.40}; fastlayer in float32 or float64: make the model with one of "
-            "these as its dtype policy, and give it the weights"
-        )
-
-    def arrays(self, names: Sequence[str]) -> list[Array]:
-        """Return its weights of these names; all have the dtype in which it computes."""
-        found = self.source.weights(self, names)
-        wanted = self.dtype()
-        for name, a in zip(names, found, strict=True):
-            if a.dtype.name not in ("float32", "float64"):
-                raise self.refusal(f"has a {name} of {a.dtype}; fastlayer takes float32 or float64")
-            if wanted not in (None, a.dtype.name):
-                raise Damaged(self.place, f"{name} is {a.dtype}, its layer {wanted}")
-        return found
-
-    def last_axis(self, default: int = -1) -> list[OneRow]:
-        """Check that it works along the last axis; return what has to hold for that."""
-        axis = self.config.get("axis", default)
-        if isinstance(axis, list | tuple) and len(axis) == 1:
-            axis = axis[0]
-        if type(axis) is int:
-            if axis == -1 or (self.shape is not None and axis == len(self.shape) - 1):
-                return []
-            if axis == 1 and self.shape is None:
-                return [OneRow(self.place)]
-        raise self.refusal(f"works along axis {axis!r:.40}; in a network that is the last, axis=-1")
-
-
-def as_dict(value: Any, key: str) -> dict[str, Any]:
-    """Return a value that has to be an object of JSON."""
-    if not isinstance(value, dict):
-        raise Damaged(key, f"expected an object, found {value!r:.40}")
-    return value
-
-
-def unwrapped(value: Any, key: str) -> Any:
-    """Return the entry of the configuration where a value is an object of Keras's own."""
-    if not isinstance(value, dict):
-        return value
-    inner = value.get("config")
-    return inner.get(key) if isinstance(inner, dict) else None
-
-
-def snake_case(name: str) -> str:
-    """Return the name that Keras derives from that of a class."""
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def is_custom(spec: dict[str, Any]) -> bool:
-    """Whether a class comes from outside Keras."""
-    module = spec.get("module")
-    outside = isinstance(module, str) and module.split(".")[0] not in ("keras", "keras_core")
-    names = (spec.get("registered_name"), spec.get("class_name"))
-    return outside or any(isinstance(name, str) and ">" in name for name in names)
 
 
 def steps(given: Given) -> list[Any]:
@@ -183,7 +59,7 @@ def steps(given: Given) -> list[Any]:
         return _LAYERS[kind](given)
     # A function of keras.ops, called between layers; what has this is a layer of the user's.
     name = kind if kind in KERAS or "trainable" in given.config else snake_case(kind)
-    if name in KERAS:
+    if name in KERAS or name in _COMPOSED:
         return _activation(name, given)
     raise given.refusal(advice(kind))
 
@@ -194,6 +70,8 @@ def _activation(name: str, given: Given) -> list[Any]:
         return []
     if name == "hard_sigmoid" and given.source.version < 3:
         return [Affine.of(0.2, 0.5), Activation("hardtanh", min_val=0.0, max_val=1.0)]
+    if name in _COMPOSED:
+        return _COMPOSED[name](given)
     before: list[Any] = []
 
     def read(theirs: str, default: Any) -> Any:
@@ -211,13 +89,23 @@ def _activation(name: str, given: Given) -> list[Any]:
     return [*before, made]
 
 
+def _tanh_shrink(given: Given) -> list[Any]:
+    return [Join.of("add", [[Activation("tanh"), Affine.of(-1.0)], []])]
+
+
+def _squareplus(given: Given) -> list[Any]:
+    b = given.get("b", 4.0, float)
+    root = [Join.of("multiply", [[], []]), Affine.of(1.0, b), Activation("sqrt")]
+    return [Join.of("add", [root, []]), Affine.of(0.5)]
+
+
 def _of_layer(given: Given) -> list[Any]:
     """Return the steps of a layer's ``activation``: a name, or the configuration of a layer."""
     spec = given.config.get("activation")
     if spec is None:
         return []
     if isinstance(spec, str):
-        if spec not in KERAS or spec != spec.lower():
+        if spec not in (*KERAS, *_COMPOSED) or spec != spec.lower():
             raise given.refusal(f"has the activation {spec!r:.60}, which fastlayer does not have")
         return _activation(spec, given._replace(config={}))
     if not isinstance(spec, dict) or not isinstance(spec.get("class_name"), str):
@@ -233,18 +121,56 @@ def _of_layer(given: Given) -> list[Any]:
     return steps(given._replace(kind=kind, config=config))
 
 
-def _dense(given: Given) -> list[Any]:
+def _dense(given: Given, turned: bool = False, biased: bool | None = None) -> list[Any]:
+    """Return a dense layer; `turned` says that its kernel is (n, k)."""
     if given.config.get("lora_rank") is not None and not given.source.merged:
         raise given.refusal("has LoRA weights beside its kernel; save the model as .keras")
     units = given.get("units", None, int)
-    biased = given.get("use_bias", True, bool)
+    if biased is None:
+        biased = given.get("use_bias", True, bool)
     kernel, *rest = given.arrays(("kernel", "bias") if biased else ("kernel",))
     fits = kernel.ndim == 2 and 0 not in kernel.shape and units in (None, kernel.shape[1])
     given.require(fits, f"kernel has shape {kernel.shape}, for {units} units")
+    weight = kernel if turned else kernel.T
     for bias in rest:
-        fits = bias.shape == kernel.shape[1:]
+        fits = bias.shape == weight.shape[:1]
         given.require(fits, f"bias has shape {bias.shape}, kernel {kernel.shape}")
-    return [Dense(kernel.T, *rest), *_of_layer(given)]
+    return [Dense(weight, *rest), *_of_layer(given)]
+
+
+def contraction(given: Given, equation: Any) -> tuple[bool, str]:
+    """Read the equation of a product with a matrix over the last axis.
+
+    Returns
+    -------
+    tuple
+        Whether the matrix is (n, k), as ours, and the letter of the features that come out.
+
+    Raises
+    ------
+    ConversionError
+        It is something else.
+    """
+    text = equation.replace(" ", "") if isinstance(equation, str) else ""
+    known = re.fullmatch(r"(\.{3}\w*|\w+)(\w),(\w)(\w)->\1(\w)", text, re.ASCII)
+    if known is not None and {known[3], known[4]} == {known[2], known[5]}:
+        letters = known[1].replace("...", "") + known[2] + known[5]
+        if len(set(letters)) == len(letters):
+            return known[3] == known[5], known[5]
+    raise given.refusal(
+        f"has the equation {equation!r:.60}; fastlayer takes products with a matrix over the last "
+        "axis, such as '...x,xy->...y'"
+    )
+
+
+def _einsum_dense(given: Given) -> list[Any]:
+    turned, features = contraction(given, given.config.get("equation"))
+    axes = given.get("bias_axes", None, str, type(None))
+    if axes not in (None, "", features):
+        raise given.refusal(
+            f"has a bias along the axes {axes!r:.40}; fastlayer takes the last axis"
+        )
+    return _dense(given, turned, bool(axes))
 
 
 def _norm(part: Any, eps: float, weights: dict[str, tuple[str, str]], given: Given) -> list[Any]:
@@ -279,7 +205,12 @@ def _normalization(given: Given) -> list[Any]:
         deviation = np.maximum(np.sqrt(v), EPSILON)
         if given.get("invert", False, bool):
             return [*before, Affine.of(deviation, m)]
-        return [*before, Affine.of(1 / deviation, -m / deviation)]
+        scale, shift = 1 / deviation, -m / deviation
+    rows = m.size > 1 or (given.shape is not None and len(given.shape) == 2)
+    if rows and (np.abs(shift) > CANCELS).any() and np.isfinite(shift).all():
+        # The activation keeps the difference apart: of features far from zero nothing else is left.
+        return [*before, Affine.of(1.0, -m), Activation("identity"), Affine.of(scale)]
+    return [*before, Affine.of(scale, shift)]
 
 
 def _rescaling(given: Given) -> list[Any]:
@@ -342,12 +273,26 @@ def _reshape(given: Given) -> list[Any]:
 
 
 def _clip(given: Given) -> list[Any]:
-    low, high = (given.get(name, None, int, float) for name in ("x_min", "x_max"))
-    if low is None or high is None or not low <= high:
-        raise given.refusal(f"clips to the range from {low!r:.40} to {high!r:.40}")
+    bounds = []
+    for name, default in (("x_min", -math.inf), ("x_max", math.inf)):
+        value = given.config.get(name)
+        bounds.append(np.asarray(default) if value is None else _numbers(given, name, value))
+    low, high = bounds
+    if low.ndim or high.ndim or not low <= high:
+        raise given.refusal(f"clips to the range from {low} to {high}; fastlayer takes two numbers")
     return [clip(float(low), float(high))]
 
 
+def _masking(given: Given) -> list[Any]:
+    # Rows of zeros become zeros, and the layers here do nothing else with masks.
+    value = given.config.get("mask_value", 0.0)
+    if value != 0:
+        raise given.refusal(f"makes zeros of rows of {value!r:.40}; do so before the call")
+    return []
+
+
+# Activations of which there is no single part.
+_COMPOSED = {"squareplus": _squareplus, "tanh_shrink": _tanh_shrink}
 # Our names of a norm's weights: Keras' name, and the option of the layer that takes it away.
 _SCALED = {"weight": ("gamma", "scale"), "bias": ("beta", "center")}
 _MOVING = {"running_mean": ("moving_mean", ""), "running_var": ("moving_variance", "")}
@@ -356,8 +301,10 @@ _LAYERS: dict[str, Callable[[Given], list[Any]]] = {
     "BatchNormalization": partial(_norm, BatchNorm, 1e-3, _SCALED | _MOVING),
     "Clip": _clip,
     "Dense": _dense,
+    "EinsumDense": _einsum_dense,
     "Flatten": _flatten,
     "LayerNormalization": partial(_norm, LayerNorm, 1e-3, _SCALED),
+    "Masking": _masking,
     "Normalization": _normalization,
     "PReLU": _prelu,
     "RMSNormalization": partial(_norm, RMSNorm, 1e-6, {"weight": ("scale", "")}),

@@ -22,7 +22,7 @@ from fastlayer.convert._onnx.shapes import SHAPES
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
 from fastlayer.functions.activation import Activation
-from fastlayer.network.ends import Classes, Ends
+from fastlayer.network.ends import Classes, Ends, selected
 from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
@@ -328,24 +328,6 @@ class _Rows:
             return np.concatenate([samples(x[:first], step), samples(x, together)[first:]])
 
         return reference
-
-
-def selected(outputs: str | Sequence[str] | None, names: Sequence[str], place: str) -> list[str]:
-    """Return the outputs that are wanted, all of them by default.
-
-    Raises
-    ------
-    ConversionError
-        One is not there, or there are none.
-    """
-    wanted = [outputs] if isinstance(outputs, str) else list(names if outputs is None else outputs)
-    missing = [name for name in wanted if name not in names]
-    if missing or not wanted or len(set(wanted)) < len(wanted):
-        there = ", ".join(map(repr, names[:16])) or "none"
-        raise ConversionError(
-            place, f"it has the outputs {there}; outputs={outputs!r:.60} has to name some of them"
-        )
-    return wanted
 
 
 def _one(inputs: Sequence[Any]) -> Sequence[Any]:
