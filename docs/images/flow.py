@@ -1,40 +1,13 @@
-"""Draws flow.svg, the way of a call through fastlayer: `python docs/images/flow.py`.
-
-All text stands on a ground of its own, so the picture reads alike on light and dark pages.
-"""
+"""Draws flow.svg, the way of a call through fastlayer: `python docs/images/flow.py`."""
 
 from __future__ import annotations
 
-from html import escape
-from pathlib import Path
+from drawing import CORE, KERNEL, PYTHON, SIDE, WEIGHTS, Drawing
 
-PYTHON, CORE, KERNEL, WEIGHTS, SIDE = "#1d4e89", "#1b5e4b", "#6b3fa0", "#9c4221", "#4b5563"
-LINE = "#8b949e"
-WIDTH, HEIGHT = 960, 588
-
-shapes: list[str] = []
-
-
-def box(x: int, y: int, w: int, h: int, fill: str, title: str, *lines: str) -> None:
-    """A filled box: a title, and smaller lines under it."""
-    shapes.append(f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="8" fill="{fill}"/>')
-    middle, top = x + w / 2, y + h / 2 - 9 * len(lines) + 5
-    shapes.append(f'<text class="title" x="{middle:g}" y="{top:g}">{escape(title)}</text>')
-    for i, line in enumerate(lines, 1):
-        shapes.append(f'<text x="{middle:g}" y="{top + 18 * i:g}">{escape(line)}</text>')
-
-
-def frame(x: int, y: int, w: int, h: int) -> None:
-    shapes.append(
-        f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="12" fill="{LINE}" '
-        f'fill-opacity="0.16" stroke="{LINE}"/>'
-    )
-
-
-def arrow(*points: tuple[int, int], dashed: bool = False) -> None:
-    path = " ".join(f"{x},{y}" for x, y in points)
-    dash = ' stroke-dasharray="6 5"' if dashed else ""
-    shapes.append(f'<polyline points="{path}"{dash} marker-end="url(#head)"/>')
+picture = Drawing(
+    960, 588, "A call borrows the array, is planned, and runs block by block through all layers"
+)
+box, frame, arrow = picture.box, picture.frame, picture.arrow
 
 
 def thread(y: int, name: str, rows: str) -> None:
@@ -82,18 +55,5 @@ arrow((170, 532), (213, 532))
 for x in (291, 487, 683):
     arrow((x, 496), (x, 415))
 
-STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #ffffff; text-anchor: middle; }
-.title { font-weight: 600; font-size: 14px; }
-polyline { fill: none; stroke: #8b949e; stroke-width: 2; }
-"""
-SVG = f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">
-<title>A call borrows the array, is planned, and runs block by block through all layers</title>
-<style>{STYLE}</style>
-<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6"
-orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="{LINE}"/></marker></defs>
-"""
-
 if __name__ == "__main__":
-    file = Path(__file__).with_suffix(".svg")
-    file.write_text(SVG + "\n".join(shapes) + "\n</svg>\n", "utf-8")
+    picture.write(__file__)

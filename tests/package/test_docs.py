@@ -55,28 +55,36 @@ def test_converting(heading, tmp_path, monkeypatch) -> None:
         pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
     if ".onnx" in text:
-        write_onnx_model()
+        write_onnx_models()
     run(text, "converting", tmp_path)
 
 
-def write_onnx_model() -> None:
+ONNX_MODELS = {
+    "model": (
+        "(float[N, 4] x) => (float[N, 3] y)",
+        "{ h = Gemm(x, a, b) r = Relu(h) z = MatMul(r, c) y = Softmax(z) }",
+        {"a": (4, 8), "b": (8,), "c": (8, 3)},
+    ),
+    "critic": (
+        "(float[N, 8] state, float[N, 2] action) => (float[N, 1] q, float[N, 16] h)",
+        "{ s = MatMul(state, a) r = Relu(s) x = Concat<axis=1>(r, action) h = MatMul(x, b) "
+        "t = Relu(h) q = MatMul(t, c) }",
+        {"a": (8, 32), "b": (34, 16), "c": (16, 1)},
+    ),
+}
+
+
+def write_onnx_models() -> None:
     onnx = pytest.importorskip("onnx")
     rng = np.random.default_rng(0)
-    arrays = {
-        "w1": rng.normal(size=(4, 8)),
-        "b1": rng.normal(size=8),
-        "w2": rng.normal(size=(8, 3)),
-    }
-    graph = onnx.parser.parse_graph(
-        "model (float[N, 4] x) => (float[N, 3] y) "
-        "{ h = Gemm(x, w1, b1) r = Relu(h) z = MatMul(r, w2) y = Softmax(z) }"
-    )
-    for name, array in arrays.items():
-        graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
-    model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=10
-    )
-    onnx.save(model, "model.onnx")
+    for name, (ends, nodes, weights) in ONNX_MODELS.items():
+        graph = onnx.parser.parse_graph(f"{name} {ends} {nodes}")
+        for weight, shape in weights.items():
+            array = rng.normal(size=shape).astype(np.float32)
+            graph.initializer.append(onnx.numpy_helper.from_array(array, weight))
+        opset = onnx.helper.make_opsetid("", 17)
+        model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+        onnx.save(model, f"{name}.onnx")
 
 
 def test_converting_shows_the_three_lines() -> None:
@@ -116,7 +124,7 @@ def test_excerpts_are_what_the_files_hold(page) -> None:
 
 
 CONTRIBUTING = ROOT / "docs" / "contributing.md"
-FIGURE = "python docs/images/flow.py"
+FIGURES = {f"python docs/images/{name}.py": name for name in ("flow", "critic")}
 
 
 def table_of_commands() -> list[str]:
@@ -129,7 +137,9 @@ def table_of_commands() -> list[str]:
 def test_the_commands_of_the_table_are_run_by_the_ci() -> None:
     commands = table_of_commands()
     assert len(commands) > 15
-    unknown = [c for c in commands if not any(re.match(p, c) for p in ELSEWHERE) and c != FIGURE]
+    unknown = [
+        c for c in commands if not any(re.match(p, c) for p in ELSEWHERE) and c not in FIGURES
+    ]
     assert not unknown
     script = ROOT / ".ci" / "run"
     if not script.exists():
@@ -143,12 +153,14 @@ def test_the_commands_of_the_table_are_run_by_the_ci() -> None:
         assert line in ci
 
 
-def test_the_figure_is_what_its_script_draws(tmp_path) -> None:
-    images = ROOT / "docs" / "images"
-    assert FIGURE in table_of_commands()
-    (tmp_path / "flow.py").write_bytes((images / "flow.py").read_bytes())
-    run_command(FIGURE.replace("docs/images/", ""), tmp_path)
-    assert (tmp_path / "flow.svg").read_bytes() == (images / "flow.svg").read_bytes()
+@pytest.mark.parametrize("command", FIGURES)
+def test_a_figure_is_what_its_script_draws(command, tmp_path) -> None:
+    images, name = ROOT / "docs" / "images", FIGURES[command]
+    assert command in table_of_commands()
+    for script in ("drawing.py", f"{name}.py"):
+        (tmp_path / script).write_bytes((images / script).read_bytes())
+    run_command(command.replace("docs/images/", ""), tmp_path)
+    assert (tmp_path / f"{name}.svg").read_bytes() == (images / f"{name}.svg").read_bytes()
 
 
 def test_commands_that_are_run_elsewhere_are_shown_somewhere() -> None:
