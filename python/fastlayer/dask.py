@@ -14,10 +14,12 @@ import numpy as np
 from fastlayer.arrays import as_real
 from fastlayer.network.batches import check_features
 from fastlayer.network.module import Module
+from fastlayer.network.network import Network
 from fastlayer.threads import num_threads
 
 if TYPE_CHECKING:
     from fastlayer.arrays import Array
+    from fastlayer.network.ends import Classes
 
 __all__ = ["predict"]
 
@@ -37,12 +39,14 @@ def predict(net: Module, x: Any) -> Any:
         Shape (..., in_features), or (in_features,) for one sample, of any real dtype. Any blocks
         will do, also of unknown sizes: features in several blocks are brought together first.
         With a `Flatten` or a Python function among the layers, so are all axes but the first;
-        these networks run once on a row of zeros, for the shape of their result.
+        these networks run once on a row of zeros, for the shape of their result. Several inputs
+        lie beside each other along the last axis.
 
     Returns
     -------
     dask.array.Array
         Shape (..., out_features), dtype ``net.dtype``, in the blocks of `x` but for the features.
+        A tuple of these, or labels, where ``net(x)`` gives a tuple or labels.
 
     Raises
     ------
@@ -68,6 +72,10 @@ def predict(net: Module, x: Any) -> Any:
     except ImportError as error:
         raise ImportError("fastlayer.dask needs Dask: pip install 'dask[array]'") from error
     _check(net, x, da)
+    if isinstance(net, Network) and net.output_names:
+        rows = predict(net._plain, x)
+        parts = [_labels(da, part, classes) for part, classes in net._out.parts(rows)]
+        return parts[0] if net._out.single else tuple(parts)
     held = net._snapshot()
     if x.ndim == 0:
         check_features(held, x.shape, x.dtype)
@@ -97,6 +105,17 @@ def predict(net: Module, x: Any) -> Any:
         drop_axis=list(range(len(chunks), x.ndim)),
         new_axis=list(range(x.ndim, len(chunks))),
         meta=np.empty((0,) * len(chunks), held.dtype),
+    )
+
+
+def _labels(da: Any, scores: Any, classes: Classes | None) -> Any:
+    """Return the labels of scores, where that is what they are."""
+    if classes is None:
+        return scores
+    one = classes.of(np.zeros((1,) * scores.ndim, scores.dtype), -1)
+    last = {"chunks": (*scores.chunks[:-1], (1,))} if classes.keepdims else {"drop_axis": -1}
+    return da.map_blocks(
+        classes.of, scores.rechunk({-1: -1}), axis=-1, dtype=one.dtype, meta=one[:0], **last
     )
 
 

@@ -197,6 +197,25 @@ def test_predict_flattens_images(run, tmp_path, rng):
         assert_same_bits(np.load(out), net(images))
 
 
+def test_predict_writes_one_of_several_outputs(run, refusal, tmp_path, rng):
+    heads = fl.Concat([fl.Layer(5, 3, "softmax", rng=1), fl.Layer(5, 1, rng=2)])
+    net = fl.Network([fl.Layer(6, 5, rng=0), heads], inputs=[4, 2], outputs={"p": 3, "v": 1})
+    model, data, out = (str(tmp_path / name) for name in ("net.npz", "x.npy", "y.npy"))
+    net.save(model)
+    x = rng.standard_normal((7, 6)).astype(np.float32)
+    np.save(data, x)
+    for name, right in zip(("p", "v"), net(x), strict=True):
+        assert run("predict", model, data, "-o", out, "--select", name).returncode == 0
+        assert_same_bits(np.load(out), right)
+    message = "it has the outputs p, v; write one with --select"
+    assert message in refusal("predict", model, data, "-o", out)
+    assert message in refusal("predict", model, data, "-o", out, "--select", "q")
+    fl.Network(net.layers).save(model)
+    assert "it has one output" in refusal("predict", model, data, "-o", out, "--select", "p")
+    assert "Concat" in run("summary", model).stdout
+    assert "net.npz" in run("bench", model, "--batch", "1", "3").stdout
+
+
 def test_predict_replaces_what_was_there_through_a_link(net, model, rng, tmp_path):
     x = rng.standard_normal((9, 6))
     (tmp_path / "real").mkdir()

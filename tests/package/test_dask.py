@@ -17,6 +17,7 @@ from helpers import assert_same_bits
 
 import fastlayer as fl
 from fastlayer.dask import predict
+from fastlayer.network.ends import Classes, Ends
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -116,6 +117,25 @@ def test_unknown_numbers_of_rows(x):
 def sparse_blocks(a):
     sparse = pytest.importorskip("scipy.sparse")
     return a.map_blocks(sparse.csr_matrix, meta=sparse.csr_matrix((0, 0)))
+
+
+def test_several_outputs_and_labels(x):
+    """Each is an array of its own, lazily, in the blocks of the rows."""
+    heads = fl.Concat([fl.Layer(24, 3, "softmax", rng=3), fl.Layer(24, 2, rng=4)])
+    net = fl.Network([heads], inputs=[20, 4], outputs={"p": 3, "v": 2})
+    given = predict(net, da.from_array(x, chunks=(25, 24)))
+    for lazy, right in zip(given, net(x), strict=True):
+        assert lazy.chunks[0] == (25, 25, 25, 25, 3)
+        assert_same_bits(lazy.compute(), right)
+    for keepdims in (False, True):
+        classes = Classes(("a", "bc", "d"), keepdims)
+        net = net.copy()
+        net._end(net._in, Ends(("label", "v"), (3, 2), (classes, None)))
+        labels, values = predict(net, da.from_array(x, chunks=(25, 7)))
+        assert labels.shape == ((103, 1) if keepdims else (103,))
+        assert (labels.compute() == net(x)[0]).all()
+        assert labels.dtype == net(x)[0].dtype
+        assert_same_bits(values.compute(), net(x)[1])
 
 
 def test_refuses(x):

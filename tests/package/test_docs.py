@@ -67,8 +67,10 @@ ONNX_MODELS = {
     ),
     "critic": (
         "(float[N, 8] state, float[N, 2] action) => (float[N, 1] q, float[N, 16] h)",
-        "{ s = MatMul(state, a) r = Relu(s) x = Concat<axis=1>(r, action) h = MatMul(x, b) "
-        "t = Relu(h) q = MatMul(t, c) }",
+        (
+            "{ s = MatMul(state, a) r = Relu(s) x = Concat<axis=1>(r, action) h = MatMul(x, b) "
+            "t = Relu(h) q = MatMul(t, c) }"
+        ),
         {"a": (8, 32), "b": (34, 16), "c": (16, 1)},
     ),
 }

@@ -45,11 +45,17 @@ def _parser() -> argparse.ArgumentParser:
         add[name] = command.add_argument
     add["summary"]("model", metavar="MODEL", help=_MODEL)
     add["predict"]("model", metavar="MODEL", help=_MODEL)
-    add["predict"]("input", metavar="IN.npy", help="rows as samples; may exceed memory")
+    add["predict"](
+        "input",
+        metavar="IN.npy",
+        help="rows as samples, all inputs beside each other; may exceed memory",
+    )
     output = "there as soon as it is complete"
     add["predict"]("-o", "--output", metavar="OUT.npy", required=True, help=output)
     add["predict"]("--batch-size", metavar="N", type=_positive, help="rows at a time")
     largest = "write the index of the largest output (int64)"
+    chosen = "which of several outputs of the model to write"
+    add["predict"]("--select", metavar="NAME", help=chosen)
     add["predict"]("--argmax", action="store_true", help=largest)
     add["bench"]("model", metavar="MODEL", nargs="?", help=_MODEL)
     sizes = [1, 32, 1024]

@@ -39,13 +39,26 @@ def run(args: Namespace) -> None:
     """Write the network's answers to the rows of one file to another."""
     target = os.path.realpath(args.output)  # through a link, as any program writes
     _check_output(args.output, target, (args.model, args.input))
-    net = load(args.model)
+    net = _selected(load(args.model), args)
     with reading(args.input) as file:
         rows = _Rows(file, args.input)
         check_features(net, rows.shape, rows.dtype)
         with _signals() as check:
             write_atomically(target, lambda out: _stream(net, rows, out, args, check))
         check()
+
+
+def _selected(net: Network, args: Namespace) -> Network:
+    """Return the network that gives one array: the only output, or the one that is asked for."""
+    names = net.output_names
+    if args.select is None and len(names) <= 1:
+        return net._plain
+    if args.select not in names:
+        there = (
+            f"the outputs {', '.join(names)}; write one with --select" if names else "one output"
+        )
+        raise ValueError(f"{args.model}: it has {there}")
+    return net._only(args.select)
 
 
 def _check_output(name: str, target: str, inputs: tuple[str, ...]) -> None:

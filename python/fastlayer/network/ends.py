@@ -152,16 +152,21 @@ class Ends(NamedTuple):
 
     def parted(self, y: Array, axis: int) -> tuple[Array, ...] | Array:
         """Return the outputs: views of one array, and labels."""
-        ends = [*accumulate(self.widths)]
-        before = (slice(None),) * (axis % y.ndim)
-        parts = [
-            y[(*before, slice(end - width, end))]
-            for end, width in zip(ends, self.widths, strict=True)
+        outputs = [
+            part if classes is None else classes.of(part, axis)
+            for part, classes in self.parts(y, axis)
         ]
-        for i, classes in enumerate(self.classes):
-            if classes is not None:
-                parts[i] = classes.of(parts[i], axis)
-        return parts[0] if self.single else tuple(parts)
+        return outputs[0] if self.single else tuple(outputs)
+
+    def parts(self, y: Any, axis: int = -1) -> list[tuple[Any, Classes | None]]:
+        """Return the features of each output, and of what classes they are the scores."""
+        ends = accumulate(self.widths)
+        before = (slice(None),) * (axis % y.ndim)
+        classes = self.classes or (None,) * len(self.widths)
+        return [
+            (y[(*before, slice(end - width, end))], c)
+            for end, width, c in zip(ends, self.widths, classes, strict=True)
+        ]
 
 
 def selected(outputs: str | Sequence[str] | None, names: Sequence[str], place: str) -> list[str]:

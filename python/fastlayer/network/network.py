@@ -157,6 +157,13 @@ class Network(Chain):
             self._rows = self._copied(_out=Ends(), _parted=self._out.widths)
         return self._rows
 
+    def _only(self, name: str) -> Network:
+        """Return the network that gives the rows of one output."""
+        at = self._out.names.index(name)
+        begin = sum(self._out.widths[:at])
+        parts = (*self.layers, Slice(begin, begin + self._out.widths[at]))
+        return Network._of(parts, self._dtype, self._traits, (self._in, Ends()))
+
     def _together(self, x: Any, others: tuple[Any, ...]) -> Any:
         if 1 + len(others) != len(self._in.names):
             names = ", ".join(self._in.names)
