@@ -31,7 +31,7 @@ def _constants():
     rng = np.random.default_rng(5)
     shapes = {
         "W": (6, 8), "V": (8, 3), "V1": (8, 1), "S": (4, 8), "A": (2, 8), "T": (10, 8),
-        "b": (8,), "c": (3,), "Q": (4, 3), "high": (3,),
+        "b": (8,), "c": (3,), "wide": (1, 8), "long": (16, 8), "Q": (4, 3), "high": (3,),
     }  # fmt: skip
     made = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     made.update(one=np.float32(1), spread=np.ones((1, 3), np.float32))
@@ -130,6 +130,23 @@ GRAPHS = {
         "float[N, 6] x",
         ("h = MatMul(x, W) t = Tanh(h) z = Add(h, t) k = Tanh(z) l = Add(k, t) m = Add(l, z) "
         "y = MatMul(m, V)"),
+    ),
+    "a constant in each row": (
+        "float[N, 6] x",
+        ("h = MatMul(x, W) k = Shape(h) n = Gather<axis=0>(k, i0) e = Concat<axis=0>(n, m1) "
+        "l = Shape(e) o = ConstantOfShape<value=int64[1] {1}>(l) q = Mul(o, m1) "
+        "g = Equal(e, q) f = Where(g, o, e) d = Expand(wide, f) z = Concat<axis=1>(d, h) "
+        "t = MatMul(z, long) y = MatMul(t, V)"),
+    ),
+    "zeros for each row": (
+        "float[N, 6] x",
+        ("h = MatMul(x, W) k = Shape(h) e = ConstantOfShape(k) z = Concat<axis=1>(e, h) "
+        "t = MatMul(z, long) y = MatMul(t, V)"),
+    ),
+    "sums": (
+        "float[N, 6] x",
+        ("h = MatMul(x, W) k = ReduceSum(h, m1) t = Tanh(h) l = ReduceSum(t, m1) z = Mul(k, l) "
+        "g = Mul(h, z) y = MatMul(g, V)"),
     ),
     "two classes": (
         "float[N, 6] x",

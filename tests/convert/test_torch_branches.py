@@ -209,6 +209,10 @@ JOINS = {
     ),
     "a constant beside": lambda m, x: torch.cat([m.body(x), m.log_std.expand(x.size(0), 3)], 1),
     "a mean": lambda m, x: m.body(x).mean(-1, keepdim=True),
+    "a sum": lambda m, x: torch.tanh(m.body(x)).sum(-1, keepdim=True),
+    "pairs of features": lambda m, x: (
+        m.value(m.body(x)) + 0.5 * (m.body(x).sum(1, True) ** 2 - (m.body(x) ** 2).sum(1, True))
+    ),
 }
 
 

@@ -69,20 +69,18 @@ class Constant(NamedTuple):
 
 
 class Mix(NamedTuple):
-    """A sum over the features of a row with the same numbers for any: "mean", "centre", "spread".
+    """A sum over the features of a row with the same number for all of them.
 
-    The mean of each row; each row without its mean; one feature as `features` alike.
+    The mean or the sum of each row; one feature as `features` alike, "spread".
     """
 
-    name: Literal["mean", "centre", "spread"]
+    name: Literal["mean", "sum", "spread"]
     features: int = 1
     in_features: int | None = None
 
     def matrix(self, k: int) -> Array:
         """Return what a row of `k` features is multiplied by, (n, k)."""
-        if self.name == "centre":
-            return np.eye(k) - 1 / k
-        return np.full((self.features, k), 1 / k)
+        return np.full((self.features, k), 1 / k if self.name == "mean" else 1.0)
 
 
 class Join(NamedTuple):
@@ -233,7 +231,7 @@ class Assembly:
         self.width = step.end - step.begin
 
     def _mix(self, step: Mix) -> None:
-        n = 1 if step.name == "spread" else self._features("takes the mean of its input")
+        n = 1 if step.name == "spread" else self._features(f"takes the {step.name} of its input")
         self._dense(Dense(step.matrix(n)))
 
     def _branch(self, steps: Sequence[Any]) -> Assembly:
@@ -311,7 +309,7 @@ def width_after(steps: Iterable[Any], width: int | None) -> int | None:
         elif isinstance(step, Cut):
             width = step.end - step.begin
         elif isinstance(step, Mix):
-            width = width if step.name == "centre" else step.features
+            width = step.features
         elif isinstance(step, Flat):
             width = step.width
         elif isinstance(step, Join):

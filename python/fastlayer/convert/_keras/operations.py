@@ -212,15 +212,10 @@ def _of_row(given: Given, call: Call, flow: Flow) -> Flow:
             f"is over axis {axis!r:.40}; in a network that is the features', axis=-1, and stays, "
             "keepdims=True"
         )
-    name, point, n = _OF_ROWS[given.kind], flow.point, flow.width
-
-    def direct() -> Point | None:
-        if not point.runs or name not in ("mean", "sum") or (name == "sum" and n is None):
-            return None
-        mean = Point(point, Mix("mean"))
-        return mean if name == "mean" else Point(mean, Affine.of(float(n or 0)))
-
+    name, point = _OF_ROWS[given.kind], flow.point
+    mix = {"mean": Mix("mean"), "sum": Mix("sum")}.get(name) if point.runs else None
     error = given.refusal(advice(given.kind))
+    direct = (lambda: Point(point, mix)) if mix else (lambda: None)
     return flow.after(elementwise([point], FORMULAS[name], error, direct), 1)
 
 

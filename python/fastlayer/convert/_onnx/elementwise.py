@@ -109,6 +109,9 @@ def _formula(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value
     return graph.elementwise(node, [value], make, value.shape, alone)
 
 
+_MIXES = {"ReduceMean": Mix("mean"), "ReduceSum": Mix("sum")}
+
+
 def _of_rows(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     axes = graph.axes(node, value, rest, 13 if node.op == "ReduceSum" else 18)
     held = value.held
@@ -120,8 +123,8 @@ def _of_rows(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value
             "over the features, the last axis, is known, with keepdims=1"
         )
     make = _recognise.FORMULAS[node.op.lower().removeprefix("reduce")]
-    mixes = node.op == "ReduceMean" and value.point.runs
-    direct = (lambda: Point(value.point, Mix("mean"))) if mixes else (lambda: None)
+    mix = _MIXES.get(node.op) if value.point.runs else None
+    direct = (lambda: Point(value.point, mix)) if mix else (lambda: None)
     result = graph.elementwise(node, [value], make, (*value.shape[:-1], 1), direct)
     return result._replace(held=(*held[:-1], 1)) if result.point.runs else result
 

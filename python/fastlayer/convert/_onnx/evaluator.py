@@ -31,6 +31,8 @@ _MOVES = {
     "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze",
     "Transpose", "Unsqueeze",
 }  # fmt: skip
+# What makes an array of a shape, its last input.
+_SPREADS_OVER_ROWS = {"ConstantOfShape", "Expand"}
 # What computes each element of its result from those of its inputs, as NumPy broadcasts them.
 _SPREADS = {
     "Abs", "Add", "And", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Less",
@@ -86,13 +88,16 @@ def fold(graph: Graph, node: Node, given: list[Array | None], model: Model) -> l
         raise node.damaged("has no inputs")
     if any(g is None for g in given[: len(arrays)]):
         raise node.refuse("it leaves out an input before another one; give it its default")
-    if any(a.dtype.kind == "i" and (a <= BATCH).any() for a in arrays) and (
-        node.op not in _MOVES and not (node.op == "Cast" and node.integer("to", 0) in (6, 7))
-    ):
+    counted = [_counts(a) for a in arrays]
+    if any(counted) and not _leaves_rows(node, arrays, counted):
         raise node.refuse(
             "it computes with the number of rows, which the network must not know; export the "
             "model with a fixed batch size"
         )
+    if any(counted) and node.op in _SPREADS_OVER_ROWS:
+        # What is the same in each row is kept as one.
+        arrays[-1] = np.where(arrays[-1] == BATCH, 1, arrays[-1])
+        given = [*arrays]
     try:
         if node.op == "Cast" and node.integer("to", 0) not in DTYPES:
             raise ValueError("a type that NumPy doesn't have")
@@ -103,6 +108,21 @@ def fold(graph: Graph, node: Node, given: list[Array | None], model: Model) -> l
         raise
     except Exception as error:  # whatever the evaluator makes of what a file says
         raise node.damaged(f"is given constants that don't fit: {error}") from error
+
+
+def _counts(a: Array) -> bool:
+    """Whether the number of rows is among the numbers of a shape."""
+    return a.dtype.kind == "i" and bool((a <= BATCH).any())
+
+
+def _leaves_rows(node: Node, arrays: list[Array], counted: list[bool]) -> bool:
+    """Whether an operation makes nothing of the number of rows but to hand it on."""
+    if node.op == "Equal":  # with what no number of rows is
+        return not all(counted) and bool((arrays[counted.index(False)] < 0).all())
+    if node.op == "Where":
+        return not counted[0]
+    ints = node.op == "Cast" and node.integer("to", 0) in (6, 7)
+    return ints or node.op in _MOVES or node.op == "Shape" or node.op in _SPREADS_OVER_ROWS
 
 
 def _constant(node: Node, model: Model) -> Array:

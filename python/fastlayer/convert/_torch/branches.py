@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from fastlayer.convert._graph import Cut, Flat, Mix, Point, constant, join
+from fastlayer.convert._graph import Cut, Flat, Point, constant, join
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from fastlayer.arrays import Array
     from fastlayer.convert._torch.call import Branch, Call, Reads
@@ -165,16 +165,6 @@ def _glu(reader: Reads, call: Call, x: Any) -> Any:
         raise call.refuse(f"halves {n} features")
     a, b = _parts(reader, call, x, [n // 2, n // 2])
     return join("multiply", [a, Point(b, Activation("sigmoid"))], call.place)
-
-
-def mean(reader: Reads, call: Call, x: Point) -> Callable[[], Point | None]:
-    """Return what makes the mean of each row, kept as one feature."""
-    row_axis(reader, call, x, _one(call.value(0, "dim", None)))
-    return lambda: Point(x, Mix("mean")) if x.runs else None
-
-
-def _one(dim: Any) -> Any:
-    return dim[0] if isinstance(dim, list | tuple) and len(dim) == 1 else dim
 
 
 # Of several arrays, the first of which may be a constant.

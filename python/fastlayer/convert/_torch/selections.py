@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.convert import _recognise
-from fastlayer.convert._graph import Dense, Point, elementwise
+from fastlayer.convert._graph import Dense, Mix, Point, elementwise
 from fastlayer.convert._recognise import CONDITIONS, FORMULAS, PAIRS, clip
 from fastlayer.convert._torch import layers
-from fastlayer.convert._torch.branches import mean, row_axis
+from fastlayer.convert._torch.branches import row_axis
 from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -181,9 +181,8 @@ def _of_rows(reader: Reads, call: Call, x: Any) -> Point:
         )
     row_axis(reader, call, x, dim)
     make = FORMULAS["max" if call.name == "amax" else call.name]
-    if call.name == "mean":
-        return elementwise([x], make, call.refuse(), mean(reader, call, x))
-    return elementwise([x], make, call.refuse())
+    mix = {"mean": Mix("mean"), "sum": Mix("sum")}.get(call.name) if x.runs else None
+    return elementwise([x], make, call.refuse(), lambda: Point(x, mix) if mix else None)
 
 
 def _addmm(reader: Reads, call: Call, x: Any) -> Point:
