@@ -28,7 +28,7 @@ class Case:
     """One computation; the same for every peer, dtype and number of threads."""
 
     name: str
-    kind: str  # network, column, accelerate, load, matmul, linear or activation
+    kind: str  # network, critic, column, accelerate, load, matmul, linear or activation
     reason: str
     sizes: tuple[int, ...]  # widths of a network; m, k, n of a product; bytes of an activation
     batch: int = 1
@@ -46,7 +46,18 @@ class Case:
 
     @property
     def layered(self) -> bool:
-        return self.kind in ("network", "column", "accelerate", "load")
+        return self.kind in ("network", "critic", "column", "accelerate", "load")
+
+    @property
+    def joined(self) -> int:
+        """Features of a second input, which joins the result of the first layer."""
+        return ACTION if self.kind == "critic" else 0
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(n, k) of each layer's weight."""
+        pairs = [(n, k) for k, n in pairwise(self.sizes)]
+        return [(n, k + self.joined * (i == 1)) for i, (n, k) in enumerate(pairs)]
 
     @property
     def judged(self) -> str | None:
@@ -71,7 +82,7 @@ class Case:
     def layers(self, dtype: str) -> list[tuple[np.ndarray, np.ndarray, str | None]]:
         """(weight (n, k), bias (n,), activation) of each layer, scaled so that nothing grows."""
         found = []
-        for i, (k, n) in enumerate(pairwise(self.sizes)):
+        for i, (n, k) in enumerate(self.shapes):
             weight = _normal((n, k), dtype, skip=1000 * i + 1)
             weight *= np.float32(math.sqrt(2 / k))
             bias = _normal((n,), dtype, skip=1000 * i) * np.float32(0.1)
@@ -83,7 +94,8 @@ class Case:
         if self.kind == "column" or self.layout == "columns":
             return (_normal((self.sizes[0], self.batch), dtype),)
         if self.layered:
-            return (_normal((self.batch, self.sizes[0]), dtype),)
+            x = _normal((self.batch, self.sizes[0]), dtype)
+            return (x, _normal((self.batch, self.joined), dtype, 5)) if self.joined else (x,)
         if self.kind == "activation":
             count = self.sizes[0] // np.dtype(dtype).itemsize
             shape = (count // self.width, self.width) if "softmax" in self.hidden else (count,)
@@ -102,7 +114,7 @@ class Case:
         if self.kind == "load":
             return 0
         if self.layered:
-            return 2 * self.batch * sum(k * n for k, n in pairwise(self.sizes))
+            return 2 * self.batch * sum(k * n for n, k in self.shapes)
         return 0 if self.kind == "activation" else 2 * math.prod(self.sizes)
 
     def traffic(self, dtype: str) -> tuple[int, int]:
@@ -113,8 +125,9 @@ class Case:
         if self.kind == "load":
             return 0, 0
         if self.layered:
-            weights = sum((k + 1) * n for k, n in pairwise(self.sizes))
-            return size * weights, size * self.batch * (self.sizes[0] + self.sizes[-1])
+            weights = sum((k + 1) * n for n, k in self.shapes)
+            ends = self.sizes[0] + self.joined + self.sizes[-1]
+            return size * weights, size * self.batch * ends
         m, k, n = self.sizes
         return 0, size * (m * k + k * n + m * n)
 
@@ -160,6 +173,9 @@ LINEAR = (
     ((256, 768, 3072), "large enough to pack on the fly"),
     ((1024, 1024, 1024), "a large square one"),
 )
+# Of reinforcement learning: a state goes through a layer, and an action joins the result.
+ACTION = 6
+CRITICS = (((17, 64, 64, 1), (1, 32, 1024)), ((17, 256, 256, 1), (1, 256)))
 ACCELERATED = ((64, 100, 10), (784, 512, 512, 10))
 FILES = (
     ("onnx", "a model file, to its first result, as a server that starts does"),
@@ -212,6 +228,11 @@ def _networks():
                 name = f"{'-'.join(map(str, sizes))}@{batch}"
                 if name in VARIED:
                     yield Case(f"{name}:{suffix}", "network", more, sizes, batch, hidden, end)
+    reason = "two inputs: one joins behind the first layer"
+    for sizes, batches in CRITICS:
+        for batch in batches:
+            name = f"critic:{'-'.join(map(str, sizes))}@{batch}"
+            yield Case(name, "critic", reason, sizes, batch)
     for sizes in ((3, 8, 8, 3), (784, 128, 10)):
         name = f"{'-'.join(map(str, sizes))}@1:column"
         yield Case(name, "column", "W @ x + b on a column, as courses write it", sizes)
@@ -289,5 +310,7 @@ def reference(case: Case, dtype: str) -> tuple[np.ndarray, np.ndarray | float, f
         if i == len(case.sizes) - 2:
             scale = float((np.abs(h) @ np.abs(wide)).max())
         h = numpy_plain.FORMULAS[act](h @ wide + bias)
+        if i == 0 and case.joined:
+            h = np.concatenate([h, arrays[1]], axis=1)
     limit = (1e-5 if dtype == "float32" else 1e-13) * (1.0 if case.end else scale)
     return np.ascontiguousarray(h.T if turned else h), limit, 0.0

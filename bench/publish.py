@@ -124,6 +124,7 @@ def answer(machines: dict[str, dict]) -> str:
         rows,
         {
             "for networks of more rows": lambda r: r["kind"] == "network" and r["batch"] > 32,
+            "for networks of two inputs": lambda r: r["kind"] == "critic",
             "for plain products": lambda r: r["kind"] in ("matmul", "linear", "column"),
             "for NumPy classes behind `fl.accelerate`": lambda r: r["kind"] == "accelerate",
             "for activations": lambda r: r["kind"] == "activation",
@@ -220,6 +221,8 @@ def reason(row: Row) -> str:
         return kind
     if row["mode"] != "hot":
         return "latency"
+    if kind == "critic":
+        return "narrow"
     if kind != "network":
         return "sample" if kind == "column" or case.startswith("linear:1x") else "product"
     if ":" in case:
@@ -314,7 +317,8 @@ def group(row: Row) -> str:
         return f"activations, {size} bytes" + (", other spreads and rows" if more else "")
     if kind == "linear" and case.startswith("linear:1x"):
         return "linear, one sample"
-    return {"column": "columns, one sample", "load": "loading a file"}.get(kind, kind)
+    names = {"column": "columns, one sample", "critic": "two inputs", "load": "loading a file"}
+    return names.get(kind, kind)
 
 
 def groups(machines: dict[str, dict]) -> str:

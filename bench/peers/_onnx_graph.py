@@ -59,7 +59,7 @@ def graph(case, dtype: str) -> tuple[bytes, dict[str, np.ndarray]] | None:
         if any(turned):
             nodes = f"y = Gemm<transA: int = {turned[0]:d}, transB: int = {turned[1]:d}>(a, b)"
     else:
-        feed, nodes, name = {"x": arrays[0]}, "", "x"
+        feed, nodes, name = dict(zip("xu", arrays, strict=False)), "", "x"
         layers = case.layers(dtype)
         for i, (weight, bias, act) in enumerate(layers):
             last = "y" if i == len(layers) - 1 else f"h{i}"
@@ -68,6 +68,8 @@ def graph(case, dtype: str) -> tuple[bytes, dict[str, np.ndarray]] | None:
             if act:
                 nodes += OPERATORS[act].format(x=z, y=last)
             name = last
+            if i == 0 and case.joined:
+                nodes, name = f"{nodes} joined = Concat<axis: int = 1>({last}, u) ", "joined"
             constants |= {f"w{i}": weight, f"b{i}": bias}
     kind = "double" if dtype == "float64" else "float"
     given = ", ".join(f"{kind}{list(array.shape)} {name}" for name, array in feed.items())
@@ -91,4 +93,4 @@ def file_of(case, dtype: str) -> Path:
 def result_shape(case, arrays: tuple[np.ndarray, ...]) -> tuple[int, ...]:
     if case.kind == "activation":
         return arrays[0].shape
-    return (case.batch, case.sizes[-1]) if case.kind == "network" else case.sizes[::2]
+    return (case.batch, case.sizes[-1]) if case.layered else case.sizes[::2]

@@ -25,6 +25,11 @@ def prepare(case, dtype: str, threads: int):
     if case.kind == "network":
         net = fl.Network([fl.Layer.from_arrays(*layer) for layer in case.layers(dtype)])
         return {"net(x)": (net, inputs)}
+    if case.kind == "critic":
+        first, *others = [fl.Layer.from_arrays(*layer) for layer in case.layers(dtype)]
+        k, joined = case.sizes[0], case.joined
+        both = fl.Concat([[fl.Slice(0, k), first], fl.Slice(k, k + joined)])
+        return {"net(x, u)": (fl.Network([both, *others], inputs=[k, joined]), inputs)}
     if case.kind == "accelerate":
         return {"accelerate": (fl.accelerate(Handwritten(case, dtype)), inputs)}
     if case.kind == "load":

@@ -50,9 +50,11 @@ def prepare(case, dtype: str, threads: int):
     parameters = [(jnp.asarray(w.T.copy()), jnp.asarray(b)) for w, b, _ in layers]
 
     @jax.jit
-    def forward(x, parameters):
-        for (weight, bias), act in zip(parameters, acts, strict=True):
+    def forward(parameters, x, *joined):
+        for i, ((weight, bias), act) in enumerate(zip(parameters, acts, strict=True)):
             x = act(x @ weight + bias)
+            if i == 0 and joined:
+                x = jnp.concatenate([x, *joined], axis=1)
         return x
 
-    return {"jit": (lambda x: forward(x, parameters).block_until_ready(), inputs)}
+    return {"jit": (lambda *arrays: forward(parameters, *arrays).block_until_ready(), inputs)}

@@ -80,11 +80,13 @@ def prepare(case, dtype: str, threads: int):
 
         return {"plain": (column, inputs)}
 
-    def forward(h):
-        for weight, bias, function, act in layers:
+    def forward(h, *joined):
+        for i, (weight, bias, function, act) in enumerate(layers):
             h = h @ weight.T + bias
             if act:
                 h = function(h)
+            if i == 0 and joined:
+                h = np.concatenate([h, *joined], axis=1)
         return h
 
     return {"plain": (forward, inputs)}

@@ -73,6 +73,21 @@ def prepare(case, dtype: str, threads: int):
 
         return {"weight @ a + bias": (column, inputs)}
 
+    if case.kind == "critic":
+        (first, *others) = [
+            (torch.from_numpy(w), torch.from_numpy(b), function(act) if act else lambda z: z)
+            for w, b, act in case.layers(dtype)
+        ]
+
+        def critic(x, u):
+            weight, bias, act = first
+            h = torch.cat([act(functional.linear(x, weight, bias)), u], dim=1)
+            for weight, bias, act in others:
+                h = act(functional.linear(h, weight, bias))
+            return h
+
+        return {"nn.functional": (critic, inputs)}
+
     kinds = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
     kinds["softmax"] = partial(nn.Softmax, dim=-1)
     modules, steps = [], []
