@@ -193,7 +193,7 @@ def test_tables(rng):
 
 
 CALLS = {
-    "too few": (lambda n, s, u: n(s), ValueError, r"expected x of shape \(..., 6\), got \(3, 4\)"),
+    "too few": (lambda n, s, u: n(s), ValueError, r"expected x of shape \(..., 6\), got \(3, 4\).*one by one are net\(state, action\)"),
     "too many": (lambda n, s, u: n(s, u, u), TypeError, r"takes 2 arrays \(state, action\), and got 3"),
     "features": (lambda n, s, u: n(u, s), ValueError, "input 'state': expected 4 features"),
     "rows": (lambda n, s, u: n(s, u[:2]), ValueError, r"shapes \(3, 4\), \(2, 2\); all axes but"),

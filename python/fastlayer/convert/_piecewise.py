@@ -88,8 +88,7 @@ def _sum(p: Poly) -> Piecewise:
     return total
 
 
-@lru_cache(maxsize=64)  # a formula is looked at again with each operation that it grows by
-def _function(atom: Atom) -> Piecewise:
+def _expanded(atom: Atom) -> Piecewise:
     """Return an atom without conditions in it."""
     if atom.name == "x":
         return Piecewise((), (X,))
@@ -102,6 +101,10 @@ def _function(atom: Atom) -> Piecewise:
         return Piecewise((), (apply(atom.name, p.pieces[0]),))
     make = _SPELLINGS.get(atom.name) or (lambda q: _applied(atom.name, q, *atom.numbers))
     return _each(make, p)
+
+
+# A formula is looked at again with each operation that it grows by.
+_function = lru_cache(maxsize=64)(_expanded)
 
 
 def _applied(name: str, p: Poly, *given: float) -> Poly:

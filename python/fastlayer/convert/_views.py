@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         depth: int
         views: Any
 
-    P = TypeVar("P", bound=_Point)
 
+P = TypeVar("P", bound="_Point")
 # Earlier points that a formula is known of: an activation that was taken apart leaves fewer.
 _MOST_VIEWS = 6
 # Polynomials of one graph whose conditions are looked at.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.errors import ShapeMismatch
     from fastlayer.files.document import Reader, Table
     from fastlayer.network.part import GivenPart as Part
     from fastlayer.report.profile import Profile
@@ -213,6 +214,12 @@ class Network(Chain):
         """Return the arguments of a call for what a call was given."""
         several = isinstance(x, tuple) and len(x) == len(self._in.names) > 1
         return x if several and any(np.ndim(a) for a in x) else (x,)
+
+    def _shape_error(self, error: ShapeMismatch, x: Array, axis: int, rows: Array) -> ValueError:
+        found = super()._shape_error(error, x, axis, rows)
+        if len(self._in.names) < 2:
+            return found
+        return ValueError(f"{found}; its inputs one by one are net({', '.join(self._in.names)})")
 
     def __getstate__(self) -> dict[str, Any]:
         ends = {"inputs": tuple(self._in), "outputs": tuple(self._out)}
