@@ -324,3 +324,46 @@ def test_thousands_of_pieces_are_refused():
     made = model("y = Gather<axis=1>(x, many)", "float[N, 2000] x", "float[N, 2000] y")
     with pytest.raises(fl.ConversionError, match="takes 2000 pieces"):
         from_onnx(made)
+
+
+def repeated(line, count):
+    """Lines in which {i} counts, from x over h1, h2, ... to y."""
+    names = ["x", *(f"h{i}" for i in range(1, count)), "y"]
+    return " ".join(line.format(a=names[i], b=names[i + 1], i=i) for i in range(count))
+
+
+@pytest.mark.parametrize("width", ["6", "K"])
+def test_joins_of_joins_do_not_ask_for_more_than_a_file_holds(width):
+    """A file of a kilobyte would make millions of features of six."""
+    text = repeated("{b} = Concat<axis=1>({a}, {a})", 20)
+    with pytest.raises(fl.ConversionError, match="by joining them again and again"):
+        from_onnx(model(text, f"float[N, {width}] x", "float[N, M] y"))
+    net = from_onnx(model(repeated("{b} = Concat<axis=1>({a}, {a})", 6), outputs="float[N, 384] y"))
+    x = np.arange(6, dtype=np.float32)[None]
+    assert_same_bits(net(x), np.tile(x, 64))
+
+
+def test_outputs_at_all_depths():
+    """Each holds those before it, so that many are too much work."""
+    text = repeated("{b} = Tanh({a})", 20)
+    outputs = ", ".join(f"float[N, 6] {name}" for name in [*(f"h{i}" for i in range(1, 20)), "y"])
+    assert len(check(model(text, outputs=outputs)).output_names) == 20
+    text = repeated("{b} = Tanh({a})", 3000)
+    outputs = ", ".join(f"float[N, 6] {name}" for name in [*(f"h{i}" for i in range(1, 3000)), "y"])
+    with pytest.raises(fl.ConversionError, match="too many layers"):
+        from_onnx(model(text, outputs=outputs))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y = Gather<axis=1>(x, order)",
+        "y, z = Split<axis=1>(x)",
+        "y = Slice(x, m1, last, i1)",
+    ],
+)
+def test_pieces_of_unknown_features(text):
+    with pytest.raises(fl.ConversionError, match="is not known; declare it in the model"):
+        from_onnx(model(text, "float[N, K] x", "float[N, M] y"))
+    sure = from_onnx(model("y = Slice(x, i1, i3, i1)", "float[N, K] x", "float[N, 2] y"))
+    assert_same_bits(sure(np.arange(5.0)), np.array([1, 2], np.float32))

@@ -47,6 +47,8 @@ __all__ = [
 # Branches in branches are not run deeper, and what several of them share is computed in each: not
 # in more steps than that.
 _DEEPEST, _MOST_STEPS = 64, 1 << 14
+# Features that joins may make, and copies of those of which nothing tells how many there are.
+_MOST_FEATURES, _MOST_COPIES = 1 << 18, 1 << 10
 # Steps that the search for all branches of a network may look at.
 _LONGEST_WALK = 1 << 20
 
@@ -64,6 +66,7 @@ class _Start:
         self.eps = eps  # of the constants; 0 where they are exact
         self.features = features
         self.walked = 0
+        self.copies = 1  # of features that nothing tells the number of
         self.resolved = 0
 
 
@@ -204,20 +207,25 @@ def elementwise(
     return point
 
 
-def join(kind: str, points: Sequence[Point], place: str) -> Point:
+def join(kind: str, points: Sequence[Point], place: str, deep: int = 0) -> Point:
     """Return points beside each other ("concat"), their sum ("add") or product ("multiply").
 
     Raises
     ------
     ConversionError
-        One is a formula of which nothing known came; branches too deep in each other.
+        One is a formula of which nothing known came; branches too deep in each other, or too many
+        features.
     """
     if len(points) == 1:
         return points[0].running()
+    if deep >= _DEEPEST:
+        raise ConversionError(place, f"has branches more than {_DEEPEST} deep in each other")
     top = _parting([p.running() for p in points])
+    if top.start.walked + sum(p.depth - top.depth for p in points) > _LONGEST_WALK:
+        raise ConversionError(place, "joins branches of too many layers")
     branches = [p.since(top) or () for p in points]
     if kind == "concat":
-        branches, point = _concatenated(points, branches, top, place)
+        branches, point = _concatenated(points, branches, top, place, deep)
         if point is not None:
             return point
     elif branches == [(), ()] and kind == "add":
@@ -225,11 +233,27 @@ def join(kind: str, points: Sequence[Point], place: str) -> Point:
     if kind == "add" and len(branches) == 2 and not branches[0]:
         branches.reverse()  # a residual has its input at the end
     step = Join.of(kind, branches)
-    if top.start.walked > _LONGEST_WALK or step.total > _MOST_STEPS:
+    if step.total > _MOST_STEPS:
         raise ConversionError(place, "joins branches of too many layers")
     if step.depth > _DEEPEST:
         raise ConversionError(place, f"has branches more than {_DEEPEST} deep in each other")
-    return Point(top, step)
+    result = Point(top, step)
+    if kind == "concat":
+        _bound(result, len(branches), place)
+    return result
+
+
+def _bound(result: Point, branches: int, place: str) -> None:
+    """Refuse joins of joins, which ask for far more features than a file holds."""
+    start = result.start
+    if result.features is None:
+        start.copies *= branches
+    known = start.features is None or start.features <= _MOST_FEATURES
+    if (known and (result.features or 0) > _MOST_FEATURES) or start.copies > _MOST_COPIES:
+        raise ConversionError(
+            place,
+            f"makes more than {_MOST_FEATURES} features of fewer by joining them again and again",
+        )
 
 
 def constant(start: Point, values: Array) -> Point:
@@ -254,7 +278,7 @@ def _parting(points: Iterable[Point]) -> Point:
 
 
 def _concatenated(
-    points: Sequence[Point], branches: list[tuple[Any, ...]], top: Point, place: str
+    points: Sequence[Point], branches: list[tuple[Any, ...]], top: Point, place: str, deep: int
 ) -> tuple[list[tuple[Any, ...]], Point | None]:
     """Return branches of which none computes what the one before it does; or one point for all."""
     cuts = [steps[0] for steps in branches if len(steps) == 1 and isinstance(steps[0], Cut)]
@@ -264,11 +288,11 @@ def _concatenated(
     result: list[tuple[Any, ...]] = []
     at = 0
     while at < len(points):
-        end = at + 1
+        end, shared = at + 1, points[at]
         # Neighbours that have steps in common have them once.
-        while end < len(points) and _parting(points[at : end + 1]) is not top:
-            end += 1
-        together = join("concat", points[at:end], place) if end > at + 1 else points[at]
+        while end < len(points) and (both := _parting([shared, points[end]])) is not top:
+            end, shared = end + 1, both
+        together = join("concat", points[at:end], place, deep + 1) if end > at + 1 else points[at]
         result.append(together.since(top) or ())
         at = end
     return result, None

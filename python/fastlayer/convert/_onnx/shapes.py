@@ -188,16 +188,24 @@ def _concat(graph: Graph, node: Node, first: Given, rest: list[Given]) -> Value:
     return result.at(join("concat", points, node.place), total)._replace(shape=shape)
 
 
+def _check_known(node: Node, n: int) -> None:
+    if n == UNKNOWN:
+        raise node.refuse(
+            "the number of features of its input is not known; declare it in the model"
+        )
+
+
 def _split(graph: Graph, node: Node, value: Value, rest: list[Given]) -> list[Value]:
     value, axis, n = along(graph, node, value, node.integer("axis", 0))
     listed = rest[0] if rest else node.integers("split")
     if isinstance(listed, Value):
         raise node.refuse("its sizes are computed from the input")
+    _check_known(node, n)
     sizes = None if listed is None else [int(v) for v in np.ravel(listed)]
     if sizes is None:
-        each = -(-n // len(node.outputs)) if n > 0 else 0
+        each = -(-n // len(node.outputs))
         sizes = [min(each, n - i * each) for i in range(len(node.outputs))]
-    if n < 1 or sum(sizes) != n or min(sizes) < 1 or len(sizes) != len(node.outputs):
+    if sum(sizes) != n or min(sizes) < 1 or len(sizes) != len(node.outputs):
         raise node.damaged(f"splits {n} features into {sizes[:8]}")
     ends = [*accumulate(sizes)]
     return [
@@ -226,11 +234,10 @@ def _slice(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
         if rows and begin == 0 and step == 1 and (end >= _ALL or end == BATCH):
             continue
         value, axis, n = along(graph, node, value, at)
-        if n == UNKNOWN:
-            if not 0 <= begin < end < _ALL or step != 1:
-                raise node.refuse("the number of features is not known; declare it in the model")
+        if n == UNKNOWN and 0 <= begin < end < _ALL and step == 1:
             value = _selected(value, node, axis, range(begin, end))
         else:
+            _check_known(node, n)
             value = _selected(value, node, axis, range(n)[begin:end:step])
     return value
 
@@ -240,7 +247,8 @@ def _gather(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     if not isinstance(indices, np.ndarray) or indices.dtype.kind != "i" or indices.ndim > 1:
         raise node.refuse("its indices must be a constant list")
     value, axis, n = along(graph, node, value, node.integer("axis", 0))
-    if n < 1 or (indices < -n).any() or (indices >= n).any():
+    _check_known(node, n)
+    if (indices < -n).any() or (indices >= n).any():
         raise node.damaged(f"takes features that are not there, of {n}")
     value = _selected(value, node, axis, [int(i) % n for i in indices.ravel()])
     if indices.ndim == 0:
