@@ -102,7 +102,7 @@ def from_state_dict(
     ModelFileError
         A file that is damaged, or of another format than its suffix says.
     ValueError
-        An unknown suffix or activation, another number of activations than of layers, or `network`
+        An unknown suffix or activation, another number of activations than of layers, or ``network``
         beside `prefix` or `layers`.
     TypeError
         Neither a mapping nor a path.
