@@ -234,6 +234,26 @@ def test_duelling_heads_are_one_layer():
         assert [type(part).__name__ for part in check(One(JOINS[name]))] == ["Layer", "Layer"]
 
 
+def test_what_outputs_have_in_common_is_computed_once():
+    """Also with a constant between them, and where they do not stand beside each other."""
+
+    def constant_between(m, x):
+        h = R(m.body(x))
+        return {"mean": m.policy(h), "std": m.log_std.exp(), "value": m.value(h)}
+
+    net = check(One(constant_between))
+    assert [type(part).__name__ for part in net] == ["Layer", "Concat"]
+
+    def in_turns(m, x):
+        h, g = R(m.body(x)), torch.tanh(m.same(x))
+        return m.policy(h), m.same(g), m.value(h), torch.relu(g)
+
+    net = check(One(in_turns))
+    heads, order = net
+    assert [len(branch) for branch in heads.branches] == [2, 2]
+    assert repr(order) == "Concat([Slice(0, 3), Slice(4, 10), Slice(3, 4), Slice(10, 16)])"
+
+
 def test_axis_1_is_the_features_of_rows_alone():
     net = check(One(JOINS["an activation for each"]))
     with pytest.raises(ValueError, match="along axis 1"):

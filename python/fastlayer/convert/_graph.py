@@ -8,7 +8,7 @@ wrote by hand, the point is that.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -220,9 +220,17 @@ def join(kind: str, points: Sequence[Point], place: str, deep: int = 0) -> Point
         return points[0].running()
     if deep >= _DEEPEST:
         raise ConversionError(place, f"has branches more than {_DEEPEST} deep in each other")
-    top = _parting([p.running() for p in points])
+    points = _beside_others([p.running() for p in points])
+    top = _parting(points)
     if top.start.walked + sum(p.depth - top.depth for p in points) > _LONGEST_WALK:
         raise ConversionError(place, "joins branches of too many layers")
+    together = _together(points, top) if kind == "concat" else None
+    if together is not None:
+        order, widths = together
+        joined = join(kind, [points[i] for i in order], place, deep + 1)
+        ends = dict(zip(order, accumulate(widths[i] for i in order), strict=True))
+        cuts = [Point(joined, Cut(ends[i] - n, ends[i])) for i, n in enumerate(widths)]
+        return join(kind, cuts, place, deep + 1)
     branches = [p.since(top) or () for p in points]
     if kind == "concat":
         branches, point = _concatenated(points, branches, top, place, deep)
@@ -259,6 +267,37 @@ def _bound(result: Point, branches: int, place: str) -> None:
 def constant(start: Point, values: Array) -> Point:
     """Return a point that has the same numbers in each row, whatever the input."""
     return Point(start, Constant(values))
+
+
+def _beside_others(points: Sequence[Point]) -> Sequence[Point]:
+    """Return the same points, with constants where the ways to the others part, and not before."""
+    moving = [p for p in points if not isinstance(p.step, Constant)]
+    if not moving or len(moving) == len(points):
+        return points
+    top = _parting(moving)
+    return [Point(top, p.step) if isinstance(p.step, Constant) else p for p in points]
+
+
+def _together(points: Sequence[Point], top: Point) -> tuple[list[int], list[int]] | None:
+    """Return an order in which what has steps in common stands together, and all features.
+
+    None where it stands so already, or the features are not known.
+    """
+    keys = [_first(p, top) for p in points]
+    runs = [key for i, key in enumerate(keys) if i == 0 or key is not keys[i - 1]]
+    widths = [p.features for p in points if p.features is not None]
+    if len(set(runs)) == len(runs) or len(widths) < len(points):
+        return None
+    places = {key: at for at, key in reversed([*enumerate(keys)])}
+    return sorted(range(len(points)), key=lambda i: places[keys[i]]), widths
+
+
+def _first(point: Point, top: Point) -> Point:
+    """Return the first point after `top` on the way to a point, or `top` itself."""
+    while point is not top and point.parent is not top:
+        assert point.parent is not None
+        point = point.parent
+    return point
 
 
 def _parting(points: Iterable[Point]) -> Point:
