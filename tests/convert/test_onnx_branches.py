@@ -367,3 +367,14 @@ def test_pieces_of_unknown_features(text):
         from_onnx(model(text, "float[N, K] x", "float[N, M] y"))
     sure = from_onnx(model("y = Slice(x, i1, i3, i1)", "float[N, K] x", "float[N, 2] y"))
     assert_same_bits(sure(np.arange(5.0)), np.array([1, 2], np.float32))
+
+
+def test_single_samples_of_several_inputs():
+    text = "x = Concat<axis=0>(s, u) h = MatMul(x, W) r = Relu(h) y = MatMul(r, V)"
+    net = from_onnx(model(text, "float[4] s, float[2] u", "float[3] y"))
+    s, u = np.arange(4, dtype=np.float32), np.float32([1, -1])
+    h = np.concatenate([s, u]) @ CONSTANTS["W"]
+    np.testing.assert_allclose(net(s, u), np.maximum(h, 0) @ CONSTANTS["V"], rtol=1e-5)
+    assert net.verification.bound_share <= 1
+    with pytest.raises(fl.ConversionError, match="'u': it is one array for all samples"):
+        from_onnx(model("y = Add(s, u)", "float[N, 4] s, float[4] u", "float[N, 4] y"))

@@ -97,17 +97,27 @@ class Graph:
             )
             points = [self.root]
         else:
-            points, samples = self._beside(inputs, samples)
+            points, samples = self._beside(inputs, shapes, samples)
         names = [declared.name for declared in inputs]
         values = map(Value, shapes, points, samples)
         self.inputs = dict(zip(names, values, strict=True))
         self._points = set(points)
 
     def _beside(
-        self, inputs: Sequence[Any], samples: Sequence[tuple[int, ...]]
+        self,
+        inputs: Sequence[Any],
+        shapes: Sequence[tuple[int, ...]],
+        samples: Sequence[tuple[int, ...]],
     ) -> tuple[list[Point], list[tuple[int, ...]]]:
         """Return the points of several inputs, which lie beside each other in the rows."""
         widths = []
+        batched = [len(sample) < len(shape) for shape, sample in zip(shapes, samples, strict=True)]
+        if len(set(batched)) > 1:
+            raise ConversionError(
+                f"input {inputs[batched.index(False)].name!r}",
+                "it is one array for all samples, and another input has one row for each; give it "
+                "a row for each sample in the model",
+            )
         for declared, sample in zip(inputs, samples, strict=True):
             width = size(sample)
             if width < 1:
