@@ -281,8 +281,10 @@ def test_connections_that_no_keras_writes(jail, tmp_path, name):
 
 
 def test_features_without_end(jail, tmp_path):
-    """Twice as many each time, which costs nothing until somebody has such rows."""
-    assert jail.accept(put(tmp_path, "keras", concatenated(40))) == "Network"
+    """Twice as many each time: a kilobyte would ask for more than any memory holds."""
+    said = jail.refuse(put(tmp_path, "keras", concatenated(40)), "ConversionError")
+    assert "by joining them again and again" in said
+    assert jail.accept(put(tmp_path, "keras", concatenated(6))) == "Network"
 
 
 def test_sum_whose_matrix_is_far_larger_than_the_file(jail, tmp_path):

@@ -92,6 +92,10 @@ _INSTEAD = {
 }
 
 
+class Short(Damaged):
+    """A pickle that goes on where its bytes end."""
+
+
 def load(data: bytes, locate: Locate, order: str = "<") -> Any:
     """Return what a pickle describes, with a `Stored` for each tensor; `order` is that of bytes."""
     return build(checked(data)[0], locate, order)
@@ -135,7 +139,7 @@ def checked(data: bytes, most: int = MOST_OPERATIONS) -> tuple[bytes, int]:
                 depth, needs = marks.pop(), needs[: needs.index(markobject)]
         except (ValueError, IndexError) as error:
             if stream.tell() == len(data):
-                raise Damaged(KEY, "is cut short") from error
+                raise Short(KEY, "is cut short") from error
             raise Damaged(KEY, f"is damaged at byte {at} ({error})") from error
         if code == _PROTOCOL and not 2 <= argument <= 5:
             why = f"has pickle protocol {argument}; save with torch.save's default, 2"

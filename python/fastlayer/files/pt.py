@@ -34,6 +34,8 @@ _KEY = "data.pkl"
 _LEGACY = "legacy format"
 # The number that stands for the format, and lies in a pickle of its own; and the format's version.
 _NUMBER, _VERSION = 0x1950A86A20F9469CFC6C, 1001
+# Bytes of one of them that are read at first.
+_SHORT = 1 << 20
 _SCRIPT = "TorchScript"
 _SAVE = "save module.state_dict() with torch.save, of the module that it was made from"
 
@@ -145,9 +147,18 @@ def _legacy(file: BinaryIO) -> Any:
 
     def following(most: int, limit: int = pickles.LARGEST_PICKLE) -> bytes:
         nonlocal at
-        data = read_bytes(file, at, min(whole - at, limit), _LEGACY)
-        same, size = pickles.checked(data, most)
-        at += size
+        there = min(whole - at, limit)
+        # Few are long, and none is read to the end of the file to see where it ends.
+        for room in (_SHORT, _SHORT << 6, there):
+            data = read_bytes(file, at, min(there, room), _LEGACY)
+            try:
+                same, size = pickles.checked(data, most)
+            except pickles.Short:
+                if room >= there:
+                    raise
+                continue
+            at += size
+            break
         return same
 
     def locate(kind: pickles.Kind, name: str, size: int) -> Callable[[], bytes]:
