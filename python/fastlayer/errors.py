@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ModelFileError(ValueError):
@@ -77,6 +81,15 @@ class Damaged(ValueError):
         super().__init__(f"{key}: {why}")
         self.key = key
         self.why = why
+
+
+@contextmanager
+def unfit(key: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn what a constructor says of the values of a file into `Damaged`."""
+    try:
+        yield
+    except kinds as error:
+        raise Damaged(key, str(error)) from None
 
 
 class ShapeMismatch(ValueError):

@@ -191,7 +191,7 @@ def test_functions_in_branches(rng, part):
         (lambda: fl.Slice(4, 3), "0 <= begin <= end"),
         (lambda: fl.Slice(-1, 3), "0 <= begin <= end"),
         (lambda: fl.Slice(1, 4)(np.ones((2, 3))), "needs 4 features, and gets 3"),
-        (lambda: fl.Network([layer(2, 3), fl.Slice(1, 4)])(np.ones((2, 2))), "needs 4 features"),
+        (lambda: fl.Network([layer(2, 3), fl.Slice(1, 4)]), "takes 4 features or more"),
         (lambda: fl.Add([[lambda x: x[..., :2]], []])(np.ones((2, 3))), "have to give the same"),
         (lambda: fl.Concat([[lambda x: x[:1]], []])(np.ones((2, 3))), "Concat: the branches give"),
     ],

@@ -48,10 +48,14 @@ def networks(content: Any) -> Found:
         chain = _chain(layers, modules)
         if chain:
             found[name] = content, chain
+    chains: dict[tuple[int, bool], list[str]] = {}  # a file can give one model to many names
     for name, state in content.items():
-        chain = _role(name, state) if isinstance(name, str) and isinstance(state, Mapping) else []
-        if chain:
-            found[name] = state, chain
+        if isinstance(name, str) and isinstance(state, Mapping):
+            policy = "policy" in name
+            if (id(state), policy) not in chains:
+                chains[id(state), policy] = _role(policy, state)
+            if chain := chains[id(state), policy]:
+                found[name] = state, chain
     return found
 
 
@@ -100,11 +104,11 @@ def _chain(layers: list[str], modules: tuple[str, ...]) -> list[str]:
     return chain
 
 
-def _role(name: str, state: Mapping[Any, Any]) -> list[str]:
+def _role(policy: bool, state: Mapping[Any, Any]) -> list[str]:
     """Return the layers of one of skrl's models for the role that it has in the checkpoint."""
     layers = _layers(state)
     there = [m for m in (*_BODIES, *_POLICY, *_VALUE, *_HEAD) if _below(layers, m)]
-    mine, other = (_POLICY, _VALUE) if "policy" in name else (_VALUE, _POLICY)
+    mine, other = (_POLICY, _VALUE) if policy else (_VALUE, _POLICY)
     bodies = [module for module in there if module in _BODIES]
     heads = [module for module in there if module in (*mine, *_HEAD)]
     known = {layer for module in there for layer in _below(layers, module)}

@@ -266,13 +266,15 @@ def _each(make: Callable[..., Poly], *given: Piecewise) -> Piecewise:
 
 def _between(p: Piecewise, low: Array) -> Poly:
     """Return the polynomial that each feature has from `low` on."""
+    if not p.knots:
+        return p.pieces[0]
     at = np.zeros(low.shape, int)
     for knot in p.knots:
         at += knot <= low
-    which = np.unique(at)
-    if len(which) == 1:
-        return p.pieces[which[0]]
-    return reduce(add, [times(number((at == i) * 1.0), p.pieces[i]) for i in which])
+    first = at.flat[0]
+    if (at == first).all():
+        return p.pieces[first]
+    return reduce(add, [times(number((at == i) * 1.0), p.pieces[i]) for i in np.unique(at)])
 
 
 def _simple(knots: Any, pieces: list[Poly], exact: bool) -> Piecewise:

@@ -35,6 +35,7 @@ class _Start:
         self.walked = 0
         self.copies = 1  # of features that nothing tells the number of
         self.resolved = 0
+        self.kept = 0  # bytes of formulas
 
 
 class Point:

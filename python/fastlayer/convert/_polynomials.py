@@ -32,6 +32,7 @@ class Atom(NamedTuple):
     name: str
     numbers: tuple[float, ...] = ()
     inside: Poly = ()
+    vectors: bool = False  # whether a number inside is another one for each feature
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Atom) and self.key == other.key
@@ -82,7 +83,13 @@ def numbers(p: Poly) -> Iterator[Number]:
 
 def has_vectors(p: Poly) -> bool:
     """Whether a number in it is another one for each feature."""
-    return any(isinstance(v, np.ndarray) for v in numbers(p))
+    return any(isinstance(t.factor, np.ndarray) or any(a.vectors for a in t.atoms) for t in p)
+
+
+def nbytes(p: Poly) -> int:
+    """Return about how many bytes a polynomial takes in memory."""
+    vectors = sum(t.factor.nbytes for t in p if isinstance(t.factor, np.ndarray))
+    return vectors + sum(100 + 2 * len(a.key) for t in p for a in t.atoms)
 
 
 def small(p: Poly) -> bool:
@@ -128,7 +135,8 @@ def power(p: Poly, exponent: float) -> Poly:
 def apply(name: str, p: Poly, *given: float) -> Poly:
     """Return the function `name` of a polynomial."""
     text = b"".join([name.encode(), b"(", key(p), b")", repr(given).encode() if given else b""])
-    return (Term((Atom(f"{name}({form(p)})", text, name, given, p),), 1.0),)
+    atom = Atom(f"{name}({form(p)})", text, name, given, p, has_vectors(p))
+    return (Term((atom,), 1.0),)
 
 
 def is_number(value: Number, wanted: float) -> bool:
@@ -195,6 +203,8 @@ CONDITIONS: dict[str, Callable[..., Poly]] = {
 
 
 def _collect(terms: list[Term]) -> Poly:
+    if len(terms) == 1 and len(terms[0].atoms) < 2:
+        return () if is_number(terms[0].factor, 0.0) else (terms[0],)
     sums: dict[bytes, Term] = {}
     for term, factor in terms:
         atoms = term if len(term) < 2 else tuple(sorted(term, key=lambda a: (a.form, a.key)))

@@ -30,6 +30,7 @@ from fastlayer.convert._polynomials import (
     has_vectors,
     maximum,
     minimum,
+    nbytes,
     number,
     numbers,
     power,
@@ -58,6 +59,7 @@ __all__ = [
     "clip",
     "composed",
     "greater",
+    "nbytes",
     "number",
     "polynomial",
     "power",
@@ -159,7 +161,7 @@ def recognise(p: Poly, eps: float) -> Recognised | None:
             return []
         return [Affine.of(factors[1], factors.get(0, 0.0))]
     rows = _TABLE.get(form(p), ())
-    for pattern, make in rows if not has_vectors(p) else ():
+    for pattern, make in rows if rows and not has_vectors(p) else ():
         steps = _matched(p, pattern, make, eps)
         if steps is not None:
             return steps

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         """A point with its formulas."""
 
         depth: int
+        start: Any
         views: Any
 
 
@@ -44,6 +45,7 @@ def made(points: Sequence[P], make: Callable[..., Poly]) -> dict[P, Poly]:
                 poly = make(*(p.views[root] for p in points))
             if _recognise.small(poly):
                 views[root] = poly
+                points[0].start.kept += _recognise.nbytes(poly)
     return views
 
 

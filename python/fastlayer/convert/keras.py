@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
+from functools import cache, partial
 from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -296,7 +296,7 @@ def _read_archive(file: BinaryIO, given: dict[str, Any] | None) -> tuple[Any, So
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     content = memoryview(archive[WEIGHTS].read())
     stored = Hdf5(lambda at, size: content[at : at + size], len(content))
-    return config, Source(partial(_by_slots, stored), _version(version))
+    return config, Source(_Slots(stored).weights, _version(version))
 
 
 def _json(archive: dict[str, Member], key: str) -> Any:
@@ -319,7 +319,7 @@ class _Place(NamedTuple):
         """Return the places in a folder, by name."""
         start = f"{self.prefix}{folder}\\" if folder else self.prefix
         flat: dict[str, _Place] = {}
-        for name, at in stored.entries(self.base).items():
+        for name, at in _listed(stored, self.base).items():
             if name.startswith(start):
                 own, *more = name.removeprefix(start).split("\\")
                 group = flat[own].group if own in flat else None
@@ -327,30 +327,53 @@ class _Place(NamedTuple):
         inner = None if flat else stored.find(self.group, folder) if folder else self.group
         if inner is None:
             return flat
-        return {name: _Place(at, at) for name, at in stored.entries(inner).items()}
+        return {name: _Place(at, at) for name, at in _listed(stored, inner).items()}
 
 
-def _by_slots(stored: Hdf5, given: Given, names: Sequence[str]) -> list[Array]:
-    at: _Place | None = _Place(stored.root, stored.root)
-    for step in given.path:
-        at = None if at is None else _slot(stored, at, step)
-    group = None if at is None else stored.find(at.group, "vars")
-    if group is None:
-        raise Damaged(given.place, "has no weights in the file")
-    return [_array(stored, group, f"{i}", given) for i in range(len(names))]
+def _listed(stored: Hdf5, group: int) -> dict[str, int]:
+    """Return the entries of a group, of each of which something is made."""
+    entries = stored.entries(group)
+    stored.charge(128 * len(entries), group)
+    return entries
 
 
-def _slot(stored: Hdf5, model: _Place, names: Names) -> _Place | None:
-    """Return the place of a layer, named after its class: "dense", "dense_1", ..."""
-    slot = names.slot
-    old = model.below(stored, _OLD_FOLDER) if names.folder else {}
-    if not old:
-        return model.below(stored, names.folder).get(slot)
-    # Old files count some layers twice: the numbers may have gaps, and their order is right.
-    kind, number = _numbered(slot)
-    alike = [name for name in old if _numbered(name)[0] == kind]
-    alike.sort(key=lambda name: _numbered(name)[1])
-    return old[alike[number]] if number < len(alike) else None
+class _Slots:
+    """The layers of a file by their classes: "dense", "dense_1", ...
+
+    What is below a model is listed once for all of its layers.
+    """
+
+    def __init__(self, stored: Hdf5) -> None:
+        self._stored = stored
+        self._below = cache(lambda place, folder: place.below(stored, folder))
+        self._alike = cache(self._by_class)
+
+    def weights(self, given: Given, names: Sequence[str]) -> list[Array]:
+        """Return the weights of a layer, which have numbers for names."""
+        at: _Place | None = _Place(self._stored.root, self._stored.root)
+        for step in given.path:
+            at = None if at is None else self._slot(at, step)
+        group = None if at is None else self._stored.find(at.group, "vars")
+        if group is None:
+            raise Damaged(given.place, "has no weights in the file")
+        return [_array(self._stored, group, f"{i}", given) for i in range(len(names))]
+
+    def _slot(self, model: _Place, names: Names) -> _Place | None:
+        """Return the place of a layer."""
+        old: dict[str, _Place] = self._below(model, _OLD_FOLDER) if names.folder else {}
+        if not old:
+            return cast("_Place | None", self._below(model, names.folder).get(names.slot))
+        # Old files count some layers twice: the numbers may have gaps, and their order is right.
+        kind, number = _numbered(names.slot)
+        alike = self._alike(model).get(kind, [])
+        return old[alike[number]] if number < len(alike) else None
+
+    def _by_class(self, model: _Place) -> dict[str, list[str]]:
+        """Return the names in an old folder, sorted by their numbers, of each class."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self._below(model, _OLD_FOLDER), key=lambda name: _numbered(name)[1]):
+            found.setdefault(_numbered(name)[0], []).append(name)
+        return found
 
 
 def _numbered(slot: str) -> tuple[str, int]:
@@ -402,7 +425,7 @@ def _read_weights(stored: Hdf5, told: Any, given: dict[str, Any] | None) -> tupl
     version = _version(told)
     if by_names is None:
         held = {name for name, at in slots.items() if _has_weights(stored, at)}
-        source = Source(partial(_by_slots, stored), version)
+        source = Source(_Slots(stored).weights, version)
     else:
         groups = {name: stored.find(stored.root, name) for name in by_names}
         held = {

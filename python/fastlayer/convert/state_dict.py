@@ -230,8 +230,9 @@ def _entries(content: Mapping[Any, Any], place: str) -> dict[str, Stored]:
             raise ConversionError(f"{place}: {name!r}", "has no values; load the weights first")
         entry = _as_stored(value)
         if entry is None or not isinstance(name, str):
-            inner = {n: v.values() for n, v in content.items() if isinstance(v, Mapping)}
-            likely = next((n for n, values in inner.items() if any(map(_as_stored, values))), None)
+            # Once each: a file can give one dictionary to many names.
+            inner = {id(v): (n, v) for n, v in content.items() if isinstance(v, Mapping)}
+            likely = next((n for n, v in inner.values() if any(map(_as_stored, v.values()))), None)
             hint = "" if likely is None else f"; perhaps key={likely!r} is the state dict"
             agent = listed(networks(content))
             hint = hint if agent == "none" else f"; network= chooses one of {agent}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import float_dtype
+from fastlayer.arrays import FLOAT32, FLOAT64
 from fastlayer.errors import Damaged
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ _DEEPEST = 64
 # Features of layers and norms without arrays, in all: what a file may ask for and not hold.
 _MOST_BARE = 1 << 20
 _LONGEST_NAME = 100
+_LARGEST = int(np.finfo(np.float64).max)  # of whole numbers that are to be floats
+# NumPy parses any other text as Python.
+_DTYPES = {dtype.name: dtype for dtype in (FLOAT32, FLOAT64)}
 
 
 def to_document(net: Any) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -119,12 +122,7 @@ class Reader:
         kind = self.field(spec, "type", str, key)
         if kind not in self._table:
             raise Damaged(key, f"unknown layer type {kind!r:.40}")
-        try:
-            return self._table[kind]._outline(spec, key, self)
-        except Damaged:
-            raise
-        except (TypeError, ValueError, OverflowError) as error:
-            raise Damaged(key, str(error)) from None
+        return self._table[kind]._outline(spec, key, self)
 
     def fetch(self) -> None:
         """Read all arrays, and check what could be wrong with their values."""
@@ -170,11 +168,19 @@ class Reader:
         if kind is float and type(value) is str:
             value = _INFINITIES.get(value, value)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+            value = float(value) if abs(value) <= _LARGEST else None
         bad = isinstance(value, int) and kind is int and (isinstance(value, bool) or value < 0)
         if not isinstance(value, kind) or bad or (kind is str and len(value) > _LONGEST_NAME):
             raise Damaged(key, f"the field {name!r} holds {value!r:.40}, expected {kind.__name__}")
         return value
+
+    @staticmethod
+    def float_dtype(spec: Any, key: str) -> DType:
+        """Return the dtype that the field "dtype" names."""
+        name = Reader.field(spec, "dtype", str, key)
+        if name not in _DTYPES:
+            raise Damaged(key, f"the dtype is {name!r:.40}, expected {' or '.join(_DTYPES)}")
+        return _DTYPES[name]
 
 
 def _dtype(document: Any) -> DType:
@@ -187,10 +193,7 @@ def _dtype(document: Any) -> DType:
             f"{version!r:.40} is unknown; this version of fastlayer reads {VERSIONS[0]} to "
             f"{VERSIONS[-1]}, and a newer one may read more",
         )
-    try:
-        return float_dtype(Reader.field(document, "dtype", str, "dtype"))
-    except TypeError as error:
-        raise Damaged("dtype", str(error)) from None
+    return Reader.float_dtype(document, "dtype")
 
 
 def _has_more(spec: dict[str, Any]) -> bool:

@@ -182,6 +182,15 @@ class _Function(NamedTuple):
         return self.call(*arguments)
 
 
+class _Whole(int):
+    """A whole number as a name, hashed as text is: a file can't choose many that collide."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
 class _Dictionary(dict[Any, Any]):
     __slots__ = ()
 
@@ -189,6 +198,7 @@ class _Dictionary(dict[Any, Any]):
         # Before anything is hashed, which can take for ever. Tensors are never under such names.
         if type(name) not in (str, int):
             return
+        name = _Whole(name) if type(name) is int else name
         if name in self:
             raise Damaged(KEY, f"the name {name!r:.80} is there twice")
         super().__setitem__(name, value)
@@ -249,7 +259,9 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Sto
             "save it with .contiguous()",
         )
         flat = from_bytes(storage.read() if prod(shape) else b"", storage.kind.dtype, storage.order)
-        steps = [s * flat.itemsize for s in strides]
+        # Steps that are never taken may be any numbers.
+        taken = (d > 1 and flat.size for d in shape)
+        steps = [s * flat.itemsize if t else 0 for t, s in zip(taken, strides, strict=True)]
         return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
 
     return Stored(storage.kind.dtype, shape, view)

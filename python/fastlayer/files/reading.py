@@ -17,7 +17,7 @@ import numpy as np
 from fastlayer.errors import Damaged, ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from fastlayer.arrays import Array, DType
 
@@ -37,6 +37,8 @@ DOCUMENT = "fastlayer"  # the name of a network's document in every format
 # up to about 100 bytes in memory; a layer and its arrays take about 30.
 LARGEST_JSON = 4 << 20
 _MOST_VALUES = 200_000
+# Networks in each other, 64 deep, take four levels each. Python counts levels as calls of functions.
+_DEEPEST_JSON = 300
 MOST_AXES = 8  # of an array in somebody else's file
 
 
@@ -154,8 +156,17 @@ def parse_json(text: bytes, key: str) -> Any:
 
     check_json(text, key)
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except Damaged:
         raise
     except (ValueError, RecursionError) as error:
         raise Damaged(key, f"is not JSON ({error})") from error
+    level = [value]
+    for _ in range(_DEEPEST_JSON):
+        level = [inner for held in level for inner in _held(held)]
+    require(not level, key, f"has lists and objects more than {_DEEPEST_JSON} deep in each other")
+    return value
+
+
+def _held(value: Any) -> Iterable[Any]:
+    return value.values() if type(value) is dict else value if type(value) is list else ()

@@ -22,6 +22,7 @@ MAGIC = b"PK\x03\x04"
 _KEY = "archive"
 # Twenty thousand members; an entry of 46 bytes takes ten times as much in memory.
 _LARGEST_DIRECTORY = 1 << 20
+_LONGEST_NAME = 1024  # names of folders are put in front of others
 _LOCAL = struct.Struct("<4s5HLLLHH")
 # What zipfile raises for damaged directories; an OSError is a seek to an impossible place.
 _DAMAGE = (zipfile.BadZipFile, ValueError, OSError, OverflowError, RuntimeError, struct.error)
@@ -139,6 +140,8 @@ def _start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 def _check(info: zipfile.ZipInfo, aside: bool) -> None:
     name = info.filename
+    short = len(name) <= _LONGEST_NAME
+    require(short, _KEY, f"has a member with a name of {len(name)} characters")
     parts = name.replace("\\", "/").split("/")
     leads = not parts[0] or not parts[-1] or ".." in parts or re.match("[A-Za-z]:", name)
     require(not leads, name, "is no name for a member: a path that leads elsewhere, or a folder")

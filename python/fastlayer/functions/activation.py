@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import as_real, cast, float_dtype, frozen
-from fastlayer.errors import Damaged
+from fastlayer.arrays import as_real, cast, frozen
+from fastlayer.errors import Damaged, unfit
 from fastlayer.functions import elementwise
 from fastlayer.run.ops import CallOp, RowsOp
 from fastlayer.run.part import Outline, Part, Sizes
@@ -247,8 +247,11 @@ class Activation(Part):
         name = reader.field(spec, "name", str, key)
         parameters = reader.numbers(reader.field(spec, "parameters", dict, key))
         if name != "prelu":
-            made = cls(name, **parameters)
-            resolve_rowwise(made)
+            with unfit(
+                key, TypeError, ValueError, OverflowError
+            ):  # no such name, parameter or number
+                made = cls(name, **parameters)
+                resolve_rowwise(made)
             return Outline(made._title(), made._sizes, lambda: made)
         if set(parameters) != {"weight"}:
             raise Damaged(key, "prelu has one parameter, weight")
@@ -256,8 +259,7 @@ class Activation(Part):
         shape = tuple(reader.field(stored, "shape", list, key))
         if len(shape) > 1 or not all(type(d) is int and d >= 0 for d in shape):
             raise Damaged(key, f"impossible shape {shape!r:.80} of prelu slopes")
-        kind = float_dtype(reader.field(stored, "dtype", str, key))
-        slopes = reader.want(f"{key}.slopes", shape, kind)
+        slopes = reader.want(f"{key}.slopes", shape, reader.float_dtype(stored, key))
         n = shape[0] if shape and shape[0] != 1 else None
         sizes = Sizes(n, n, n, None, True)
         return Outline(f"prelu({n} slopes)", sizes, lambda: cls("prelu", weight=slopes()))

@@ -6,7 +6,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from fastlayer.arrays import FLOAT64, as_real
-from fastlayer.errors import Damaged
+from fastlayer.errors import Damaged, unfit
 from fastlayer.network.chain import check_chain
 from fastlayer.network.module import Module
 from fastlayer.network.part import as_parts
@@ -70,7 +70,13 @@ class Branches(Module):
         out = self._width(outs)
         keeps = all(s.keeps and s.out_features is None for s in sizes)
         keeps = keeps and self._join != "concat"
-        self._known = Sizes(takes, takes, out, found, keeps)
+        least = max(s.least for s in sizes)
+        handed = any(s.keeps and s.out_features is None for s in sizes)
+        # A branch that hands on what it is given is as wide as the others.
+        needed = out if takes is None and handed and self._join != "concat" else takes
+        if needed is not None and needed < least:
+            raise ValueError(f"{name}: one branch takes {needed} features, and another {least}")
+        self._known = Sizes(needed, takes, out, found, keeps, least=least)
         self._branches = cast("Any", tuple(map(tuple, branches)))
         self._dtype = found or dtype or FLOAT64
 
@@ -173,7 +179,8 @@ class Branches(Module):
         if len(listed) > _MOST_BRANCHES:
             raise Damaged(key, f"has {len(listed)} branches")
         inner: Any = [reader.chain(b, f"{key}.{i}") for i, b in enumerate(listed)]
-        known = cls._held(inner, reader.dtype)  # outlines fit each other as parts do
+        with unfit(key, ValueError):
+            known = cls._held(inner, reader.dtype)  # outlines fit each other as parts do
         return Outline(
             known._title(),
             known._sizes,
@@ -333,7 +340,7 @@ class Slice(Part):
 
     @property
     def _sizes(self) -> Sizes:
-        return Sizes(None, None, self.end - self.begin, None, False)
+        return Sizes(None, None, self.end - self.begin, None, False, least=self.end)
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [SliceOp(self.begin, self.end)]
@@ -346,7 +353,9 @@ class Slice(Part):
 
     @classmethod
     def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
-        made = cls(*(reader.field(spec, name, int, key) for name in ("begin", "end")))
+        begin, end = (reader.field(spec, name, int, key) for name in ("begin", "end"))
+        with unfit(key, ValueError):
+            made = cls(begin, end)
         return Outline(repr(made), made._sizes, lambda: made)
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlayer.arrays import FLOAT64
+from fastlayer.errors import unfit
 from fastlayer.network.module import Module
 from fastlayer.network.part import as_parts
 from fastlayer.run.ops import JoinOp
@@ -34,13 +35,24 @@ def check_chain(parts: Sequence[Part | Outline], what: str) -> Sizes:
         raise ValueError(f"{what} needs at least one layer")
     takes = in_features = width = dtype = None
     keeps, seen_through = True, True
-    giver = typed = 0
+    giver = typed = least = 0
+    multiple: int | None = 0  # where the width is not known, it is one of this
     for i, part in enumerate(parts):
         own = part._sizes
         if own.takes is not None and width is not None and own.takes != width:
             raise ValueError(
                 f"{what}: layer {i} {part._title()} takes {own.takes} features, but layer {giver} "
                 f"{parts[giver]._title()} gives {width}"
+            )
+        if own.takes is not None and width is None and multiple and own.takes % multiple:
+            raise ValueError(
+                f"{what}: layer {i} {part._title()} takes {own.takes} features, and what comes of "
+                f"layer {giver} {parts[giver]._title()} is a multiple of {multiple}"
+            )
+        if width is not None and own.least > width:
+            raise ValueError(
+                f"{what}: layer {i} {part._title()} takes {own.least} features or more, but layer "
+                f"{giver} {parts[giver]._title()} gives {width}"
             )
         if own.dtype is not None and dtype is not None and own.dtype != dtype:
             raise ValueError(
@@ -53,11 +65,21 @@ def check_chain(parts: Sequence[Part | Outline], what: str) -> Sizes:
             takes = own.takes
         if seen_through and in_features is None:
             in_features = own.in_features
-        if own.out_features is not None or not own.keeps:
-            width, giver = own.out_features, i
+        if keeps and width is None:
+            least = max(least, own.least)
+        if own.out_features is not None:
+            width, multiple, giver = own.out_features, None, i
+        elif not own.keeps:
+            # A Flatten hands on that it is a multiple; so the layer before is the one to name.
+            passed = own.multiple == 0 and (width or multiple)
+            giver = giver if passed else i
+            multiple = (width or multiple) if own.multiple == 0 else own.multiple
+            width = None
         keeps = keeps and own.keeps
         seen_through = keeps or own.flattens
-    return Sizes(takes, in_features, width, dtype, keeps)
+    if takes is not None and takes < least:
+        raise ValueError(f"{what} takes {takes} features, and one of its layers {least} or more")
+    return Sizes(takes, in_features, width, dtype, keeps, multiple=multiple, least=least)
 
 
 class Chain(Module):
@@ -155,7 +177,8 @@ class Chain(Module):
     @classmethod
     def _outline(cls, spec: Any, key: str, reader: Reader) -> Outline:
         inner: Any = reader.chain(spec, key)
-        known = cls._held(inner, reader.dtype)  # outlines fit each other as parts do
+        with unfit(key, ValueError):
+            known = cls._held(inner, reader.dtype)  # outlines fit each other as parts do
         return Outline(known._title(), known._sizes, cls._maker(inner, spec, key, reader))
 
     @classmethod
@@ -200,6 +223,8 @@ class Residual(Chain):
                 f"Residual: the layers take {k} features ({first}) and give {n} ({last}); a sum "
                 "needs both alike"
             )
+        if k is None:
+            self._known = self._known._replace(takes=n)
 
     @property
     def out_features(self) -> int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlayer.arrays import as_real, cast, normalize_axis
-from fastlayer.errors import ConversionError, Damaged
+from fastlayer.errors import ConversionError, Damaged, unfit
 
 if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
@@ -106,7 +106,8 @@ class Ends(NamedTuple):
             )
         if what == "input" and given and not any(given.values()):
             return cls(tuple(given), (0,) * len(given))
-        ends = cls.of(given, what)
+        with unfit(key, ValueError):
+            ends = cls.of(given, what)
         classes = tuple(_classes(entry, key) for entry in entries)
         single = spec.get("single", False)
         if type(single) is not bool or (single and (len(classes) != 1 or what == "input")):

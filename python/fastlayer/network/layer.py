@@ -11,6 +11,7 @@ import numpy as np
 
 from fastlayer import _core
 from fastlayer.arrays import as_real, cast, check_out, count, digest, float_dtype, promote
+from fastlayer.errors import Damaged
 from fastlayer.functions.activation import Activation
 from fastlayer.network.initializers import initialize
 from fastlayer.network.module import Module
@@ -479,7 +480,7 @@ class Layer(Module):
         activation = Activation._outline(chosen, f"{key}.activation", reader)
         slopes = activation.sizes.in_features
         if slopes not in (None, n):
-            raise ValueError(f"prelu has {slopes} slopes, but the layer has {n} outputs")
+            raise Damaged(key, f"prelu has {slopes} slopes, but the layer has {n} outputs")
 
         def make() -> Layer:
             b = None if bias is None else bias()

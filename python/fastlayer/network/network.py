@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from fastlayer.arrays import FLOAT32, as_real, float_dtype, promote
+from fastlayer.errors import Damaged, unfit
 from fastlayer.functions.activation import Activation
 from fastlayer.network.branches import Add, Concat, Multiply, Slice
 from fastlayer.network.chain import Chain, Residual
@@ -251,10 +252,11 @@ class Network(Chain):
     def _maker(cls, inner: Sequence[Outline], spec: Any, key: str, reader: Reader) -> Any:
         traits = spec.get("traits", [])
         if not isinstance(traits, list) or not all(t in (ONE_ROW, ANY_DTYPE) for t in traits):
-            raise ValueError(f"the field 'traits' holds {traits!r:.40}, which is unknown")
+            raise Damaged(key, f"the field 'traits' holds {traits!r:.40}, which is unknown")
         ends = tuple(Ends.read(spec, what, key, reader) for what in ("input", "output"))
         outlines: Any = inner  # which fit each other as parts do
-        cls._held(outlines, reader.dtype)._end(*ends)
+        with unfit(key, ValueError):
+            cls._held(outlines, reader.dtype)._end(*ends)
         plain = super()._maker(inner, spec, key, reader)
 
         def make() -> Network:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.arrays import FLOAT32, as_real, cast, count, digest, float_dtype, frozen, promote
+from fastlayer.errors import Damaged
 from fastlayer.network.module import Module
 from fastlayer.run.ops import AffineOp, RowsOp
 from fastlayer.run.part import Outline, Sizes
@@ -102,7 +103,7 @@ class _Norm(Module):
         eps = reader.field(spec, "eps", float, key)
         listed = reader.field(spec, "arrays", list, key)
         if n < 1 or not eps >= 0:
-            raise ValueError(f"{cls.__name__} of {n} features with eps={eps} is impossible")
+            raise Damaged(key, f"{cls.__name__} of {n} features with eps={eps} is impossible")
         taken = {name: reader.want(f"{key}.{name}", (n,)) for name in cls._names if name in listed}
         if not taken:
             reader.charge(key, n)

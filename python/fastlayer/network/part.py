@@ -67,7 +67,7 @@ class Flatten(Part):
 
     @property
     def _sizes(self) -> Sizes:
-        return Sizes(None, None, None, None, False, flattens=True)
+        return Sizes(None, None, None, None, False, flattens=True, multiple=0)
 
     def _lower(self, dtype: DType) -> list[Op]:
         return [FlattenOp()]

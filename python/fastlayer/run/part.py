@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
     from fastlayer.run.ops import Op
 
+_LONGEST_TITLE = 200
+
 
 class Sizes(NamedTuple):
     """What is known of the features of a part; None is unknown or any."""
@@ -24,13 +26,17 @@ class Sizes(NamedTuple):
     dtype: DType | None  # of arrays inside
     keeps: bool  # the features pass through unchanged
     flattens: bool = False  # all axes but the first become features
+    # The features that it gives are a multiple of this, or where it is 0, of those that come in.
+    multiple: int | None = None
+    least: int = 0  # features that have to come in at least
 
 
 class Outline:
     """A part that has been checked, and how to make it."""
 
     def __init__(self, title: str, sizes: Sizes, make: Callable[[], Any]) -> None:
-        self.title, self.sizes, self.make = title, sizes, make
+        # A title lists those of the parts inside, and parts may be 64 deep in each other.
+        self.title, self.sizes, self.make = title[:_LONGEST_TITLE], sizes, make
 
     # What is asked of a part in a chain.
     def _title(self) -> str:

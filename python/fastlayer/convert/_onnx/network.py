@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import cache
 from itertools import takewhile
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from fastlayer.convert._onnx.dense import DENSE
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
 from fastlayer.convert._onnx.evaluator import evaluator, fold
 from fastlayer.convert._onnx.file import DTYPES
-from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Graph, Value, describe, known, size, wide
+from fastlayer.convert._onnx.graph import Graph, Value, describe, known, wide
 from fastlayer.convert._onnx.labels import Labels, argmax, moved
+from fastlayer.convert._onnx.rows import Rows
 from fastlayer.convert._onnx.shapes import SHAPES
 from fastlayer.convert._prove import ANY_WIDTH, OTHERS, prove
 from fastlayer.errors import ConversionError, Damaged
@@ -26,7 +26,7 @@ from fastlayer.network.ends import Classes, Ends, selected
 from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fastlayer.arrays import Array
     from fastlayer.convert._onnx.file import Model, Node
@@ -58,6 +58,9 @@ _ADVICE = {
     "DequantizeLinear": "export the model before it is quantised",
 }
 # A layer's weights are copied for the kernels. Layers may share weights in the file, within reason.
+# Nodes on the way from the input that are no products: each is followed as formulas.
+_MOST_FORMULAS = 1 << 12
+_FORMULAS = 40 << 20  # bytes of those, beside the file
 _MOST_COPIES = 4
 _SPARE = 32 << 20
 # Random rows of the proof, and numbers that it may ask for: in one array of its own, of which it
@@ -103,8 +106,18 @@ class _Run:
         for node in reversed(self.nodes):
             if node.op == "Identity" and node.own and node.outputs[0] in self._ends:
                 self._ends.update(node.inputs)
+        formulas, graph = 0, self.graph
         for node in self.nodes:
             given = [self._get(node, name) for name in node.inputs]
+            followed = any(isinstance(g, Value) for g in given)
+            formulas += followed and node.op not in ("Gemm", "MatMul")
+            if graph.root.start.kept > model.nbytes + _FORMULAS:
+                raise node.damaged("makes far more numbers out of the file than are in it")
+            if formulas > _MOST_FORMULAS:
+                raise node.refuse(
+                    f"more than {_MOST_FORMULAS} nodes before it are no products, which no known "
+                    "model has; cut the model in two with onnx.utils.extract_model"
+                )
             results = given[:1] if self._widens(node, given) else self._made(node, given)
             extra = [name for name in node.outputs[len(results) :] if name in wanted]
             if extra:
@@ -219,7 +232,7 @@ class _Run:
         if flattens and any(wide(value.sample[:-1]) for value in self.graph.inputs.values()):
             return  # what comes before works on the last of several axes
         usual = products[0].shape[1] if products else ANY_WIDTH
-        rows = _Rows(net, shapes, self.graph.frozen, usual)
+        rows = Rows(net, shapes, self.graph.frozen, usual)
         largest = max(rows.features, *(max(w.shape) for w in products), 1)
         held = largest * max(len(self.nodes), 1)
         array = _ARRAY + self.model.nbytes // 64
@@ -261,73 +274,6 @@ class _Run:
                 net._verification = proof(opened=True)
                 return
         net._verification = proof(opened=False)
-
-
-class _Rows:
-    """Rows of a network as samples of a model, whatever the shapes of its inputs."""
-
-    def __init__(
-        self, net: Network, shapes: dict[str, tuple[int, ...]], frozen: int | None, usual: int
-    ) -> None:
-        self.frozen = frozen
-        first, *others = shapes.values()
-        # Whether the model takes a single sample.
-        self.one = BATCH not in first
-        self.widths, self.outputs = net._in.widths, net._out.widths
-        sample = [d for d in first if d != BATCH]
-        given = prod(d for d in sample if d != UNKNOWN) or 1
-        flat = any(isinstance(part, Flatten) for part in net.layers)
-        features = size(tuple(sample)) if flat else sample[-1]
-        self.features = sum(self.widths) or net.in_features or known(features) or usual
-        if UNKNOWN in sample:
-            at = len(sample) - 1 - sample[::-1].index(UNKNOWN)
-            sample[at] = max(self.features // given, 1)
-        samples = [[1 if d == UNKNOWN else d for d in sample]]
-        samples += [[d for d in shape if d != BATCH] for shape in others]
-        self.samples = dict(zip(shapes, samples, strict=True))
-        # Where the network works on the last of several axes, a sample has several rows.
-        self.rows = 1 if others else max(prod(samples[0]) // self.features, 1)
-
-    def _beside(self, given: list[Array], count: int) -> Array:
-        """Return what a model gives for so many rows, as rows; a constant is the same in each."""
-        if not self.outputs:
-            return given[0].reshape(count, -1)
-        each = zip(given, self.outputs, strict=True)
-        rows = [np.broadcast_to(y.reshape(-1, n), (count, n)) for y, n in each]
-        return np.concatenate(rows, axis=1)
-
-    def runner(
-        self, run: Callable[[dict[str, Array]], list[Array]], most: int, opened: bool
-    ) -> Callable[[Array], Array]:
-        """Return what runs a model on rows, no more than `most` samples at once.
-
-        A model with a fixed number of samples gets that many, or where it is `opened`, the first
-        ones so and the others together.
-        """
-        rows = self.rows
-
-        def samples(x: Array, step: int) -> Array:
-            padded = np.concatenate([x, np.repeat(x[:1], -len(x) % (rows * step), axis=0)])
-            columns = np.split(padded, np.cumsum(self.widths)[:-1], axis=1) or [padded]
-            batches = []
-            for part, sample in zip(columns, self.samples.values(), strict=True):
-                shape = sample if self.one else [step, *sample]
-                batches.append(part.reshape(-1, *shape))
-            results = []
-            for parts in zip(*batches, strict=True):
-                given = run(dict(zip(self.samples, parts, strict=True)))
-                results.append(self._beside(given, rows * step))
-            return np.concatenate(results)[: len(x)]
-
-        def reference(x: Array) -> Array:
-            together = min(most, -(-len(x) // rows))
-            step = 1 if self.one else self.frozen or together
-            if not opened or step >= together:
-                return samples(x, step)
-            first = rows * step
-            return np.concatenate([samples(x[:first], step), samples(x, together)[first:]])
-
-        return reference
 
 
 def _one(inputs: Sequence[Any]) -> Sequence[Any]:
