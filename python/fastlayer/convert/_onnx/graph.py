@@ -37,8 +37,11 @@ NOTHING = (
     "fastlayer has nothing for it, alone or with the elementwise operations around it; use an "
     "activation that fl.Activation knows, or cut the model here"
 )
-# Room for what small constants become, beside the file itself.
+# Room for what small constants become, beside the file itself, and for formulas with them.
 _SPARE = 16 << 20
+_FORMULAS = 40 << 20
+# Nodes on the way from the input that are no products: each is followed as formulas.
+_MOST_FOLLOWED = 1 << 12
 
 
 class Value(NamedTuple):
@@ -86,6 +89,7 @@ class Graph:
         self.dtype: DType | None = None  # None until the input is made a float
         self.frozen: int | None = None  # the number of rows, where the model has a fixed one
         self._room = model.nbytes + _SPARE  # bytes that what comes of constants may take
+        self._most_kept, self._followed = model.nbytes + _FORMULAS, 0
         self._flat: dict[Point, Point] = {}
         shapes = [self._declared(declared) for declared in inputs]
         samples = [tuple(d for d in shape if d != BATCH) for shape in shapes]
@@ -200,6 +204,24 @@ class Graph:
                     "or float64 altogether"
                 )
         return self.dtype
+
+    def follow(self, node: Node, given: Sequence[Given]) -> None:
+        """Bound the work and memory of following formulas of the input.
+
+        Raises
+        ------
+        ConversionError, Damaged
+            Too many nodes are followed, or too large constants.
+        """
+        moved = any(isinstance(g, Value) for g in given)
+        self._followed += moved and node.op not in ("Gemm", "MatMul")
+        if self._followed > _MOST_FOLLOWED:
+            raise node.refuse(
+                f"more than {_MOST_FOLLOWED} nodes before it are no products, which no known model "
+                "has; cut the model in two with onnx.utils.extract_model"
+            )
+        if self.root.start.kept > self._most_kept:
+            raise node.damaged("makes far more numbers out of the file than are in it")
 
     def take(self, node: Node, nbytes: int) -> None:
         """Take room for what comes of constants, before it is made.

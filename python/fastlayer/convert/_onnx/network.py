@@ -58,9 +58,6 @@ _ADVICE = {
     "DequantizeLinear": "export the model before it is quantised",
 }
 # A layer's weights are copied for the kernels. Layers may share weights in the file, within reason.
-# Nodes on the way from the input that are no products: each is followed as formulas.
-_MOST_FORMULAS = 1 << 12
-_FORMULAS = 40 << 20  # bytes of those, beside the file
 _MOST_COPIES = 4
 _SPARE = 32 << 20
 # Random rows of the proof, and numbers that it may ask for: in one array of its own, of which it
@@ -106,18 +103,9 @@ class _Run:
         for node in reversed(self.nodes):
             if node.op == "Identity" and node.own and node.outputs[0] in self._ends:
                 self._ends.update(node.inputs)
-        formulas, graph = 0, self.graph
         for node in self.nodes:
             given = [self._get(node, name) for name in node.inputs]
-            followed = any(isinstance(g, Value) for g in given)
-            formulas += followed and node.op not in ("Gemm", "MatMul")
-            if graph.root.start.kept > model.nbytes + _FORMULAS:
-                raise node.damaged("makes far more numbers out of the file than are in it")
-            if formulas > _MOST_FORMULAS:
-                raise node.refuse(
-                    f"more than {_MOST_FORMULAS} nodes before it are no products, which no known "
-                    "model has; cut the model in two with onnx.utils.extract_model"
-                )
+            self.graph.follow(node, given)
             results = given[:1] if self._widens(node, given) else self._made(node, given)
             extra = [name for name in node.outputs[len(results) :] if name in wanted]
             if extra:
