@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
 from helpers import assert_same_bits
 from hostile_corpus import read_state_dict
+from hostile_hdf5 import Writer
+from keras_files import write_keras
 from model_files import npy, pickled, pt, storage, tensor, zipped
 
 import fastlayer as fl
@@ -111,3 +114,39 @@ def test_mistakes_of_ours_are_no_damage(tmp_path, monkeypatch, error):
     with pytest.raises(error, match="a mistake") as caught:
         fl.load(path)
     assert not isinstance(caught.value, fl.ModelFileError)
+
+
+def connected(sources):
+    """A functional model of Keras, whose input is called a second time where nobody calls it."""
+    told = {"class_name": "__keras_tensor__", "config": {"keras_history": ["i", 0, 0]}}
+    layers = [
+        {
+            "class_name": "InputLayer",
+            "name": "i",
+            "config": {"batch_shape": [None, 2]},
+            "inbound_nodes": [],
+        },
+        {"class_name": "ReLU", "name": "r", "config": {}, "inbound_nodes": [{"args": [told]}]},
+    ]
+    ends = {"input_layers": sources, "output_layers": [["r", 0, 0]]}
+    return {"class_name": "Functional", "config": {"name": "m", "layers": layers, **ends}}
+
+
+def test_call_that_is_not_there(tmp_path):
+    writer = Writer()
+    weights = writer.done(writer.group({"layers": writer.group({"x": 96})}))
+    path = write_keras(tmp_path / "m.keras", connected([["i", 0, 0]]), weights)
+    assert fl.load(path)([[-1.0, 2.0]]).tolist() == [[0.0, 2.0]]
+    path = write_keras(tmp_path / "m.keras", connected([["i", 7, 0]]), weights)
+    with pytest.raises(fl.ConversionError, match="has 0 outputs here"):
+        fl.load(path)
+
+
+@pytest.mark.parametrize("kind", [str, io.StringIO])
+def test_configuration_that_is_no_text(tmp_path, kind):
+    writer = Writer()
+    empty = writer.group({"layers": writer.group({"dense": writer.group({})})})
+    path = tmp_path / "m.weights.h5"
+    path.write_bytes(writer.done(empty))
+    with pytest.raises(fl.ModelFileError, match="is not JSON"):
+        fl.load(path, config=kind('{"class_name": "\ud800"}'))

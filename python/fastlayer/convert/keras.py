@@ -267,14 +267,13 @@ def _configuration(config: Config) -> dict[str, Any]:
     key = "config"
     try:
         if isinstance(config, str) and config.lstrip().startswith("{"):
-            spec = parse_json(config.encode(), key)
+            spec = parse_json(config, key)
         elif isinstance(config, str | os.PathLike):
             key = os.fspath(config)
             with reading(key) as file:
                 spec = parse_json(file.read(LARGEST_JSON + 1), "file")
         else:
-            text = config.read(LARGEST_JSON + 1)
-            spec = parse_json(text.encode() if isinstance(text, str) else text, key)
+            spec = parse_json(config.read(LARGEST_JSON + 1), key)
         return as_dict(spec, key)
     except Damaged as error:
         raise ModelFileError(key, error.key, error.why) from error

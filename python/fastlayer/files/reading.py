@@ -143,8 +143,10 @@ def check_json(text: bytes, key: str) -> None:
     )
 
 
-def parse_json(text: bytes, key: str) -> Any:
+def parse_json(given: bytes | str, key: str) -> Any:
     """Parse UTF-8 JSON; the same name twice in one object is refused."""
+    # Surrogates pass here, and are no UTF-8 below.
+    text = given.encode("utf-8", "surrogatepass") if isinstance(given, str) else given
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = {}

@@ -205,7 +205,7 @@ class _Walk:
             done[ref.call] = self._layer(named[ref.name], Call([flow], {}))
 
         def made(ref: Ref) -> Flow:
-            found = done[ref.call]
+            found = done.get(ref.call, [])
             if ref.output >= len(found):
                 raise ConversionError(
                     named[ref.name].place,
