@@ -2,17 +2,15 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <exception>
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
 #if defined(_OPENMP)
 #include <omp.h>
-#endif
-#if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
 #if defined(__linux__)
@@ -52,10 +50,6 @@ constexpr double kWorkPerThread = 4e6;  // ps; ten times what joining costs
 constexpr double kWorkToWake = 80e6;    // ps; found after 20 ms of idling, on 2 cores of Zen 4
 // Calls that follow each other within this time are one stretch of work.
 constexpr int64_t kStretchGapNs = 200'000;
-// The end of the process waits at most this long for threads that are starting: a second, thousands
-// of times what starting one takes.
-constexpr int64_t kSettleNs = 1'000'000'000;
-
 int this_core() {
 #if defined(__linux__)
   return sched_getcpu();
@@ -64,16 +58,23 @@ int this_core() {
 #endif
 }
 
+class Team;
+
 // One thread of the team. What is written in every call is on a line of its own.
 class Helper {
  public:
+  Team* const team;
+  const int number;                 // of the thread in a call: from 1
   std::atomic<bool> inside{false};  // takes part in a call, or is about to
+
+  Helper(Team* its_team, int its_number) : team(its_team), number(its_number) { choose_place(); }
 
   // By the thread itself, before anything else.
   void begin() {
 #if defined(__linux__)
     id_ = static_cast<pid_t>(syscall(SYS_gettid));
 #endif
+    go_anywhere();
   }
 
   // By the thread itself: sleeps until wanted() is true.
@@ -110,6 +111,21 @@ class Helper {
   }
 
  private:
+  // OMP_PROC_BIND binds the thread that loads OpenMP to the first of its places, and who is started
+  // by it inherits that: helpers take the places after it in turn.
+  void choose_place() {
+    const int places = omp_get_num_places();
+    if (places == 0 || omp_get_proc_bind() == omp_proc_bind_false) return;
+    const int place = number % places;
+    std::vector<int> cores(static_cast<size_t>(omp_get_place_num_procs(place)));
+    omp_get_place_proc_ids(place, cores.data());
+    CPU_ZERO(&allowed_);
+    for (int core : cores) {
+      if (core < CPU_SETSIZE) CPU_SET(core, &allowed_);
+    }
+    narrowed_ = true;
+  }
+
   void keep_off(int waker, int caller) {
     if (narrowed_ || sched_getaffinity(id_, sizeof allowed_, &allowed_) != 0) return;
     cpu_set_t others = allowed_;
@@ -127,6 +143,7 @@ class Helper {
   void go_anywhere() {}
 
  private:
+  void choose_place() {}
   void keep_off(int, int) {}
 #endif
 
@@ -135,32 +152,36 @@ class Helper {
   std::condition_variable woken_;
 };
 
-// The helpers that were started together.
-struct Crew {
-  explicit Crew(int size) : count(size), helpers(new Helper[static_cast<size_t>(size)]) {}
-
-  const int count;
-  const std::unique_ptr<Helper[]> helpers;  // thread i of a call is helpers[i - 1]
-  std::atomic<bool> dismissed{false};
-};
-
-// How many of `wanted` threads can be started, found by starting them. libgomp ends the process
-// when it can't have a thread, so it is only asked for what has just been possible.
-int startable(int wanted) {
-  std::vector<std::thread> threads;
-  std::mutex gate;  // all of them are alive until it opens
-  std::unique_lock<std::mutex> closed(gate);
-  try {
-    threads.reserve(static_cast<size_t>(wanted));
-    while (static_cast<int>(threads.size()) < wanted) {
-      threads.emplace_back([&gate] { const std::lock_guard<std::mutex> open(gate); });
-    }
-  } catch (const std::exception&) {  // std::system_error, std::bad_alloc
-  }
-  closed.unlock();
-  for (std::thread& thread : threads) thread.join();
-  return static_cast<int>(threads.size());
+// Starts a thread; pthread_create, since std::thread frees memory in the new thread, for which
+// glibc reserves 64 MB of address space. A helper allocates nothing at all.
+bool start_thread(pthread_t* thread, void* (*run)(void*), void* argument) {
+  return pthread_create(thread, nullptr, run, argument) == 0;
 }
+
+// A thread that only holds its place, which is free for others afterwards.
+class Place {
+ public:
+  Place() : closed_(gate_), held_(start_thread(&thread_, &wait, &gate_)) {}
+  ~Place() {
+    closed_.unlock();
+    if (held_) pthread_join(thread_, nullptr);
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+
+  bool held() const { return held_; }
+
+ private:
+  static void* wait(void* gate) {
+    const std::lock_guard<std::mutex> open(*static_cast<std::mutex*>(gate));
+    return nullptr;
+  }
+
+  std::mutex gate_;
+  std::unique_lock<std::mutex> closed_;
+  pthread_t thread_;
+  const bool held_;
+};
 
 struct Job {
   void (*body)(void* context, int thread);
@@ -187,14 +208,6 @@ class Team {
     return sum >= kWorkToWake;
   }
 
-  // Before OpenMP is taken down at the end of the process: libomp crashes where a thread is still
-  // starting then. No new team begins from here on; the wait is bounded for the sake of the exit.
-  void settle() {
-    busy_.store(true);
-    const int64_t until = now_ns() + kSettleNs;
-    wait_until([&] { return starting_.load() == 0 || now_ns() > until; });
-  }
-
   bool run(int threads, void (*body)(void*, int), void* context) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
     grow(threads - 1);
@@ -202,12 +215,12 @@ class Team {
     job_ = {body, context, threads, float_mode(), this_core()};
     const uint64_t call = gate_.load(std::memory_order_relaxed) / kCall + 1;
     gate_.store(call * kCall + static_cast<uint64_t>(threads), std::memory_order_seq_cst);
-    wake_next(crew_.get(), 0);
+    wake_next(0);
     body(context, 0);
     // Closed: nobody comes in any more. Then wait for those inside.
     gate_.store(call * kCall, std::memory_order_seq_cst);
-    for (int i = 1; crew_ != nullptr && i < threads && i <= crew_->count; ++i) {
-      const std::atomic<bool>& inside = crew_->helpers[i - 1].inside;
+    for (int i = 1; i < threads && i <= size(); ++i) {
+      const std::atomic<bool>& inside = helper(i).inside;
       wait_until([&] { return !inside.load(std::memory_order_seq_cst); });
     }
     busy_.store(false, std::memory_order_release);
@@ -220,86 +233,74 @@ class Team {
   // other way round: so one of them sees the other, and nobody else's line is written.
   static constexpr uint64_t kCall = 1 << 16;
 
+  int size() const { return static_cast<int>(helpers_.size()); }
+  Helper& helper(int number) const { return *helpers_[static_cast<size_t>(number) - 1]; }
+
   // Wakes those of a call that thread i answers for: nobody has to wake more than two,
   // and more than there are processors are of no use.
-  void wake_next(Crew* crew, int i) {
+  void wake_next(int i) {
     for (int next = 2 * i + 1; next <= 2 * i + 2; ++next) {
-      if (next >= std::min(job_.threads, processors_) || crew == nullptr || next > crew->count)
-        return;
-      crew->helpers[next - 1].wake(this_core(), job_.core);
+      if (next >= std::min(job_.threads, processors_) || next > size()) return;
+      helper(next).wake(this_core(), job_.core);
     }
   }
 
-  // The one that opens the region is a thread of its own, since a region lasts as long as its team.
-  void grow(int helpers) {
-    const int now = crew_ == nullptr ? 0 : crew_->count;
-    if (helpers <= now) return;
-    processors_ = omp_get_num_procs();
+  // Starts helpers until there are so many, or as many as can be had. They are never sent home.
+  void grow(int wanted) {
+    if (wanted <= size()) return;
     const uint64_t settings = thread_settings();
-    if (helpers > most_ && settings == most_since_) return;
-    // All of them beside those of the smaller team, and one place is left to others.
-    const int found = startable(helpers + 1) - 1;
-    if (found < helpers) {
-      miss(helpers, std::max(found, now), settings);
-      if (found <= now) return;
-      helpers = found;
-    }
-    dismiss();
-    starting_.fetch_add(helpers);
+    if (wanted > most_ && settings == most_since_) return;
+    wanted = std::min(wanted, omp_get_thread_limit() - 1);
+    if (wanted <= size()) return;
+    processors_ = omp_get_num_procs();
+    const int missing = wanted - size();
+    const int affordable = affordable_threads(missing + 1) - 1;  // one place is left to others
     try {
-      const auto crew = std::make_shared<Crew>(helpers);
-      std::thread([this, helpers, crew] {
-#pragma omp parallel num_threads(helpers)
-        {
-          // The first one counts for those too that OpenMP's own limits left out.
-          const int left_out = omp_get_thread_num() == 0 ? helpers - omp_get_num_threads() : 0;
-          starting_.fetch_sub(1 + left_out);
-          help(*crew, omp_get_thread_num() + 1);
-        }
-      }).detach();
-      crew_ = crew;
-    } catch (const std::exception&) {
-      starting_.fetch_sub(helpers);
-      miss(helpers, 0, settings);
+      if (affordable > 0) start_helpers(std::min(missing, affordable));
+    } catch (const std::bad_alloc&) {
+    }
+    if (size() == wanted) return;
+    // Remembered until somebody sets the number of threads anew.
+    most_ = size();
+    most_since_ = settings;
+    report_missing_threads(wanted + 1, size() + 1);
+  }
+
+  void start_helpers(int count) {
+    const Place others;
+    if (!others.held()) return;
+    helpers_.reserve(helpers_.size() + static_cast<size_t>(count));
+    for (; count > 0; --count) {
+      std::unique_ptr<Helper> made(new Helper(this, size() + 1));
+      pthread_t thread;
+      if (!start_thread(&thread, &help, made.get())) return;
+      pthread_detach(thread);
+      helpers_.push_back(std::move(made));
     }
   }
 
-  // Remembered until somebody sets the number of threads anew.
-  void miss(int helpers, int found, uint64_t settings) {
-    most_ = found;
-    most_since_ = settings;
-    report_missing_threads(helpers + 1, found + 1);
+  static void* help(void* helper) {
+    Helper& self = *static_cast<Helper*>(helper);
+    self.team->help(self);
+    return nullptr;
   }
 
-  // The smaller team goes home.
-  void dismiss() {
-    if (crew_ == nullptr) return;
-    crew_->dismissed.store(true, std::memory_order_seq_cst);
-    for (int i = 0; i < crew_->count; ++i) crew_->helpers[i].wake(-1, -1);
-    crew_ = nullptr;
-  }
-
-  void help(Crew& crew, int i) {
-    Helper& self = crew.helpers[i - 1];
+  [[noreturn]] void help(Helper& self) {
     self.begin();
     uint64_t last_call = 0;
     const auto invited = [&](uint64_t gate) {
-      return gate % kCall > static_cast<uint64_t>(i) && gate / kCall != last_call &&
-             !crew.dismissed.load(std::memory_order_seq_cst);
+      return gate % kCall > static_cast<uint64_t>(self.number) && gate / kCall != last_call;
     };
-    const auto wanted = [&] {
-      return invited(gate_.load(std::memory_order_seq_cst)) ||
-             crew.dismissed.load(std::memory_order_relaxed);
-    };
+    const auto wanted = [&] { return invited(gate_.load(std::memory_order_seq_cst)); };
     awake_.fetch_add(1, std::memory_order_relaxed);
-    while (!crew.dismissed.load(std::memory_order_relaxed)) {
+    for (;;) {
       self.inside.store(true, std::memory_order_seq_cst);
       const uint64_t gate = gate_.load(std::memory_order_seq_cst);
       if (invited(gate)) {
         last_call = gate / kCall;
-        wake_next(&crew, i);
+        wake_next(self.number);
         set_float_mode(job_.mode);
-        job_.body(job_.context, i);
+        job_.body(job_.context, self.number);
       }
       self.inside.store(false, std::memory_order_release);
       self.go_anywhere();
@@ -312,16 +313,14 @@ class Team {
       self.sleep(wanted);
       awake_.fetch_add(1, std::memory_order_relaxed);
     }
-    awake_.fetch_sub(1, std::memory_order_relaxed);
   }
 
   std::atomic<bool> busy_{false};
   // Changed by the one who is busy.
-  std::shared_ptr<Crew> crew_;                  // the newest
-  int processors_ = 0;                          // when it was made
+  std::vector<std::unique_ptr<Helper>> helpers_;
+  int processors_ = 0;                          // when it last grew
   int most_ = std::numeric_limits<int>::max();  // helpers that can be had
   uint64_t most_since_ = 0;                     // thread_settings() then
-  std::atomic<int> starting_{0};  // helpers that OpenMP was asked for and that have not come yet
   Job job_{};
   alignas(64) std::atomic<uint64_t> gate_{0};
   alignas(64) std::atomic<int> awake_{0};  // helpers at work or looking for it
@@ -340,18 +339,10 @@ Team& team() {
   return *known;
 }
 
-struct AtExit {
-  ~AtExit() {
-    if (Team* const known = g_team.load()) known->settle();
-  }
-} g_at_exit;
-
-#if defined(__unix__) || defined(__APPLE__)
 // Threads do not survive a fork: the child starts a team of its own when it needs one. The one that
 // it inherited is forgotten, whatever state it was in.
 void in_child() { g_team.store(nullptr, std::memory_order_relaxed); }
 const int g_fork_handler = pthread_atfork(nullptr, nullptr, &in_child);
-#endif
 
 #endif  // _OPENMP
 

@@ -1,9 +1,9 @@
 // The team of threads that helps a call, and the steps and waiting that a call's threads share.
 //
-// OpenMP only makes the threads, so that its places, stack size and limits hold for them. Who works
-// when is decided here: OpenMP's regions end with a barrier, at which the caller would wait for a
-// thread that sleeps or has lost its processor. Without OpenMP everything runs on the caller's
-// thread, with the same bits.
+// The threads are the team's own. OpenMP is asked for its number, limit and places, never for a
+// thread: its regions end with a barrier, at which the caller would wait for one that sleeps or has
+// lost its processor, and libgomp ends the process where a thread can't be had. Without OpenMP
+// everything runs on the caller's thread, with the same bits.
 #pragma once
 
 #include <atomic>

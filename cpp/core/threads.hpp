@@ -30,7 +30,10 @@ struct Missing {
 bool missing_threads();
 Missing take_missing_threads();
 
-// For the team: the system had `available` threads where `wanted` were asked for.
+// For the team: how many of `wanted` more threads may be started. Where address space is limited,
+// their stacks take half of what is left: the rest is for the program, which may end without it.
+int affordable_threads(int wanted);
+// The system had `available` threads where `wanted` were asked for.
 void report_missing_threads(int wanted, int available);
 // How often set_num_threads has been called; missing threads are tried again after it.
 uint64_t thread_settings();

@@ -3,12 +3,15 @@
 #include "../core/threads.hpp"
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <limits>
 #include <thread>
 
@@ -178,6 +181,31 @@ void check_patience() {
 #endif
 }
 
+// None where the limit is reached, in proportion to what is left otherwise, and all without one.
+void check_affordable() {
+  FL_CHECK(affordable_threads(64) == 64, "%d", affordable_threads(64));
+#if defined(__linux__)
+  for (auto kind : {RLIMIT_AS, RLIMIT_DATA}) {
+    rlimit before;
+    getrlimit(kind, &before);
+    const auto affordable = [&](rlim_t limit) {
+      rlimit set = before;
+      set.rlim_cur = std::min(limit, before.rlim_max);
+      setrlimit(kind, &set);
+      const int threads = affordable_threads(1 << 30);
+      setrlimit(kind, &before);
+      return threads;
+    };
+    FL_CHECK(affordable(0) == 0, "at the limit: %d", affordable(0));
+    const rlim_t much = rlim_t(1) << 50;  // more than a sanitizer maps
+    const int steps[] = {affordable(much), affordable(2 * much), affordable(3 * much)};
+    const int bend = steps[2] - 2 * steps[1] + steps[0];
+    FL_CHECK(steps[0] < steps[1] && std::abs(bend) <= 2, "%d, %d, %d", steps[0], steps[1],
+             steps[2]);
+  }
+#endif
+}
+
 // Calls from many threads at once.
 void check_callers() {
   std::vector<std::thread> callers;
@@ -212,6 +240,7 @@ void test_threads() {
   check_pieces();
   check_patience();
   check_waking();
+  check_affordable();
   check_callers();
 }
 

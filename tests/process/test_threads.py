@@ -1,4 +1,4 @@
-"""Calls from many threads, threads that can't be had, the end of the interpreter, and Ctrl-C."""
+"""Calls from many threads, limits that are set, and the end of the interpreter."""
 
 from __future__ import annotations
 
@@ -197,75 +197,6 @@ def test_one_num_threads_object_in_two_threads():
     leave.set()
     thread.join()
     assert seen == [7]
-
-
-LIMITED = f"""
-import resource, warnings
-{WARM.replace("expected = digest()", "")}
-fl.set_num_threads(1)
-expected = digest()
-
-def size():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-
-def limited(threads, room):
-    "Warnings of two calls on so many threads, with `room` bytes more than there are now."
-    limit = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (size() + room, limit[1]))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        fl.set_num_threads(threads)
-        assert digest() == expected
-        assert digest() == expected
-    resource.setrlimit(resource.RLIMIT_AS, limit)
-    return [(w.category.__name__, os.path.basename(w.filename), str(w.message)) for w in caught]
-
-stack = threading.stack_size(0) or resource.getrlimit(resource.RLIMIT_STACK)[0]
-stack = stack if 0 < stack < 2**30 else 8 * 2**20
-"""
-
-
-@needs_proc
-@pytest.mark.parametrize("stacks", [0.5, 1.5, 4.5, 9.5])
-def test_threads_that_cannot_be_started(stacks):
-    """Room for few stacks: fewer threads and one warning, not the end of the process."""
-    if not _core.config()["openmp"]:
-        pytest.skip("built without OpenMP")
-    code = f"""{LIMITED}
-for name, file, message in limited(16, int({stacks} * stack)):
-    print(name, file, message, sep="|")
-time.sleep(0.1)
-assert 1 <= os_threads() <= 1 + {stacks}, os_threads()
-had = os_threads()
-assert digest() == expected  # with room again, but the number has not been set anew
-assert os_threads() == had
-assert not limited(16, 64 * stack) and settled(16), os_threads()
-"""
-    lines = run_python(code).splitlines()
-    assert len(lines) == 1, lines
-    name, file, message = lines[0].split("|")
-    assert (name, file) == ("RuntimeWarning", "<string>")
-    assert message.startswith("fastlayer wanted 16 threads and could have ")
-    assert int(message.split("could have ")[1].split(":")[0]) <= 1 + stacks
-
-
-def test_the_warning_as_an_error():
-    """The call raises it; the next one is right."""
-    if not _core.config()["openmp"]:
-        pytest.skip("built without OpenMP")
-    code = f"""{LIMITED}
-limit = resource.getrlimit(resource.RLIMIT_AS)
-resource.setrlimit(resource.RLIMIT_AS, (size() + stack // 2, limit[1]))
-warnings.simplefilter("error")
-fl.set_num_threads(8)
-try:
-    digest()
-except RuntimeWarning:
-    print("raised")
-assert digest() == expected
-"""
-    assert run_python(code) == "raised"
 
 
 # --- the end of the interpreter
