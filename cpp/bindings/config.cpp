@@ -5,6 +5,7 @@
 #include "../core/threads.hpp"
 #include "../core/workspace.hpp"
 #include "gil.hpp"
+#include "limit.hpp"
 #include "registers.hpp"
 
 namespace fastlayer {
@@ -60,10 +61,16 @@ py::dict isa_speeds_of_names() {
 
 void register_config(py::module_& m) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"), py::pos_only());
-  m.def("get_num_threads", &num_threads);
-  m.def("set_own_num_threads", &set_own_num_threads, py::arg("n"), py::pos_only());
+  m.def("get_num_threads", [] {
+    read_limit();
+    return num_threads();
+  });
+  m.def("follow_limits", &follow_limits, py::arg("limits"), py::pos_only());
   m.def("set_openmp_default", &set_openmp_default, py::arg("n"), py::pos_only());
-  m.def("openmp_limits", &openmp_limits);
+  m.def("openmp_limits", [] {
+    read_limit();
+    return openmp_limits();
+  });
   m.def("config", &config);
   m.def("isa_speeds", &isa_speeds_of_names);
   m.def("stats", &stats);

@@ -1,4 +1,5 @@
 // Activations and sums on arrays as they are.
+#include <algorithm>
 #include <stdexcept>
 
 #include "../core/cpu.hpp"
@@ -105,7 +106,7 @@ void add_along(const ArrayView& shape_of_z, const ptrdiff_t* b_strides, const Ar
   const ptrdiff_t count = shape_of_z.shape[d], size = sizeof(T);
   const ptrdiff_t z_step = shape_of_z.strides[d], b_step = b_strides[d], y_step = to.strides[d];
   if (d + 1 < shape_of_z.ndim) {
-    for (ptrdiff_t i = 0; i < count; ++i) {
+    for (ptrdiff_t i = 0; i < count && go_on(); ++i) {
       add_along<T>(shape_of_z, b_strides, to, d + 1, z + i * z_step, b + i * b_step,
                    y + i * y_step);
     }
@@ -120,6 +121,9 @@ void add_along(const ArrayView& shape_of_z, const ptrdiff_t* b_strides, const Ar
     }
   }
 }
+
+// Elements between two looks for signals.
+constexpr ptrdiff_t kPiece = 1 << 20;
 
 // Whether elements follow each other from the first to the last.
 template <typename T>
@@ -154,8 +158,11 @@ py::object add_broadcast(const ArrayView& z, const ArrayView& b, py::handle out)
   run_released(elementwise_picoseconds(count), [&] {
     if (count == 0) return;
     if (equal && is_contiguous<T>(z) && is_contiguous<T>(b) && is_contiguous<T>(y)) {
-      kernels<T>().add(reinterpret_cast<const T*>(z.data), reinterpret_cast<const T*>(b.data),
-                       reinterpret_cast<T*>(y.data), count);
+      for (ptrdiff_t i = 0; i < count && go_on(); i += kPiece) {
+        kernels<T>().add(reinterpret_cast<const T*>(z.data) + i,
+                         reinterpret_cast<const T*>(b.data) + i, reinterpret_cast<T*>(y.data) + i,
+                         std::min(kPiece, count - i));
+      }
     } else {
       add_along<T>(z, b_strides, y, 0, z.data, b.data, y.data);
     }

@@ -70,7 +70,9 @@ bool Released::check_signals(void* self) {
   auto* const released = static_cast<Released*>(self);
   released->take_back();
   Lookout* const ours = set_lookout(nullptr);  // a handler may call the package
+  const int limit = set_own_num_threads(0);
   const bool raised = PyErr_CheckSignals() != 0;
+  set_own_num_threads(limit);
   set_lookout(ours);
   if (!raised) released->release();
   return raised;

@@ -9,12 +9,13 @@
 #include "../core/plan.hpp"
 #include "../core/threads.hpp"
 #include "../core/turns.hpp"
+#include "limit.hpp"
 
 namespace fastlayer {
 
 // A call that is estimated to take longer than this, in picoseconds, looks up from its work for
-// signals. Far below a turn, because estimates are those of a fast processor.
-constexpr double kLookUpAbove = 5e9;
+// signals. Far below a turn, because estimates are those of a fast processor for float32.
+constexpr double kLookUpAbove = 1e9;
 
 // The GIL given up until the end of the scope. Not once the interpreter ends: see drain() there.
 class Released {
@@ -49,6 +50,7 @@ void warn_of_missing_threads();
 // Runs f, without the GIL where it takes long enough. Throws what a signal handler raised.
 template <typename F>
 void run_released(double picoseconds, F f) {
+  read_limit_for(picoseconds);
   if (picoseconds > kReleaseGilAbove) {
     bool stopped = false;
     {

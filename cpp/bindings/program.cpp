@@ -128,7 +128,7 @@ class PyProgram {
   }
 
   std::string describe_plan(ptrdiff_t m) const {
-    return std::visit([m](const auto& program) { return describe(program.plan(m)); }, program_);
+    return std::visit([m](const auto& p) { return describe(plan_within_limit(p, m)); }, program_);
   }
 
   // Whether a watched value is another one now. Relaxed: the program has its own copy of the
@@ -256,7 +256,7 @@ class PyProgram {
     }
     RowsView rows_y;
     rows_of(result.view(), rows_y);
-    const Plan plan = program.plan(rows_y.rows);
+    const Plan plan = plan_within_limit(program, rows_y.rows);
     const Inputs x{rows, static_cast<int>(count)};
     run_released(plan.picoseconds, [&] { execute(program, x, rows_y, plan); });
     return result.finish();

@@ -5,6 +5,7 @@
 
 #include "convert.hpp"
 #include "cpu.hpp"
+#include "first_touch.hpp"
 #include "plan.hpp"
 #include "team.hpp"
 #include "turns.hpp"
@@ -76,6 +77,7 @@ void for_each_block(RowsView x, RowsView y, bool splittable, bool streamable, Bl
       in_place
           ? nullptr
           : static_cast<T*>(workspace(static_cast<size_t>(threads * rows * x.cols) * sizeof(T)));
+  if (!direct) touch_in_turns(y, threads);
   std::atomic<ptrdiff_t> next{0};
   parallel_in_turns(threads, [&](int thread, Turn& turn) {
     T* const own = in_place ? nullptr : scratch + thread * rows * x.cols;

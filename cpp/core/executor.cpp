@@ -6,6 +6,7 @@
 
 #include "convert.hpp"
 #include "cpu.hpp"
+#include "first_touch.hpp"
 #include "team.hpp"
 #include "turns.hpp"
 
@@ -139,9 +140,6 @@ ptrdiff_t pieces_of(const Op<T>& op, ptrdiff_t rows, int threads) {
   return std::clamp(panels / 8, least, kMaxPieces);
 }
 
-// A block takes at most half a turn, in picoseconds, where turns end.
-constexpr double kLongestBlock = 1e3 * static_cast<double>(kTurnNs) / 2;
-
 // Whether a product reads the input more than once, so that rows that collide in the cache are
 // worth copying apart.
 template <typename T>
@@ -233,9 +231,8 @@ class Scratch {
 template <typename T>
 void run_rows(const Program<T>& program, const Inputs& x, const RowsView& y, const Plan& plan) {
   const Scratch<T> scratch(program, x, y, plan.row_block, plan.threads, 0, plan);
-  const auto run_block = [&](ptrdiff_t b, int thread) {
-    const ptrdiff_t first = b * plan.row_block;
-    const Block<T> block = scratch.block(first, std::min(plan.row_block, y.rows - first), thread);
+  const auto run_block = [&](ptrdiff_t first, ptrdiff_t count, int thread) {
+    const Block<T> block = scratch.block(first, count, thread);
     if (!scratch.direct_x()) load_inputs(x, first, block.rows, block.input);
     for (const Op<T>& op : program.ops()) run_op(op, block, 0, 1);
     if (!scratch.direct_y()) {
@@ -243,14 +240,20 @@ void run_rows(const Program<T>& program, const Inputs& x, const RowsView& y, con
     }
   };
   if (plan.blocks == 1) {
-    run_block(0, 0);
+    run_block(0, y.rows, 0);
     return;
   }
-  std::atomic<ptrdiff_t> next{0};
+  const bool timed = lookout() != nullptr;
+  touch_in_turns(y, plan.threads);
+  Claims rows(y.rows, plan.row_block,
+              std::min<ptrdiff_t>(plan.row_block, kernels<T>().max_tile_rows));
   parallel_in_turns(plan.threads, [&](int thread, Turn& turn) {
-    for (ptrdiff_t b;
-         !turn.over() && (b = next.fetch_add(1, std::memory_order_relaxed)) < plan.blocks;) {
-      run_block(b, thread);
+    while (!turn.over()) {
+      const auto [first, count] = rows.claim();
+      if (count == 0) break;
+      const int64_t begun = timed ? now_ns() : 0;
+      run_block(first, count, thread);
+      if (timed) rows.took(count, now_ns() - begun);
     }
   });
 }
@@ -292,7 +295,7 @@ void execute(const Program<T>& program, const Inputs& x, const RowsView& y, cons
     run_rows(program, x, y, plan);
   } else {
     run_rows(program, x, y,
-             with_short_blocks(plan, y.rows, kernels<T>().max_tile_rows, kLongestBlock));
+             with_short_blocks(plan, y.rows, kernels<T>().max_tile_rows, 1e3 * kPieceNs));
   }
 }
 

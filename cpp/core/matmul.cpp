@@ -6,6 +6,7 @@
 #include "convert.hpp"
 #include "cpu.hpp"
 #include "elementwise.hpp"
+#include "first_touch.hpp"
 #include "plan.hpp"
 #include "team.hpp"
 #include "turns.hpp"
@@ -37,6 +38,9 @@ constexpr ptrdiff_t kPackedLines = 16;
 // Panels that a thread packs at a time of a stripe: 1 KiB of each row of (k, n) weights, 2048
 // squares of which take 1.5 ms then, and 2.4 panel by panel (Zen 5).
 constexpr ptrdiff_t kPackedPanels = 16;
+
+// Of a single block's columns over all of k, picoseconds: more are cut where turns end.
+constexpr double kLongStripe = 5e9;
 
 template <typename T>
 struct Call {
@@ -254,25 +258,37 @@ struct Blocks {
   }
 };
 
-// One block of rows: each thread packs the columns that it takes, and nobody waits.
+// One block of rows: each thread packs the columns that it takes, and nobody waits. Where turns end
+// and a stripe takes long, all stripes go through some parts of k before the next ones.
 template <typename T>
 void one_block(const Call<T>& c, const ProductPlan& plan) {
   const Blocks<T> blocks(c, plan);
   const ptrdiff_t each = blocks.stripe + blocks.own;
-  T* const memory =
-      static_cast<T*>(workspace(static_cast<size_t>(plan.threads * each) * sizeof(T)));
-  Step step;
+  ptrdiff_t count = 1;
+  if (lookout() != nullptr) {
+    const double stripe = matmul_picoseconds(c.m, plan.stripe * kLine<T>, c.k, sizeof(T));
+    count = std::clamp<ptrdiff_t>(static_cast<ptrdiff_t>(stripe / kLongStripe), 1, plan.parts);
+  }
+  const size_t header = static_cast<size_t>(count) * sizeof(Step);
+  char* const memory =
+      static_cast<char*>(workspace(header + static_cast<size_t>(plan.threads * each) * sizeof(T)));
+  Step* const steps = reinterpret_cast<Step*>(memory);
+  for (ptrdiff_t i = 0; i < count; ++i) new (steps + i) Step;
+  T* const buffers = reinterpret_cast<T*>(memory + header);
   parallel_in_turns(plan.threads, [&](int thread, Turn& turn) {
-    T* const packed = memory + thread * each;
+    T* const packed = buffers + thread * each;
     T* const mine = packed + blocks.stripe;
-    step.run(plan.stripes, turn, [&](ptrdiff_t stripe) {
-      const ptrdiff_t p = stripe * plan.stripe, count = std::min(plan.stripe, c.panels - p);
-      for (ptrdiff_t i = 0; i < plan.parts; ++i) {
-        const Part d = plan.part(i);
-        c.pack(p, count, d, packed);
-        blocks.run(0, p, count, d, packed, mine);
-      }
-    });
+    for (ptrdiff_t s = 0; s < count; ++s) {
+      const auto go = [&](ptrdiff_t stripe) {
+        const ptrdiff_t p = stripe * plan.stripe, panels = std::min(plan.stripe, c.panels - p);
+        for (ptrdiff_t i = plan.parts * s / count; i < plan.parts * (s + 1) / count; ++i) {
+          const Part d = plan.part(i);
+          c.pack(p, panels, d, packed);
+          blocks.run(0, p, panels, d, packed, mine);
+        }
+      };
+      if (!steps[s].run(plan.stripes, turn, go)) return;
+    }
   });
 }
 
@@ -322,9 +338,11 @@ void matmul(const MatmulArgs<T>& args) {
       in_place(call, plan);
       break;
     case ProductWay::kOneBlock:
+      touch_in_turns(*args.y, plan.threads);
       one_block(call, plan);
       break;
     case ProductWay::kManyBlocks:
+      touch_in_turns(*args.y, plan.threads);
       many_blocks(call, plan);
       break;
   }

@@ -199,8 +199,8 @@ void Program<T>::finish() {
 }
 
 template <typename T>
-Plan Program<T>::plan(ptrdiff_t m) const {
-  return make_plan(m, work_, caches(), threads_for(estimate(m, work_)));
+Plan Program<T>::plan(ptrdiff_t m, double picoseconds) const {
+  return make_plan(m, work_, caches(), threads_for(picoseconds));
 }
 
 template class Program<float>;

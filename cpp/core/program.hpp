@@ -78,8 +78,11 @@ class Program {
   // Whether the branch that ends fits those before it.
   bool branch_fits() const;
 
-  // For m rows, with the threads that are worth inviting now.
-  Plan plan(ptrdiff_t m) const;
+  // Estimated time of m rows on one thread.
+  double picoseconds(ptrdiff_t m) const { return estimate(m, work_); }
+  // For m rows that take so long, with the threads that are worth inviting now.
+  Plan plan(ptrdiff_t m, double picoseconds) const;
+  Plan plan(ptrdiff_t m) const { return plan(m, picoseconds(m)); }
   const std::vector<Op<T>>& ops() const { return ops_; }
   // The distance between rows of each slot, in elements.
   const std::vector<ptrdiff_t>& slot_strides() const { return slot_strides_; }

@@ -46,8 +46,8 @@ std::atomic<unsigned> g_patience{kHurried};
 constexpr int64_t kSpinNs = 100'000;
 
 // Work that is worth help: with the team awake, and with the team asleep.
-constexpr double kWorkPerThread = 4e6;  // ps; ten times what joining costs
-constexpr double kWorkToWake = 80e6;    // ps; found after 20 ms of idling, on 2 cores of Zen 4
+constexpr double kWorkPerThread = kOneThreadBelow / 2;  // ps; ten times what joining costs
+constexpr double kWorkToWake = 80e6;  // ps; found after 20 ms of idling, on 2 cores of Zen 4
 // Calls that follow each other within this time are one stretch of work.
 constexpr int64_t kStretchGapNs = 200'000;
 int this_core() {

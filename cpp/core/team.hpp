@@ -17,6 +17,8 @@ namespace fastlayer {
 // pay. Remembers what it was asked, so that a loop of small calls wakes the team and a lone one
 // does not.
 int threads_for(double picoseconds);
+// Below this it is 1, and no limit is asked for.
+constexpr double kOneThreadBelow = 8e6;
 
 // Runs body(context, 0) on the caller and invites the team to run body(context, i), 0 < i <
 // threads, beside it; returns when everybody who came has left. Nobody has to come: a helper that

@@ -24,6 +24,9 @@ struct Lookout {
 // A turn takes so long, and then the time of the pieces that have been begun: a block of rows, or a
 // few milliseconds of a product.
 constexpr int64_t kTurnNs = 40'000'000;
+// The longest that a piece should take. Pieces are planned by estimates, which a slow or busy
+// processor exceeds; where a piece was longer the next ones are made shorter.
+constexpr int64_t kPieceNs = kTurnNs / 2;
 
 inline thread_local Lookout* t_lookout = nullptr;
 
@@ -43,6 +46,37 @@ inline bool go_on() {
   const Lookout* const asked = lookout();
   return asked == nullptr || now_ns() < asked->due || look_up();
 }
+
+// Units of work, such as rows, that threads claim some at a time, fewer of them where those before
+// took longer than kPieceNs.
+class Claims {
+ public:
+  // At first `some` at a time, and never fewer than `least`.
+  Claims(ptrdiff_t total, ptrdiff_t some, ptrdiff_t least)
+      : total_(total), least_(least), some_(some) {}
+
+  struct Range {
+    ptrdiff_t begin, count;  // no count: none are left
+  };
+  Range claim() {
+    const ptrdiff_t some = some_.load(std::memory_order_relaxed);
+    const ptrdiff_t begin = next_.fetch_add(some, std::memory_order_relaxed);
+    return {begin, begin < total_ ? (total_ - begin < some ? total_ - begin : some) : 0};
+  }
+  void took(ptrdiff_t count, int64_t ns) {
+    if (ns <= kPieceNs) return;
+    const auto fitting =
+        static_cast<ptrdiff_t>(static_cast<double>(count) * kPieceNs / static_cast<double>(ns));
+    const ptrdiff_t fewer = fitting / least_ * least_ > least_ ? fitting / least_ * least_ : least_;
+    if (fewer < some_.load(std::memory_order_relaxed)) {
+      some_.store(fewer, std::memory_order_relaxed);
+    }
+  }
+
+ private:
+  const ptrdiff_t total_, least_;
+  std::atomic<ptrdiff_t> next_{0}, some_;
+};
 
 class Turn {
  public:

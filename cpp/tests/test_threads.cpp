@@ -111,6 +111,31 @@ void check_nesting() {
   FL_CHECK(pieces % 10 == 0 && pieces >= 10, "%d pieces", pieces.load());
 }
 
+// Claims become smaller where one took too long, never smaller than the least; all is claimed once.
+void check_claims() {
+  Claims claims(1000, 128, 14);
+  const auto next = [&](ptrdiff_t begin, ptrdiff_t count) {
+    const Claims::Range range = claims.claim();
+    FL_CHECK(range.begin == begin && range.count == count, "%td rows from %td, not %td from %td",
+             range.count, range.begin, count, begin);
+  };
+  next(0, 128);
+  claims.took(128, kPieceNs);
+  next(128, 128);
+  claims.took(128, 2 * kPieceNs + 1'000'000);
+  next(256, 56);
+  claims.took(128, 3 * kPieceNs / 2);  // of another thread, begun before
+  next(312, 56);
+  claims.took(56, 1000 * kPieceNs);
+  next(368, 14);
+  claims.took(14, 1000 * kPieceNs);
+  ptrdiff_t end = 382;
+  for (Claims::Range range; (range = claims.claim()).count > 0; end += range.count) {
+    FL_CHECK(range.begin == end, "a gap at %td", end);
+  }
+  FL_CHECK(end == 1000, "the end at %td", end);
+}
+
 // Every piece is done exactly once, whoever comes and whenever, with teams that grow and are larger
 // than a call wants; and a call has each of its threads once at most.
 void check_pieces() {
@@ -236,6 +261,7 @@ void test_threads() {
   check_flush_to_zero();
   check_fork();
   check_nesting();
+  check_claims();
   check_that_help_comes();
   check_pieces();
   check_patience();

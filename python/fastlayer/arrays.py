@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -133,8 +133,8 @@ def as_real(x: object, what: str = "x") -> Array:
         )
     if a.dtype.byteorder in "<>":  # newbyteorder leaves a mark on native dtypes too
         native = a.dtype.newbyteorder("=")
-        a = a.view(native) if a.dtype.isnative else a.astype(native)
-    return a if a.flags.aligned else a.copy()
+        a = a.view(native) if a.dtype.isnative else copied(a, native)
+    return a if a.flags.aligned else copied(a, a.dtype)
 
 
 def is_weak(x: object) -> bool:
@@ -174,14 +174,45 @@ def cast(a: Array, dtype: DType) -> Array:
     """Return `a` as `dtype`; a value out of range becomes inf without a warning."""
     if a.dtype == dtype:
         return a
-    with np.errstate(all="ignore"):
-        return a.astype(dtype)
+    return copied(a, dtype)
+
+
+def copied(a: Array, dtype: DType) -> Array:
+    """``a.astype(dtype)``; of a large array in pieces, so that Ctrl-C need not wait for the end."""
+    if a.size <= _PIECE:
+        with np.errstate(all="ignore"):
+            return a.astype(dtype)
+    y = np.empty_like(a, dtype)
+    put(y, a)
+    return y
+
+
+# Elements between two chances for a signal; some 10 ms where all of the memory is new.
+_PIECE = 1 << 20
 
 
 def put(target: Array, y: Array) -> None:
-    """Write `y` into `target`, cast as `cast` does."""
+    """Write `y`, of the same shape, into `target`, cast as `cast` does."""
     with np.errstate(all="ignore"):
-        target[...] = y
+        # A piece must not overwrite what a later one reads.
+        shared = target.size > _PIECE and may_share(target, y)
+        for piece in [(...,)] if shared else _pieces(target):
+            target[piece] = y[piece]
+
+
+def _pieces(a: Array, at: tuple[slice, ...] = ()) -> Iterator[Any]:
+    """Yield indices that take `a` apart, in the order of its memory as far as that is easy."""
+    part = a[at] if at else a
+    if part.size <= _PIECE:
+        yield at or (...,)
+        return
+    axis = max(range(a.ndim), key=lambda d: (part.shape[d] > 1, abs(a.strides[d])))
+    n, first = part.shape[axis], at[axis].start if at else 0
+    step = max(1, n * _PIECE // part.size)
+    whole = at or tuple(slice(0, n) for n in a.shape)
+    for i in range(first, first + n, step):
+        piece = slice(i, min(i + step, first + n))
+        yield from _pieces(a, (*whole[:axis], piece, *whole[axis + 1 :]))
 
 
 def frozen(a: Array) -> Array:

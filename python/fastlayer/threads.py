@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from threading import local
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from fastlayer import _core
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _source = "not set"
+
+# Of each context, the innermost last: the number, and the `num_threads` whose it is. The core reads
+# it for calls that may use threads.
+_limits: ContextVar[tuple[tuple[int, num_threads], ...]] = ContextVar(
+    "fastlayer.num_threads", default=()
+)
 
 
 def set_num_threads(n: int) -> None:
@@ -74,13 +80,13 @@ def get_num_threads() -> int:
 
 
 class num_threads:
-    """Context manager: the number of threads for calls from the current thread.
+    """Context manager: the number of threads for calls of the current thread or task.
 
     Parameters
     ----------
     n : int
         At least 1. It takes the place of the process-wide number, be it more or less; calls from
-        other threads of the process are not affected.
+        other threads and tasks of the process are not affected.
 
     Raises
     ------
@@ -88,6 +94,14 @@ class num_threads:
         Less than 1.
     TypeError
         Not an integer.
+
+    Notes
+    -----
+    The limit belongs to the context of ``contextvars``, so the block may hold an ``await``: each task
+    of asyncio, and each greenlet of gevent, has its own. What starts inside the block in a copy of
+    the context has it too and keeps it: tasks, ``asyncio.to_thread``, and new threads where Python
+    hands them the context (``sys.flags.thread_inherit_context``, on in free-threaded builds from
+    3.14). Blocks may end in any order, as those of generators do; each takes away its own limit.
 
     Examples
     --------
@@ -99,11 +113,10 @@ class num_threads:
 
     def __init__(self, n: int) -> None:
         self._n = _checked(n)
-        self._before = local()  # a thread restores what it found itself
 
     def __enter__(self) -> Self:
-        before = _core.set_own_num_threads(self._n)
-        self._before.stack = [*getattr(self._before, "stack", ()), before]
+        _core.follow_limits(_limits)
+        _limits.set((*_limits.get(), (self._n, self)))
         return self
 
     def __exit__(
@@ -112,7 +125,12 @@ class num_threads:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _core.set_own_num_threads(self._before.stack.pop())
+        # Not the variable's `reset`: blocks that overlap would bring back each other's limits.
+        limits = _limits.get()
+        for i in reversed(range(len(limits))):
+            if limits[i][1] is self:
+                _limits.set((*limits[:i], *limits[i + 1 :]))
+                return
 
 
 def _checked(n: object) -> int:

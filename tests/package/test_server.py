@@ -21,6 +21,7 @@ import fastlayer as fl
 
 SECTION = sections(ROOT / "docs" / "deployment.md")["A server"]
 CLIENT = re.findall(r"^```python\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)[-1]
+JSON = {"Content-Type": "application/json"}
 X = [[5.1, 3.5, 1.4, 0.2], [6.0, 3.0, 4.8, 1.8]]
 
 
@@ -84,11 +85,32 @@ def test_inference_gives_the_bits_of_the_network(client, data):
         ("iris", {"inputs": []}, 400, "one input"),
         ("iris", {}, 400, "inputs"),
         ("iris", tensor([3.4e38] * 8), 422, "finite"),
+        ("iris", {**tensor(X), "id": "\ud800"}, 400, "surrogates"),
+        ("iris", {**tensor(X), "id": "a\udfffb"}, 400, "surrogates"),
+        ("iris", {**tensor(X), "id": 7}, 400, "id"),
+        ("iris", tensor(["\ud800"] * 8), 400, "convert"),
+        ("iris", tensor(X, "\ud800"), 400, "FP32"),
     ],
-    ids=["model", "size", "features", "datatype", "text", "range", "none", "form", "overflow"],
+    ids=[
+        "model",
+        "size",
+        "features",
+        "datatype",
+        "text",
+        "range",
+        "none",
+        "form",
+        "overflow",
+        "half",
+        "other half",
+        "number",
+        "data",
+        "datatype of half",
+    ],
 )
 def test_what_is_wrong_is_said(client, model, body, status, words):
-    answer = client.post(f"/v2/models/{model}/infer", json=body)
+    content = json.dumps(body)  # in ASCII
+    answer = client.post(f"/v2/models/{model}/infer", content=content, headers=JSON)
     assert answer.status_code == status
     assert re.search(words, answer.json()["error"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from fastlayer.files.document import Table
 
+
+_fcntl: Any = None
+with suppress(ImportError):  # Windows
+    _fcntl = import_module("fcntl")
 
 OWN = {".npz": "fastlayer.files.npz", ".safetensors": "fastlayer.files.safetensors"}
 
@@ -38,18 +43,25 @@ def save(net: Any, path: str | PathLike[str], table: Table) -> None:
 def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
     """Let `write` fill a new file, then give it the name `path` in one step.
 
-    A reader sees the old file or the whole new one, also after a crash.
+    A reader sees the old file or the whole new one, also after a crash. What saves under this name
+    have left behind because they were killed goes first.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
-    # Not tempfile: its files are private, and a model gets the permissions of any other file.
+    _clear(folder, name)
     with ExitStack() as undo:
-        with open(temporary, "x+b") as file:
-            undo.callback(os.unlink, temporary)
+        temporary, file = _unnamed(folder, name) or _named(folder, name)
+        undo.callback(_remove, temporary)
+        with file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            if not os.path.exists(temporary):
+                # With a folder given, the link is to what the other one in /proc points to.
+                os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno())
+            if _fcntl is not None:  # before the lock goes with the file
+                os.replace(temporary, path)
+        if _fcntl is None:  # Windows renames no open file
+            os.replace(temporary, path)
         undo.pop_all()
     # Some systems can't open folders, some file systems can't synchronise them; the file itself was.
     with suppress(OSError):
@@ -58,6 +70,74 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
             os.fsync(number)
         finally:
             os.close(number)
+
+
+def _temporary(folder: str, name: str) -> str:
+    return os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
+
+
+def _unnamed(folder: str, name: str) -> tuple[str, BinaryIO] | None:
+    """Open a file that is gone if the process is, and choose a name for later; None: no such files."""
+    flag = getattr(os, "O_TMPFILE", 0)
+    if not flag or not os.path.isdir("/proc/self/fd"):
+        return None
+    try:
+        number = os.open(folder, flag | os.O_RDWR, 0o666)
+    except OSError:
+        return None
+    _lock(number)  # for the moment between the two names
+    return _temporary(folder, name), os.fdopen(number, "w+b")
+
+
+def _named(folder: str, name: str) -> tuple[str, BinaryIO]:
+    """Open a new file, locked as long as it is open: a save that is under way."""
+    while True:
+        # Not tempfile: its files are private, and a model gets the permissions of any other file.
+        temporary = _temporary(folder, name)
+        file = open(temporary, "x+b")  # noqa: SIM115 - the caller closes it
+        # Another process may take it for left behind before the lock is there.
+        if _lock(file.fileno()) is not False and os.path.exists(temporary):
+            return temporary, file
+        file.close()
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _clear(folder: str, name: str) -> None:
+    """Remove files that saves under this name began, and that no living process has locked."""
+    if _fcntl is None:
+        return
+    ours = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}\.tmp")
+    with suppress(OSError):  # a folder may be written to, and not be listed
+        for found in os.listdir(folder):
+            if ours.fullmatch(found):
+                _remove_unlocked(os.path.join(folder, found))
+
+
+def _remove_unlocked(path: str) -> None:
+    with suppress(OSError):
+        number = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if _lock(number):
+                os.unlink(path)
+        finally:
+            os.close(number)
+
+
+def _lock(number: int) -> bool | None:
+    """Whether the file is locked for us now; None where the system can't tell."""
+    if _fcntl is None:
+        return None
+    try:
+        _fcntl.flock(number, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def split_suffix(path: str | PathLike[str]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import as_real, check_out, is_array, may_share
+from fastlayer.arrays import as_real, check_out, copied, is_array, may_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +39,7 @@ def predict(
         return net(a, out=out)
     check_features(net, a.shape, a.dtype)
     if isinstance(out, np.ndarray) and np.may_share_memory(a, out):
-        a = a.copy()  # the first batches would overwrite what the last ones read
+        a = copied(a, a.dtype)  # the first batches would overwrite what the last ones read
     with reporting(progress, m) as report:
         # The first batch tells the shape of a result that Flatten or a function may shape.
         first = net(a[:size])
