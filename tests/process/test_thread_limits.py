@@ -15,6 +15,10 @@ pytestmark = [
     pytest.mark.skipif(not _core.config()["openmp"], reason="built without OpenMP"),
 ]
 
+unsanitized = pytest.mark.skipif(
+    "libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer maps memory of its own"
+)
+
 
 # --- address space
 
@@ -83,6 +87,7 @@ assert digest() == expected
     assert run_python(code) == "raised"
 
 
+@unsanitized
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
 @pytest.mark.parametrize("rooms", few_or_many((10, 60, 150, 240, 420, 700), (*range(4, 1200, 6),)))
 def test_a_team_leaves_half_of_the_room_to_the_program(rooms, limit):
@@ -121,6 +126,7 @@ print(*caught, sep="|")
     assert run_python(code).count("RuntimeWarning") == 1
 
 
+@unsanitized
 def test_a_helper_takes_its_stack_and_nothing_else():
     """No arena of malloc, which is 64 MB of address space for each thread."""
     code = f"""{LIMITED}
