@@ -150,3 +150,29 @@ def test_configuration_that_is_no_text(tmp_path, kind):
     path.write_bytes(writer.done(empty))
     with pytest.raises(fl.ModelFileError, match="is not JSON"):
         fl.load(path, config=kind('{"class_name": "\ud800"}'))
+
+
+ODD = [
+    ("Greater", ("x", "c", "c"), {}, "3 inputs, too many"),
+    ("Add", ("x", "c", "c"), {}, "3 inputs, too many"),
+    ("Div", ("c", "c", "x"), {}, "3 inputs, too many"),
+    ("Where", ("b", "x", "c", "c"), {}, "4 inputs, too many"),
+    ("Unsqueeze", ("x",), {"axes": [0.5]}, "must be integers"),
+    ("Squeeze", ("x",), {"axes": [0.5]}, "must be integers"),
+    ("Transpose", ("x",), {"perm": ["a"]}, "must be integers"),
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "attributes", "why"), ODD)
+def test_nodes_that_onnx_does_not_have(op, inputs, attributes, why):
+    helper = pytest.importorskip("onnx.helper")
+    x, y = (helper.make_tensor_value_info(n, 1, ["N", 4]) for n in "xy")
+    constants = [
+        helper.make_tensor("c", 1, [4], [1.0] * 4),
+        helper.make_tensor("b", 9, [1], [True]),
+    ]
+    node = helper.make_node(op, inputs, ["y"], **attributes)
+    graph = helper.make_graph([node], "g", [x], [y], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+    with pytest.raises(fl.ModelFileError, match=why):
+        fl.from_onnx(model)

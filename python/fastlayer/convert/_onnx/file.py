@@ -249,8 +249,9 @@ class Node:
     def integers(self, name: str) -> list[int] | None:
         """Return an attribute that is a list of integers, None where it isn't there."""
         value = self.attributes.get(name)
-        if value is not None and not isinstance(value, list):
-            raise self.damaged(f"attribute {name} must be integers, got {value!r}")
+        listed = isinstance(value, list) and all(type(v) is int for v in value)
+        if value is not None and not listed:
+            raise self.damaged(f"attribute {name} must be integers, got {value!r:.60}")
         return value
 
 

@@ -49,6 +49,7 @@ _INPUTS = {
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), 2),
     "BatchNormalization": 5,
 }
+_EXACT = {"Add", "Div", "Mul", "Pow", "Sub", "Where", *_CONDITIONS}  # and no more
 _DENSE_ONLY = "fastlayer runs dense networks: rows through Gemm, MatMul, norms and activations"
 _TREES = "it is an ensemble of trees, and fastlayer runs dense networks; run it with ONNX Runtime"
 _KERNELS = "it is a kernel machine, and fastlayer runs dense networks; run it with ONNX Runtime"
@@ -146,6 +147,8 @@ class _Run:
             raise node.damaged("has a constant where its input should be")
         if len(given) < _INPUTS.get(node.op, 1):
             raise node.damaged(f"has {len(given)} inputs, too few")
+        if node.op in _EXACT and len(given) > _INPUTS[node.op]:
+            raise node.damaged(f"has {len(given)} inputs, too many")
         made = _OPERATIONS[node.op](self.graph, node, first, given[1:])
         return made if isinstance(made, list) else [made]
 
