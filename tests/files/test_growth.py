@@ -21,6 +21,7 @@ from keras_files import dense, sequential, write_keras
 from model_files import DATA, npy, pickled, pt, word, zipped
 
 import fastlayer as fl
+from fastlayer.convert._keras.calls import refs_of
 
 # Beside the input: buffers in which files are opened.
 CALLS, MEMORY = 300, 2 << 20
@@ -288,3 +289,21 @@ def test_nodes_without_end(tmp_path):
     half = str(tmp_path / "half.onnx")
     pytest.importorskip("onnx.utils").extract_model(str(path), half, ["x"], ["h2001"])
     assert fl.load(half)([[1.0, -2.0, 3.0, 4.0]]).tolist() == [[-1.0, 2.0, -3.0, -4.0]]
+
+
+def test_outputs_of_one_name():
+    """Each gets a number of its own, which is not looked for from the first one on."""
+    refs = [["r", 0, 0]] * 3 + [["r_2", 0, 0]]
+    assert [*refs_of(refs, "key")] == ["r", "r_1", "r_2", "r_2_1"]
+    refs_of([["r", 0, 0]] * 60_000, "key")  # takes hours where that is so
+
+
+def test_layers_of_an_agent(tmp_path):
+    def agent(count):
+        names = [f"actor.latent_pi.{i}.weight" for i in range(count)]
+        return pt(pickled(dict.fromkeys([*names, "actor.mu.weight"], b"N")))
+
+    def read(path):
+        return fl.from_state_dict(path, network="actor", activation="relu")
+
+    measured(tmp_path, ".pt", agent, 200, read)

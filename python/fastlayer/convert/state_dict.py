@@ -219,7 +219,8 @@ def _chosen(
         raise ConversionError(
             place, f"layers={list(layers)}: there is no {missing[0]!r}; it has {listed(there)}"
         )
-    return {name: content[name] for name in names if name.rpartition(".")[0] in layers}
+    wanted = set(layers)
+    return {name: content[name] for name in names if name.rpartition(".")[0] in wanted}
 
 
 def _entries(content: Mapping[Any, Any], place: str) -> dict[str, Stored]:

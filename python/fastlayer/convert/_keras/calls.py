@@ -170,13 +170,15 @@ def refs_of(value: Any, key: str) -> dict[str, Ref]:
 
 def unique(names: Sequence[str]) -> list[str]:
     """Return names of which none is there twice: "a", "a_1", ..."""
-    result: list[str] = []
+    result: dict[str, None] = {}
+    following: dict[str, int] = {}  # numbers, of which all before are taken
     for name in names:
-        free, number = name, 1
+        free, number = name, following.get(name, 1)
         while free in result:
             free, number = f"{name}_{number}", number + 1
-        result.append(free)
-    return result
+        following[name] = number
+        result[free] = None
+    return [*result]
 
 
 def _single(value: Any, key: str) -> Ref:
