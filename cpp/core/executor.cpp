@@ -294,8 +294,10 @@ void execute(const Program<T>& program, const Inputs& x, const RowsView& y, cons
   } else if (lookout() == nullptr) {
     run_rows(program, x, y, plan);
   } else {
-    run_rows(program, x, y,
-             with_short_blocks(plan, y.rows, kernels<T>().max_tile_rows, 1e3 * kPieceNs));
+    // Without vectors a multiply-add may be a call, which takes ten times what is estimated.
+    const bool calls = kernels<T>().vector_bytes == ptrdiff_t(sizeof(T));
+    const double longest = 1e3 * static_cast<double>(kPieceNs) / (calls ? 8 : 1);
+    run_rows(program, x, y, with_short_blocks(plan, y.rows, kernels<T>().max_tile_rows, longest));
   }
 }
 
