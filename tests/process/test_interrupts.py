@@ -154,9 +154,9 @@ def test_ctrl_c_ends_a_long_call(one_thread, name):
     run, shape = LONG_CALLS[name]
     out = blank(run, shape)
     interrupted(run, out)
-    # Long sums go on in `out`, of which all is begun.
+    # Long sums go on in `out`, of which all may be begun and nothing is done.
     sums = run is run_long_sums
-    assert (out < LONG_SUMS.shape[1]).all() if sums else np.isnan(out).any()
+    assert not (out == LONG_SUMS.shape[1]).any() if sums else np.isnan(out).any()
     y = NET(ROWS[:100])
     assert_same_bits(y, np.broadcast_to(NET(ROW), y.shape))
 
