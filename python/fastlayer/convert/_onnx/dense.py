@@ -9,8 +9,9 @@ import numpy as np
 from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Dense
+from fastlayer.convert._onnx.dims import BATCH, UNKNOWN, describe, size
 from fastlayer.convert._onnx.elementwise import binary
-from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Value, describe, size
+from fastlayer.convert._onnx.graph import Value
 from fastlayer.convert._recognise import Normalize
 from fastlayer.functions.activation import Activation
 

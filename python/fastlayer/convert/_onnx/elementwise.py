@@ -12,8 +12,9 @@ from fastlayer.convert import _graph, _recognise
 from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._graph import Mix, Point
+from fastlayer.convert._onnx.dims import describe, wide
 from fastlayer.convert._onnx.evaluator import aligned
-from fastlayer.convert._onnx.graph import NOTHING, Value, common_shape, describe, wide
+from fastlayer.convert._onnx.graph import NOTHING, Value, common_shape
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.convert._onnx.dims import BATCH
 from fastlayer.convert._onnx.file import DTYPES, the_package
-from fastlayer.convert._onnx.graph import BATCH
 from fastlayer.errors import ConversionError, Damaged
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ last axis.
 from __future__ import annotations
 
 from itertools import accumulate
-from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fastlayer.convert._graph import Cut, Flat, Point, elementwise
+from fastlayer.convert._onnx.dims import BATCH, UNKNOWN, describe, known, size, wide
 from fastlayer.convert._onnx.file import DTYPES
 from fastlayer.errors import ConversionError
 from fastlayer.network.ends import Ends
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 # A `Value`, an array where it is constant, None where it is left out.
 Given: TypeAlias = Any
-
-# Dimensions that aren't numbers yet; no arithmetic is done on them. They fit 32 bits, in which
-# some exporters compute shapes.
-BATCH = -(1 << 30)
-UNKNOWN = BATCH - 1
 
 NOTHING = (
     "fastlayer has nothing for it, alone or with the elementwise operations around it; use an "
@@ -400,25 +395,3 @@ def common_shape(node: Node, a: Value, b: Value) -> tuple[int, ...]:
         f"it combines arrays of shapes {describe(a.shape)} and {describe(b.shape)}; both have to "
         "be alike"
     )
-
-
-def wide(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape without its dimensions of length 1."""
-    return tuple(d for d in shape if d != 1)
-
-
-def size(shape: tuple[int, ...]) -> int:
-    """Return the number of elements, `UNKNOWN` where it is."""
-    return UNKNOWN if UNKNOWN in shape else prod(shape)
-
-
-def known(n: int) -> int | None:
-    """Return a number of features, None where it is `UNKNOWN`."""
-    return None if n == UNKNOWN else n
-
-
-def describe(shape: tuple[int, ...]) -> str:
-    """Return a shape for messages."""
-    names = {BATCH: "batch", UNKNOWN: "?"}
-    comma = "," if len(shape) == 1 else ""
-    return f"({', '.join(names.get(d, str(d)) for d in shape)}{comma})"

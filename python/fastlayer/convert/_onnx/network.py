@@ -12,10 +12,11 @@ import numpy as np
 from fastlayer.convert._advice import special
 from fastlayer.convert._graph import Dense, Draft, Join, Point, constant, join
 from fastlayer.convert._onnx.dense import DENSE
+from fastlayer.convert._onnx.dims import describe, known, wide
 from fastlayer.convert._onnx.elementwise import ELEMENTWISE
 from fastlayer.convert._onnx.evaluator import evaluator, fold
 from fastlayer.convert._onnx.file import DTYPES
-from fastlayer.convert._onnx.graph import Graph, Value, describe, known, wide
+from fastlayer.convert._onnx.graph import Graph, Value
 from fastlayer.convert._onnx.labels import Labels, argmax, moved
 from fastlayer.convert._onnx.rows import Rows
 from fastlayer.convert._onnx.shapes import SHAPES

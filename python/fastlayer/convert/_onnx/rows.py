@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, known, size
+from fastlayer.convert._onnx.dims import BATCH, UNKNOWN, known, size
 from fastlayer.network.part import Flatten
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlayer.convert._graph import Cut, Point, constant, join
+from fastlayer.convert._onnx.dims import BATCH, UNKNOWN, describe, size, wide
 from fastlayer.convert._onnx.file import DTYPES
-from fastlayer.convert._onnx.graph import BATCH, UNKNOWN, Value, describe, size, wide
+from fastlayer.convert._onnx.graph import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
