@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -79,6 +80,15 @@ def saved(tmp_path, array):
 
 def leftovers(tmp_path):
     return sorted(set(os.listdir(tmp_path)) - {"model.npz", "in.npy", "out.npy"})
+
+
+def begun(pid, tmp_path):
+    """Whether a process writes a file there, under some name or none yet."""
+    opened = []
+    with suppress(OSError):  # no such folder, or gone meanwhile
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            opened.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return bool(leftovers(tmp_path)) or any(name.startswith(f"{tmp_path}/#") for name in opened)
 
 
 # --- info, summary
@@ -358,7 +368,7 @@ def test_predict_cleans_up_when_it_is_ended(model, tmp_path, number, status, tex
     options = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed}
     with subprocess.Popen(command, **options) as process:
         try:
-            while not leftovers(tmp_path):
+            while not begun(process.pid, tmp_path):
                 assert process.poll() is None
                 time.sleep(0.01)
             process.send_signal(number)
