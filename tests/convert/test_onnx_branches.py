@@ -1,16 +1,17 @@
 """ONNX graphs with branches: several inputs and outputs, joins, slices, against ONNX Runtime."""
 
 import numpy as np
-import onnx
 import pytest
 from helpers import assert_same_bits
 from model_files import assert_round_trips
-from onnx import numpy_helper, parser
 
 import fastlayer as fl
-from fastlayer.convert.onnx import from_onnx
 
+onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
+from onnx import numpy_helper, parser
+
+from fastlayer.convert.onnx import from_onnx
 
 TWO = "float[N, 4] s, float[N, 2] u"
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits
 from model_files import assert_round_trips
-from onnx import helper, numpy_helper, parser
 
 import fastlayer as fl
-from fastlayer.convert.onnx import from_onnx
 
+onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
+from onnx import helper, numpy_helper, parser
+
+from fastlayer.convert.onnx import from_onnx
 
 X = np.random.default_rng(3).standard_normal((40, 4)).astype(np.float32)
 W = np.random.default_rng(4).standard_normal((4, 3)).astype(np.float32)
