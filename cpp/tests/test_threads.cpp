@@ -207,12 +207,22 @@ void check_patience() {
 }
 
 // None where the limit is reached, in proportion to what is left otherwise, and all without one.
+// An emulator of user programs takes a limit without setting it: there, there is nothing to see.
 void check_affordable() {
   FL_CHECK(affordable_threads(64) == 64, "%d", affordable_threads(64));
 #if defined(__linux__)
   for (auto kind : {RLIMIT_AS, RLIMIT_DATA}) {
     rlimit before;
     getrlimit(kind, &before);
+    rlimit none = before, seen;
+    none.rlim_cur = 0;
+    setrlimit(kind, &none);
+    getrlimit(kind, &seen);
+    setrlimit(kind, &before);
+    if (seen.rlim_cur != 0) {
+      std::printf("limits of memory can't be set here\n");
+      return;
+    }
     const auto affordable = [&](rlim_t limit) {
       rlimit set = before;
       set.rlim_cur = std::min(limit, before.rlim_max);
