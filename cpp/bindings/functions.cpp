@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "../core/backward.hpp"
 #include "../core/cpu.hpp"
 #include "../core/elementwise.hpp"
 #include "arrays.hpp"
@@ -12,6 +13,18 @@
 
 namespace fastlayer {
 namespace {
+
+// An array without dimensions as one of a single element.
+struct OneElement {
+  ptrdiff_t shape[1] = {1}, strides[1] = {0};
+
+  void show(ArrayView& view) {
+    if (view.ndim > 0) return;
+    view.ndim = 1;
+    view.shape = shape;
+    view.strides = strides;
+  }
+};
 
 // y has x's shape; f(rows of x, rows of y, T) does the work.
 template <typename F>
@@ -25,20 +38,13 @@ py::object map_rows(py::handle x, py::handle out, bool zero_d_allowed, const Arr
   }
   py::object y = py::none();
   with_float(from.dtype, [&](auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
     Result result(out, from.dtype, from.shape, from.ndim);
     if (!result.usable()) return;
     result.avoid(from, true);
     if (vector != nullptr) result.avoid(*vector, false);
     ArrayView to = result.view();
-    const ptrdiff_t one[1] = {1}, step[1] = {ptrdiff_t(sizeof(T))};
-    if (from.ndim == 0) {
-      for (ArrayView* v : {&from, &to}) {
-        v->ndim = 1;
-        v->shape = one;
-        v->strides = step;
-      }
-    }
+    OneElement one;
+    for (ArrayView* view : {&from, &to}) one.show(*view);
     RowsView rows_x, rows_y;
     rows_of(from, rows_x);
     rows_of(to, rows_y);
@@ -73,6 +79,49 @@ PyObject* fast_activation(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return call_guarded([&] {
     const FusedArguments f(args[0], args[2], args[3]);
     return scalar_if_0d(activation(f.kind, args[1], f.p0, f.p1, args[4]), args[4]);
+  });
+}
+
+// dz = da f'(z), arrays of one shape and dtype.
+py::object activation_backward(Activation kind, py::handle da, py::handle z, double p0, double p1,
+                               py::handle out) {
+  ArrayView from_da, from_z;
+  if (!borrow(da, from_da) || !borrow(z, from_z) || from_da.dtype != from_z.dtype) {
+    return py::none();
+  }
+  if (from_da.ndim != from_z.ndim || (from_z.ndim == 0 && is_row_wise(kind)) ||
+      !std::equal(from_z.shape, from_z.shape + from_z.ndim, from_da.shape)) {
+    return py::none();
+  }
+  py::object dz = py::none();
+  with_float(from_z.dtype, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    Result result(out, from_z.dtype, from_z.shape, from_z.ndim);
+    if (!result.usable()) return;
+    result.avoid(from_da, true);
+    result.avoid(from_z, true);
+    ArrayView to = result.view();
+    OneElement one;
+    for (ArrayView* view : {&from_da, &from_z, &to}) one.show(*view);
+    RowsView rows_da, rows_z, rows_dz;
+    rows_of(from_da, rows_da);
+    rows_of(from_z, rows_z);
+    rows_of(to, rows_dz);
+    run_released(backward_picoseconds(rows_z.rows * rows_z.cols), [&] {
+      activate_backward<T>({kind, static_cast<T>(p0), static_cast<T>(p1)}, rows_da, rows_z,
+                           rows_dz);
+    });
+    dz = result.finish();
+  });
+  return dz;
+}
+
+PyObject* fast_activation_backward(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (!takes("activation_backward", 6, count)) return nullptr;
+  return call_guarded([&] {
+    const FusedArguments f(args[0], args[3], args[4]);
+    return scalar_if_0d(activation_backward(f.kind, args[1], args[2], f.p0, f.p1, args[5]),
+                        args[5]);
   });
 }
 
@@ -225,6 +274,7 @@ FusedArguments::FusedArguments(PyObject* name, PyObject* first, PyObject* second
 
 void register_functions(py::module_& m) {
   static PyMethodDef functions[] = {fast_function("activation", &fast_activation),
+                                    fast_function("activation_backward", &fast_activation_backward),
                                     fast_function("bias_add", &fast_bias_add),
                                     fast_function("prelu", &fast_prelu),
                                     {nullptr, nullptr, 0, nullptr}};

@@ -6,37 +6,41 @@
 
 namespace fastlayer {
 
-// ELEMENT(Enumerator, "name", result): `result` is what kernels compute for a vector v; p0 and p1
-// are the parameters as vectors, act.p0 and act.p1 the same as numbers. ROW(Enumerator, "name")
-// goes over a whole row and has a kernel of its own. A new activation goes to the end of its group:
-// golden hashes count positions.
-#define FASTLAYER_ACTIVATIONS(ELEMENT, ROW)                                        \
-  ELEMENT(Identity, "identity", v)                                                 \
-  ELEMENT(Relu, "relu", relu(v))                                                   \
-  ELEMENT(LeakyRelu, "leaky_relu", leaky_relu(v, p0)) /* p0: negative_slope */     \
-  ELEMENT(Hardtanh, "hardtanh", hardtanh(v, p0, p1))  /* min_val, max_val */       \
-  ELEMENT(Elu, "elu", elu(v, p0))                     /* p0: alpha */              \
-  ELEMENT(Celu, "celu", celu(v, p0))                  /* p0: alpha */              \
-  ELEMENT(Selu, "selu", selu(v))                                                   \
-  ELEMENT(Gelu, "gelu", gelu(v)) /* x Phi(x), by erf */                            \
-  ELEMENT(GeluTanh, "gelu_tanh", gelu_tanh(v))                                     \
-  ELEMENT(Silu, "silu", silu(v))                                                   \
-  ELEMENT(Mish, "mish", mish(v))                                                   \
-  ELEMENT(Sigmoid, "sigmoid", sigmoid(v))                                          \
-  ELEMENT(LogSigmoid, "log_sigmoid", log_sigmoid(v))                               \
-  ELEMENT(Hardsigmoid, "hardsigmoid", hardsigmoid(v))                              \
-  ELEMENT(Hardswish, "hardswish", hardswish(v))                                    \
-  ELEMENT(Tanh, "tanh", tanh(v))                                                   \
-  ELEMENT(Softplus, "softplus", softplus(v, act.p0, act.p1)) /* beta, threshold */ \
-  ELEMENT(Softsign, "softsign", softsign(v))                                       \
-  ELEMENT(Exp, "exp", exp(v))                                                      \
-  ELEMENT(Sin, "sin", sin(v))                                                      \
-  ELEMENT(Cos, "cos", cos(v))                                                      \
-  ELEMENT(Sqrt, "sqrt", square_root(v))                                            \
-  ELEMENT(Threshold, "threshold", threshold(v, p0, p1)) /* threshold, value */     \
-  ELEMENT(Hardshrink, "hardshrink", hardshrink(v, p0))  /* p0: lambd */            \
-  ELEMENT(Softshrink, "softshrink", softshrink(v, p0))  /* p0: lambd */            \
-  ROW(Softmax, "softmax")                                                          \
+// ELEMENT(Enumerator, "name", result, slope): `result` is what kernels compute for a vector v, and
+// `slope` its derivative there; p0 and p1 are the parameters as vectors, act.p0 and act.p1 the same
+// as numbers. ROW(Enumerator, "name") goes over a whole row and has a kernel of its own. A new
+// activation goes to the end of its group: golden hashes count positions.
+#define FASTLAYER_ACTIVATIONS(ELEMENT, ROW)                                                        \
+  ELEMENT(Identity, "identity", v, identity_slope(v))                                              \
+  ELEMENT(Relu, "relu", relu(v), relu_slope(v))                                                    \
+  ELEMENT(LeakyRelu, "leaky_relu", leaky_relu(v, p0),                                              \
+          leaky_relu_slope(v, p0)) /* p0: negative_slope */                                        \
+  ELEMENT(Hardtanh, "hardtanh", hardtanh(v, p0, p1),                                               \
+          hardtanh_slope(v, p0, p1))                    /* min_val, max_val */                     \
+  ELEMENT(Elu, "elu", elu(v, p0), elu_slope(v, p0))     /* p0: alpha */                            \
+  ELEMENT(Celu, "celu", celu(v, p0), celu_slope(v, p0)) /* p0: alpha */                            \
+  ELEMENT(Selu, "selu", selu(v), selu_slope(v))                                                    \
+  ELEMENT(Gelu, "gelu", gelu(v), gelu_slope(v)) /* x Phi(x), by erf */                             \
+  ELEMENT(GeluTanh, "gelu_tanh", gelu_tanh(v), gelu_tanh_slope(v))                                 \
+  ELEMENT(Silu, "silu", silu(v), silu_slope(v))                                                    \
+  ELEMENT(Mish, "mish", mish(v), mish_slope(v))                                                    \
+  ELEMENT(Sigmoid, "sigmoid", sigmoid(v), sigmoid_slope(v))                                        \
+  ELEMENT(LogSigmoid, "log_sigmoid", log_sigmoid(v), log_sigmoid_slope(v))                         \
+  ELEMENT(Hardsigmoid, "hardsigmoid", hardsigmoid(v), hardsigmoid_slope(v))                        \
+  ELEMENT(Hardswish, "hardswish", hardswish(v), hardswish_slope(v))                                \
+  ELEMENT(Tanh, "tanh", tanh(v), tanh_slope(v))                                                    \
+  ELEMENT(Softplus, "softplus", softplus(v, act.p0, act.p1),                                       \
+          softplus_slope(v, act.p0, act.p1)) /* beta, threshold */                                 \
+  ELEMENT(Softsign, "softsign", softsign(v), softsign_slope(v))                                    \
+  ELEMENT(Exp, "exp", exp(v), exp(v))                                                              \
+  ELEMENT(Sin, "sin", sin(v), cos(v))                                                              \
+  ELEMENT(Cos, "cos", cos(v), cosine_slope(v))                                                     \
+  ELEMENT(Sqrt, "sqrt", square_root(v), square_root_slope(v))                                      \
+  ELEMENT(Threshold, "threshold", threshold(v, p0, p1),                                            \
+          threshold_slope(v, p0))                                           /* threshold, value */ \
+  ELEMENT(Hardshrink, "hardshrink", hardshrink(v, p0), shrink_slope(v, p0)) /* p0: lambd */        \
+  ELEMENT(Softshrink, "softshrink", softshrink(v, p0), shrink_slope(v, p0)) /* p0: lambd */        \
+  ROW(Softmax, "softmax")                                                                          \
   ROW(LogSoftmax, "log_softmax")
 
 enum class Activation : int32_t {

@@ -367,7 +367,7 @@ FL_INLINE void with_function(const ActivationArgs<T>& act, Use use) {
   // Likewise, celu with alpha 1 is elu.
   const bool is_elu = act.kind == Activation::kCelu && act.p0 == T(1);
   switch (is_elu ? Activation::kElu : act.kind) {
-#define FL_ELEMENT(Name, name, result)                                                          \
+#define FL_ELEMENT(Name, name, result, slope)                                                   \
   case Activation::k##Name:                                                                     \
     if constexpr (Takes(Activation::k##Name)) use([=](Vec<T> v) FL_INLINED { return result; }); \
     return;

@@ -5,12 +5,16 @@
 // an AVX-512 object could be the copy that the linker keeps for everyone.
 #pragma once
 
+#ifndef FL_PAIR
+#include "backward.inc.hpp"
+#endif
 #include "elements.inc.hpp"
 #include "gemm.inc.hpp"
 #include "isa.inc.hpp"
 #include "lanes.inc.hpp"
 #include "norms.inc.hpp"
 #include "pack.inc.hpp"
+#include "row_backward.inc.hpp"
 #include "softmax.inc.hpp"
 #include "table.hpp"
 
@@ -20,6 +24,16 @@
 namespace fastlayer {
 namespace FL_ISA {
 namespace {
+
+template <typename T>
+void activation_backward(const ActivationArgs<T>& act, const T* da, const T* z, T* dz,
+                         ptrdiff_t n) {
+#ifdef FL_PAIR
+  FL_PAIR::activation_backward(act, da, z, dz, n);
+#else
+  backward_of_groups(act, da, z, dz, n);
+#endif
+}
 
 template <typename T>
 constexpr Kernels<T> kernels() {
@@ -32,6 +46,7 @@ constexpr Kernels<T> kernels() {
   k.lanes = &lanes<T, 1>;
   k.pack_panel = &pack_panel<T>;
   k.activation = &activation<T>;
+  k.activation_backward = &activation_backward<T>;
   k.prelu = &prelu<T>;
   k.stream = Vec<T>::kStreams ? &stream<T> : nullptr;
   k.end_stream = Vec<T>::kStreams ? &end_stream<T> : nullptr;
@@ -40,6 +55,8 @@ constexpr Kernels<T> kernels() {
   k.affine = &affine<T>;
   k.softmax = &softmax<T, false>;
   k.log_softmax = &softmax<T, true>;
+  k.softmax_backward = &softmax_backward<T, false>;
+  k.log_softmax_backward = &softmax_backward<T, true>;
   k.layer_norm = &layer_norm<T>;
   k.rms_norm = &rms_norm<T>;
   return k;

@@ -29,11 +29,16 @@
 namespace fastlayer {
 
 // Activations of at least one group of vectors, from objects of their own: see groups.inc.hpp. A
-// pair has those that are not by_fours().
+// pair has those that are not by_fours(), and the backward pass of all, of any length: see
+// backward.inc.hpp.
 #ifdef FL_PAIR
 namespace FL_PAIR {
 void activation(const ActivationArgs<float>& act, const float* x, float* y, ptrdiff_t n);
 void activation(const ActivationArgs<double>& act, const double* x, double* y, ptrdiff_t n);
+void activation_backward(const ActivationArgs<float>& act, const float* da, const float* z,
+                         float* dz, ptrdiff_t n);
+void activation_backward(const ActivationArgs<double>& act, const double* da, const double* z,
+                         double* dz, ptrdiff_t n);
 }  // namespace FL_PAIR
 namespace FL_QUAD {
 void activation(const ActivationArgs<float>& act, const float* x, float* y, ptrdiff_t n);

@@ -31,6 +31,9 @@ namespace {
 //   kGelu*Max       at this magnitude the negative branch has gone to 0
 //   kNearGelu       up to here Phi is found without a division
 //   kGeluOne        gelu is x from here on
+//   kGeluSlopeMax   at this magnitude its derivative below 0 has gone to 0
+//   kSlopeExpMax    up to here 2^n is a product of four normal numbers
+//   kSoftsignMax    at this magnitude the derivative of softsign has gone to 0
 template <typename T>
 struct MathConstants;
 template <>
@@ -51,6 +54,8 @@ struct MathConstants<float> {
   static constexpr float kGeluMax = 14.5f, kNearGelu = 5.0f;
   static constexpr float kGeluOne = 5.5f;
   static constexpr float kGeluTanhMax = 11.0f;
+  static constexpr float kGeluSlopeMax = 14.75f;
+  static constexpr float kSlopeExpMax = 340.0f, kSoftsignMax = 0x1p+80f;
   static constexpr float kLog2e = 0x1.715476p+0f;
   static constexpr float kLn2Hi = 0x1.62e43p-1f, kLn2Lo = -0x1.05c61p-29f;
   static constexpr float kGeluAHi = 0x1.988454p+0f, kGeluALo = -0x1.857936p-25f;
@@ -93,6 +98,8 @@ struct MathConstants<double> {
   static constexpr double kGeluMax = 39.0, kNearGelu = 5.0;
   static constexpr double kGeluOne = 8.5;
   static constexpr double kGeluTanhMax = 21.75;
+  static constexpr double kGeluSlopeMax = 39.0;
+  static constexpr double kSlopeExpMax = 2800.0, kSoftsignMax = 0x1p+540;
   static constexpr double kLog2e = 0x1.71547652b82fep+0;
   static constexpr double kLn2Hi = 0x1.62e42fefa39efp-1, kLn2Lo = 0x1.abc9e3b39803fp-56;
   static constexpr double kGeluAHi = 0x1.9884533d43651p+0, kGeluALo = -0x1.cbc0d30ebfd15p-54;

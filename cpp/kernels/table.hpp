@@ -95,6 +95,9 @@ struct Kernels {
 
   // x and y may be the same array; any n >= 0.
   void (*activation)(const ActivationArgs<T>& act, const T* x, T* y, ptrdiff_t n);
+  // dz = da f'(z), f of an element-wise kind; dz may be da or z.
+  void (*activation_backward)(const ActivationArgs<T>& act, const T* da, const T* z, T* dz,
+                              ptrdiff_t n);
   void (*prelu)(const T* x, const T* slope, T* y, ptrdiff_t n);
   // Copies past the caches: a store to a line that is in none of them would first read the line.
   // end_stream() before another thread may read what was stored; it waits for memory. Both null
@@ -110,6 +113,9 @@ struct Kernels {
                   bool far);
   void (*log_softmax)(const T* x, ptrdiff_t ldx, T* y, ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t n,
                       bool far);
+  // Of one row: dz from p = softmax(z) and da. dz may be p or da.
+  void (*softmax_backward)(const T* p, const T* da, T* dz, ptrdiff_t n);
+  void (*log_softmax_backward)(const T* p, const T* da, T* dz, ptrdiff_t n);
   // One row each.
   // weight and bias may be null.
   void (*layer_norm)(const T* x, const T* weight, const T* bias, T eps, T* y, ptrdiff_t n);

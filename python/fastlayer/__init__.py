@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from fastlayer.convert.sklearn import from_sklearn
     from fastlayer.convert.state_dict import from_state_dict
     from fastlayer.convert.torch import from_torch
+    from fastlayer.functions.backward import activation_backward, dense_backward, linear_backward
 
 __version__: str = _core.config()["version"]
 
@@ -99,9 +100,11 @@ __all__ = [
     "Slice",
     "__version__",
     "accelerate",
+    "activation_backward",
     "bias_add",
     "celu",
     "cos",
+    "dense_backward",
     "dense_forward",
     "dot",
     "elu",
@@ -120,6 +123,7 @@ __all__ = [
     "identity",
     "leaky_relu",
     "linear",
+    "linear_backward",
     "load",
     "log_sigmoid",
     "log_softmax",
@@ -146,7 +150,7 @@ __all__ = [
     "threshold",
 ]
 
-# Whoever converts nothing does not pay for the converters; they are imported when asked for. The
+# Whoever converts or trains nothing does not pay for that; it is imported when asked for. The
 # classes are what methods and converters return: not in __all__, and here so that pickles find them.
 _LAZY = {
     "Accelerated": "convert.numpy_objects",
@@ -158,11 +162,14 @@ _LAZY = {
     "Summary": "report.summary",
     "Verification": "report.verification",
     "accelerate": "convert.numpy_objects",
+    "activation_backward": "functions.backward",
+    "dense_backward": "functions.backward",
     "from_keras": "convert.keras",
     "from_onnx": "convert.onnx",
     "from_sklearn": "convert.sklearn",
     "from_state_dict": "convert.state_dict",
     "from_torch": "convert.torch",
+    "linear_backward": "functions.backward",
 }
 
 
