@@ -1,5 +1,5 @@
 # cmake -DNM=nm -P symbol_gate.cmake -- OBJECT...
-# A kernel object defines its table as its one global symbol, or the two activations of groups, and no
+# A kernel object defines its table as its one global symbol, or two functions of groups, and no
 # weak one: a weak symbol is an inline function whose AVX-512 copy the linker may keep for every processor.
 set(seen_separator FALSE)
 set(objects)
@@ -30,9 +30,9 @@ foreach(object IN LISTS objects)
   string(REGEX REPLACE "[0-9a-f]+ [A-Z] fastlayer::[a-z0-9]+" "" globals "${globals}")
   list(SORT globals)
   if(NOT "${globals}" STREQUAL "::kTable" AND NOT "${globals}" MATCHES
-      "^_(pair|quad)::activation\\([^;]*<double>[^;]*\\);_(pair|quad)::activation\\([^;]*<float>[^;]*\\)$")
+      "^_(pair|quad)::activation(_backward)?\\([^;]*<double>[^;]*\\);_(pair|quad)::activation(_backward)?\\([^;]*<float>[^;]*\\)$")
     message(FATAL_ERROR "symbol gate: expected the table as the one global in ${object}, or the "
-      "activations of groups:\n${globals}")
+      "functions of groups:\n${globals}")
   endif()
   message(STATUS "symbol gate: ${object} is clean")
 endforeach()
