@@ -84,6 +84,18 @@ class Guarded {
   T* data_;
 };
 
+// FNV-1a, 64 bits.
+template <typename T>
+uint64_t hash(const std::vector<T>& v) {
+  uint64_t h = 0xcbf29ce484222325u;
+  for (const T& x : v) {
+    unsigned char bytes[sizeof(T)];
+    std::memcpy(bytes, &x, sizeof(T));
+    for (unsigned char b : bytes) h = (h ^ b) * 0x100000001b3u;
+  }
+  return h;
+}
+
 template <typename T>
 const char* type_name() {
   return sizeof(T) == 4 ? "float" : "double";
