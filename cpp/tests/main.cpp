@@ -25,6 +25,8 @@ int main(int argc, char** argv) {
     test_program();
   } else if (is("threads")) {
     test_threads();
+  } else if (is("trainer")) {
+    test_trainer();
   } else if (is("training")) {
     test_training();
   } else if (is("exit")) {
@@ -34,7 +36,7 @@ int main(int argc, char** argv) {
   } else {
     std::fprintf(
         stderr,
-        "usage: %s dense|elementwise|fetch|guards [all]|plan|program|threads|training|exit|"
+        "usage: %s dense|elementwise|fetch|guards [all]|plan|program|threads|trainer|training|exit|"
         "golden FILE [--write]\n",
         argv[0]);
     return 2;

@@ -21,6 +21,7 @@ void test_guards(bool all);
 void test_plan();
 void test_program();
 void test_threads();
+void test_trainer();
 void test_training();
 void test_exit();
 void test_golden(const char* path, bool write);
