@@ -660,8 +660,8 @@ def test_infinities_and_nan_reach_the_loss_and_nothing_else():
 
 
 def long_epoch():
-    trainer, x, t = problem(np.random.default_rng(19), rows=2000, widths=(11, 300, 5))
-    return trainer, x, t, np.tile(np.arange(2000), 200)
+    trainer, x, t = problem(np.random.default_rng(19), rows=2000, widths=(11, 1000, 5))
+    return trainer, x, t, np.tile(np.arange(2000), 500)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer")
@@ -678,7 +678,7 @@ def test_an_exception_of_a_signal_handler_ends_an_epoch_between_two_steps():
 
     before = signal.signal(signal.SIGALRM, handler)
     rates = scalars(ADAM)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
         with pytest.raises(KeyboardInterrupt):
             trainer.steps(x, t, None, 20, order, rates)
