@@ -231,12 +231,16 @@ std::vector<double> run(Loss loss, Optimizer optimizer, double max_norm, ptrdiff
 template <typename T>
 void check_threads() {
   for (const double max_norm : {0.0, 0.05}) {
-    // Long enough that threads are wanted, and many blocks of rows.
     std::vector<double> one;
     for (const int threads : {1, 2, 3, 7}) {
       set_num_threads(threads);
+      const uint64_t before = parallel_regions();
       std::vector<double> results =
           run<T>(Loss::kCrossEntropy, Optimizer::kAdam, max_norm, 2000, 4);
+      // One for each step, which is long enough to wake a team that sleeps.
+      const auto regions = static_cast<int>(parallel_regions() - before);
+      FL_CHECK(regions == (threads > 1 && has_openmp() ? 4 : 0), "%s: %d threads, %d regions",
+               type_name<T>(), threads, regions);
       if (threads == 1) one = results;
       FL_CHECK(std::memcmp(one.data(), results.data(), one.size() * sizeof(double)) == 0,
                "%s: %d threads", type_name<T>(), threads);
