@@ -20,7 +20,8 @@ from fastlayer.errors import Damaged
 from fastlayer.files.load import load
 from fastlayer.files.reading import reading, size_of
 from fastlayer.files.save import write_atomically
-from fastlayer.network.batches import check_features, reporting
+from fastlayer.network.batches import check_features
+from fastlayer.report.progress import reporting
 
 if TYPE_CHECKING:
     from argparse import Namespace

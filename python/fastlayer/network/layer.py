@@ -417,8 +417,24 @@ class Layer(Module):
         after = state.activation._lower(dtype)
         first = after[0]
         if isinstance(first, RowsOp) and first.fused is not None:
-            return [DenseOp(state.packed, first.fused, (version,))]
-        return [DenseOp(state.packed, IDENTITY, (version,)), *after]
+            return [DenseOp(state.packed, first.fused, (version,), self)]
+        for op in after:
+            if isinstance(op, RowsOp):  # a prelu
+                op.owner = self
+        return [DenseOp(state.packed, IDENTITY, (version,), self), *after]
+
+    @property
+    def _slopes(self) -> Array | None:
+        """The slopes of a prelu, which are trained too."""
+        act = self._state.activation
+        prelu = isinstance(act, Activation) and act.name == "prelu"
+        return act.parameters["weight"] if prelu else None
+
+    def _take(self, arrays: dict[str, Array]) -> None:
+        given: dict[str, Any] = {name: a for name, a in arrays.items() if name != "slopes"}
+        if "slopes" in arrays:
+            given["activation"] = Activation("prelu", weight=arrays["slopes"])
+        self.update(**given)
 
     def _astype(self, dtype: DType) -> Layer:
         return Layer.from_arrays(self.weight, self.bias, self.activation, dtype=dtype)

@@ -93,6 +93,10 @@ class Part:
         """Return the same with the weights that it has now; no weight is copied."""
         return self
 
+    def _take(self, arrays: dict[str, Array]) -> None:
+        """Replace arrays by what training has made of them, under the names that it was told."""
+        raise NotImplementedError
+
     def _flops(self, batch: int) -> int:
         """Return the floating-point operations of its matrix products."""
         return 0

@@ -1,0 +1,89 @@
+"""Samples that are trained on a batch at a time: arrays, memory-mapped ones and streams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlayer.arrays import as_real, count
+from fastlayer.train.loss import Loss
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastlayer.arrays import Array, DType
+
+
+class Samples:
+    """All samples with their targets and weights, checked before the first step.
+
+    The network they are for gives `n` outputs and computes in `dtype`.
+    """
+
+    def __init__(
+        self, x: Any, t: Any, sample_weight: Any, loss: object, n: int | None, dtype: DType
+    ) -> None:
+        # A tuple is several inputs.
+        several = isinstance(x, tuple)
+        self.inputs = [as_real(a) for a in x] if several else [as_real(x)]
+        self.several = several
+        self.number = self.inputs[0].shape[0] if self.inputs[0].ndim else 0
+        if any(a.ndim < 2 or a.shape[0] != self.number for a in self.inputs):
+            shapes = ", ".join(str(a.shape) for a in self.inputs)
+            raise ValueError(f"x must be rows of samples (N, k), got {shapes}")
+        if self.number == 0:
+            raise ValueError("there are no samples")
+        if isinstance(loss, Loss):
+            assert n is not None  # a network with weights knows
+            self.targets = _checked(loss, t, self.number, n, dtype)
+        else:
+            self.targets = t if isinstance(t, np.ndarray) else np.asarray(t)
+            if self.targets.ndim == 0 or self.targets.shape[0] != self.number:
+                raise ValueError(
+                    f"t has shape {self.targets.shape}, and there are {self.number} samples"
+                )
+        self.weights = None
+        if sample_weight is not None:
+            self.weights = as_real(sample_weight, "sample_weight")
+            if self.weights.shape != (self.number,):
+                raise ValueError(
+                    f"sample_weight must have shape ({self.number},), got {self.weights.shape}"
+                )
+
+    def order(self, order: Any) -> Array:
+        """Return indices that have been checked; all of them for None."""
+        if order is None:
+            return np.arange(self.number)
+        chosen = np.asarray(order)
+        if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
+            raise TypeError("order must be a vector of integers")
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= self.number):
+            raise ValueError(f"order holds indices beyond 0 to {self.number - 1}")
+        return chosen
+
+    def inputs_at(self, at: Array) -> Any:
+        """Return some of the samples, a tuple of several inputs."""
+        rows = [a[at] for a in self.inputs]
+        return tuple(rows) if self.several else rows[0]
+
+    def batches(self, order: Array, batch_size: int) -> Iterator[tuple[Any, Array, Array | None]]:
+        """Yield samples, targets and weights, some at a time."""
+        size = count("batch_size", batch_size)
+        for begin in range(0, order.size, size):
+            at = order[begin : begin + size]
+            weights = None if self.weights is None else self.weights[at]
+            yield self.inputs_at(at), self.targets[at], weights
+
+
+def _checked(loss: Loss, t: Any, number: int, n: int, dtype: DType) -> Array:
+    """Return targets of the right shape; class numbers stay what they are."""
+    given = as_real(t, "t")
+    if loss._kind.classes and given.shape in ((number,), (number, 1)) and n > 1:
+        given = given.reshape(number)
+        if given.dtype.kind in "biu" and given.size:
+            low, high = int(given.min()), int(given.max())
+            if low >= 0 and high < n:
+                return given
+    loss._targets(given, (number, n), dtype)
+    return given

@@ -1,0 +1,358 @@
+"""What `Network.fit` does."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastlayer.arrays import as_real, count
+from fastlayer.functions.elementwise import number
+from fastlayer.report.progress import reporting
+from fastlayer.train import sums
+from fastlayer.train.history import History
+from fastlayer.train.loss import Loss, as_loss, check_weights
+from fastlayer.train.schedules import as_schedule
+from fastlayer.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from fastlayer.arrays import Array
+    from fastlayer.train.loss import LossLike
+    from fastlayer.train.optimizers import OptimizerLike
+    from fastlayer.train.schedules import ScheduleLike
+
+# Samples that are evaluated at a time.
+_EVALUATED = 4096
+
+_LOSS_BEHIND = {
+    "softmax": "cross_entropy",
+    "log_softmax": "cross_entropy",
+    "sigmoid": "binary_cross_entropy",
+    "exp": "poisson",
+}
+
+
+class Options(NamedTuple):
+    """The arguments of `Network.fit` that are about how it goes on."""
+
+    optimizer: OptimizerLike
+    epochs: int
+    batch_size: int
+    rng: Any
+    validation: Any
+    patience: int | None
+    sample_weight: Any
+    class_weight: Any
+    schedule: ScheduleLike
+    callback: Callable[[Any, History], Any] | None
+    progress: Any
+    train: Any
+    max_norm: float | None
+
+
+def fit(net: Any, x: Any, t: Any, loss: LossLike | None, options: Options) -> History:
+    """Train `net`, and return the history."""
+    epochs = count("epochs", options.epochs)
+    count("batch_size", options.batch_size)
+    patience = None if options.patience is None else count("patience", options.patience)
+    if patience is not None and options.validation is None:
+        raise ValueError(
+            "patience waits for the validation loss to fall: pass validation=0.1 or (x, t)"
+        )
+    if callable(x) or hasattr(x, "__next__"):
+        source: _Source = _Stream(x, t, epochs, options)
+    else:
+        source = _Arrays(x, t, options)
+    chosen = as_loss(loss) or _loss_of(net, source.sample_targets())
+    trainer = Trainer(
+        net, chosen, options.optimizer, train=options.train, max_norm=options.max_norm
+    )
+    source.check(trainer)
+    run = _Run(net, trainer, epochs, patience, options)
+    return run.go(source)
+
+
+class _Run:
+    """One run of `fit`."""
+
+    def __init__(
+        self, net: Any, trainer: Trainer, epochs: int, patience: int | None, options: Options
+    ) -> None:
+        self.net, self.trainer, self.epochs, self.patience = net, trainer, epochs, patience
+        self.options = options
+        self.history = History()
+        self.best: list[Array] | None = None
+        self.schedule = as_schedule(options.schedule)
+        self.rate = trainer.lr
+
+    def go(self, source: _Source) -> History:
+        history, trainer = self.history, self.trainer
+        with reporting(self.options.progress, self.epochs, "epochs") as report:
+            for epoch in range(self.epochs):
+                ended = self._go_on(source, epoch)
+                report(1)
+                if ended:
+                    history.stopped_by = ended
+                    break
+        if self.best is not None:
+            for p, value in zip(trainer._trained, self.best, strict=True):
+                p.value = value
+            trainer._publish()
+        return history
+
+    def _go_on(self, source: _Source, epoch: int) -> str:
+        """Run one epoch; return what ends the run, nothing where it goes on."""
+        history, trainer = self.history, self.trainer
+        losses, weights = self._epoch(source, epoch)
+        history.loss.append(sums.dot(losses, weights) / sums.total(weights))
+        history.lr.append(trainer.lr)
+        wrong = np.flatnonzero(~np.isfinite(losses))
+        if wrong.size or not all(np.isfinite(p.value).all() for p in trainer._trained):
+            what = f"loss is {losses[wrong[0]]} in step {wrong[0]}" if wrong.size else "weights"
+            raise FloatingPointError(
+                f"the {what} of epoch {epoch}{'' if wrong.size else ' are not finite'}; the "
+                "network has the weights from before that epoch. A smaller lr, or max_norm=1.0, "
+                "may help"
+            )
+        trainer._publish()
+        if source.validation is not None:
+            self._validate(source.validation)
+        waited = self._waited(epoch)
+        callback = self.options.callback
+        if callback is not None and callback(self.net, history) is True:
+            return "callback"
+        return "patience" if waited else ""
+
+    def _epoch(self, source: _Source, epoch: int) -> tuple[Array, Array]:
+        """Go through all batches; return the loss and the number of samples of each."""
+        losses, weights = [], []
+        steps = source.steps_in_epoch()
+        for i, (x, t, w) in enumerate(source.batches(self.trainer)):
+            # A stream does not tell how long it is: its rate changes from epoch to epoch.
+            part = i / steps if steps else 0.0
+            self.trainer.lr = self.rate * self._factor((epoch + part) / self.epochs)
+            losses.append(self.trainer.step(x, t, w))
+            weights.append(float(len(t)))
+        if not losses:
+            raise ValueError(f"epoch {epoch} had no batches; a generator can be used once only")
+        return np.array(losses), np.array(weights)
+
+    def _factor(self, fraction: float) -> float:
+        factor = float(self.schedule(fraction))
+        if not 0 <= factor < math.inf:
+            raise ValueError(f"the schedule gave {factor} at {fraction:.3f} of the run")
+        # A step of 0 leaves everything as it is, but Trainer.lr is positive.
+        return max(factor, 1e-300)
+
+    def _validate(self, validation: tuple[Any, Any, Any]) -> None:
+        x, t, w = validation
+        value, right = evaluate(self.trainer, x, t, w)
+        self.history.val_loss.append(value)
+        if right is not None:
+            self.history.val_accuracy.append(right)
+
+    def _waited(self, epoch: int) -> bool:
+        """Keep the weights of the best epoch; whether it is `patience` epochs ago."""
+        if self.patience is None:
+            return False
+        history = self.history
+        best = history.best_epoch
+        if best is None or history.val_loss[-1] < history.val_loss[best]:
+            history.best_epoch = epoch
+            self.best = [p.value.copy() for p in self.trainer._trained]
+            return False
+        return epoch - best >= self.patience
+
+
+class _Source:
+    """Where batches come from."""
+
+    validation: tuple[Any, Any, Any] | None = None
+
+    def sample_targets(self) -> Any:
+        """Return targets to guess a loss from."""
+        raise NotImplementedError
+
+    def check(self, trainer: Trainer) -> None:
+        """Refuse what does not fit, before the first step."""
+
+    def steps_in_epoch(self) -> int:
+        """Return how many batches an epoch has, 0 where nobody knows."""
+        return 0
+
+    def batches(self, trainer: Trainer) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield the batches of one epoch."""
+        raise NotImplementedError
+
+
+class _Arrays(_Source):
+    """Arrays, shuffled before each epoch."""
+
+    def __init__(self, x: Any, t: Any, options: Options) -> None:
+        if t is None:
+            raise ValueError("t is missing: the targets of the samples")
+        self.x = tuple(as_real(a) for a in x) if isinstance(x, tuple) else as_real(x)
+        self.t = as_real(t, "t")
+        self.size = options.batch_size
+        self.bits = raw_bits(options.rng)
+        number = self.t.shape[0] if self.t.ndim else 0
+        first = self.x[0] if isinstance(self.x, tuple) else self.x
+        if first.ndim == 0 or first.shape[0] != number:
+            raise ValueError(f"x has shape {first.shape}, but t has shape {self.t.shape}")
+        weights = check_weights(options.sample_weight, number)
+        if options.class_weight is not None:
+            of_class = class_weights(self.t, options.class_weight)
+            weights = of_class if weights is None else weights * of_class
+        self.weights = weights
+        self.kept = np.arange(number)
+        if options.validation is not None:
+            self.validation = self._held_back(options.validation)
+
+    def _held_back(self, validation: Any) -> tuple[Any, Any, Any]:
+        if isinstance(validation, tuple):
+            if len(validation) not in (2, 3):
+                raise ValueError("validation is a fraction or a tuple (x, t) or (x, t, weights)")
+            x, t, *rest = validation
+            return x, t, rest[0] if rest else None
+        share = number("validation", validation)
+        held = round(self.kept.size * share)
+        if not 0 < share < 1 or not 0 < held < self.kept.size:
+            raise ValueError(
+                f"validation={share} of {self.kept.size} samples leaves none on one side"
+            )
+        order = shuffled(self.kept.size, self.bits)
+        at, self.kept = np.sort(order[:held]), np.sort(order[held:])
+        return self._part(at)
+
+    def _part(self, at: Array) -> tuple[Any, Any, Any]:
+        x = tuple(a[at] for a in self.x) if isinstance(self.x, tuple) else self.x[at]
+        return x, self.t[at], None if self.weights is None else self.weights[at]
+
+    def sample_targets(self) -> Any:
+        return self.t
+
+    def check(self, trainer: Trainer) -> None:
+        trainer._samples(self.x, self.t, self.weights)
+
+    def steps_in_epoch(self) -> int:
+        return -(-self.kept.size // self.size)
+
+    def batches(self, trainer: Trainer) -> Iterator[tuple[Any, Any, Any]]:
+        order = self.kept[shuffled(self.kept.size, self.bits)]
+        for begin in range(0, order.size, self.size):
+            yield self._part(order[begin : begin + self.size])
+
+
+class _Stream(_Source):
+    """A callable that returns the batches of an epoch, or one generator for a single epoch."""
+
+    def __init__(self, source: Any, t: Any, epochs: int, options: Options) -> None:
+        if t is not None:
+            raise ValueError("a stream of batches brings its targets: leave t out")
+        for name in ("sample_weight", "class_weight"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"{name} goes into the batches of a stream: (x, t, sample_weight)")
+        if not callable(source) and epochs > 1:
+            raise ValueError(
+                "a generator can be used for one epoch only: pass a function that returns a new one"
+            )
+        self.source = source
+        given = options.validation
+        if given is not None:
+            if not isinstance(given, tuple):
+                raise ValueError("nothing can be held back of a stream: pass validation=(x, t)")
+            self.validation = (*given, None)[:3]
+
+    def sample_targets(self) -> Any:
+        return None
+
+    def batches(self, trainer: Trainer) -> Iterator[tuple[Any, Any, Any]]:
+        found: Iterable[Any] = self.source() if callable(self.source) else self.source
+        for batch in found:
+            if not isinstance(batch, tuple) or len(batch) not in (2, 3):
+                raise TypeError("a stream yields tuples (x, t) or (x, t, sample_weight)")
+            x, t, w = (*batch, None)[:3]
+            yield x, t, w
+
+
+def raw_bits(rng: Any) -> Any:
+    """Return a bit generator: what it gives stays the same in all versions of NumPy."""
+    if isinstance(rng, np.random.Generator):
+        return rng.bit_generator
+    if rng is None or hasattr(rng, "__index__"):
+        return np.random.PCG64(None if rng is None else rng.__index__())
+    raise TypeError(f"rng must be an int or a numpy.random.Generator, got {type(rng).__name__}")
+
+
+def shuffled(n: int, bits: Any) -> Array:
+    """Return the numbers below `n` in an order drawn from raw bits: sorted by 64-bit keys."""
+    return np.argsort(bits.random_raw(n), kind="stable")
+
+
+def class_weights(t: Array, given: Any) -> Array:
+    """Return a weight for each sample from that of its class."""
+    if t.ndim != 1 or t.dtype.kind not in "biu":
+        raise ValueError("class_weight needs class numbers (m,) as targets")
+    numbers, at, counts = np.unique(t, return_inverse=True, return_counts=True)
+    if isinstance(given, str):
+        if given != "balanced":
+            raise ValueError(f"class_weight must be a dict or 'balanced', got {given!r}")
+        balanced: Array = t.size / (numbers.size * counts)
+        return balanced[at]
+    of_class = np.ones(numbers.size)
+    for key, value in dict(given).items():
+        place = np.flatnonzero(numbers == key)
+        if not place.size:
+            raise ValueError(f"class_weight has a class {key!r}, and no target is of it")
+        of_class[place] = number("class_weight", value)
+    found: Array = of_class[at]
+    return found
+
+
+def evaluate(trainer: Trainer, x: Any, t: Any, w: Any) -> tuple[float, float | None]:
+    """Return the mean loss of some samples and, of classes, the share that is right."""
+    total, weight, right, seen = 0.0, 0.0, 0, 0
+    targets = as_real(t, "t")
+    classes = isinstance(trainer.loss, Loss) and trainer.loss.name.endswith("cross_entropy")
+    for begin in range(0, targets.shape[0], _EVALUATED):
+        at = slice(begin, begin + _EVALUATED)
+        rows = trainer._rows(tuple(a[at] for a in x) if isinstance(x, tuple) else x[at])
+        some, part = targets[at], None if w is None else w[at]
+        value, _ = trainer._value_and_gradient(rows, some, part)
+        share = float(rows.shape[0]) if part is None else sums.total(as_real(part))
+        total += value * share
+        weight += share
+        if classes:
+            right += int(np.sum(_right(trainer._z, some)))
+            seen += rows.shape[0]
+    return total / weight, right / seen if classes else None
+
+
+def _right(z: Array, t: Array) -> Array:
+    """Whether each row of sums is of the class that its target says."""
+    if z.shape[1] == 1:
+        above: Array = z[:, 0] > 0
+        return above == (t.reshape(-1) > 0.5)
+    if t.ndim == 2 and t.shape[1] == z.shape[1]:
+        t = np.argmax(t, axis=1)
+    found: Array = np.argmax(z, axis=1) == t.reshape(-1)
+    return found
+
+
+def _loss_of(net: Any, t: Any) -> Loss:
+    """Return the loss that belongs to the last activation."""
+    ops = net._lower(net.dtype)
+    fused = getattr(ops[-1], "fused", None) or ("identity",)
+    name = _LOSS_BEHIND.get(fused[0], "mse")
+    if name == "mse" and t is not None:
+        target = as_real(t, "t")
+        n = net.out_features
+        if target.ndim == 1 and n not in (None, 1):
+            raise ValueError(
+                f"say which loss: t of shape {target.shape} may be class numbers "
+                f"(loss='cross_entropy'), and the network gives {n} outputs"
+            )
+    return Loss(name)
