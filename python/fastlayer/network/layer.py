@@ -427,8 +427,10 @@ class Layer(Module):
     def _slopes(self) -> Array | None:
         """The slopes of a prelu, which are trained too."""
         act = self._state.activation
-        prelu = isinstance(act, Activation) and act.name == "prelu"
-        return act.parameters["weight"] if prelu else None
+        if not isinstance(act, Activation) or act.name != "prelu":
+            return None
+        slopes: Array = act.parameters["weight"]
+        return slopes
 
     def _take(self, arrays: dict[str, Array]) -> None:
         given: dict[str, Any] = {name: a for name, a in arrays.items() if name != "slopes"}

@@ -334,11 +334,11 @@ def evaluate(trainer: Trainer, x: Any, t: Any, w: Any) -> tuple[float, float | N
 def _right(z: Array, t: Array) -> Array:
     """Whether each row of sums is of the class that its target says."""
     if z.shape[1] == 1:
-        above: Array = z[:, 0] > 0
-        return above == (t.reshape(-1) > 0.5)
+        found: Array = (z[:, 0] > 0) == (t.reshape(-1) > 0.5)
+        return found
     if t.ndim == 2 and t.shape[1] == z.shape[1]:
         t = np.argmax(t, axis=1)
-    found: Array = np.argmax(z, axis=1) == t.reshape(-1)
+    found = np.argmax(z, axis=1) == t.reshape(-1)
     return found
 
 

@@ -236,8 +236,12 @@ class Loss:
 
         Parameters
         ----------
-        y, t, sample_weight
-            As for a call.
+        y : array_like
+            Shape (m, n), or (n,) for one sample, as for a call.
+        t : array_like
+            The targets, as for a call.
+        sample_weight : array_like, optional
+            Shape (m,): how much each sample counts.
 
         Returns
         -------
