@@ -338,8 +338,7 @@ def _right(z: Array, t: Array) -> Array:
         return found
     if t.ndim == 2 and t.shape[1] == z.shape[1]:
         t = np.argmax(t, axis=1)
-    found = np.argmax(z, axis=1) == t.reshape(-1)
-    return found
+    return np.asarray(np.argmax(z, axis=1) == t.reshape(-1))
 
 
 def _loss_of(net: Any, t: Any) -> Loss:
