@@ -26,7 +26,7 @@ class Samples:
     ) -> None:
         # A tuple is several inputs.
         several = isinstance(x, tuple)
-        self.inputs = [as_real(a) for a in x] if several else [as_real(x)]
+        self.inputs = [rows_of(a) for a in x] if several else [rows_of(x)]
         self.several = several
         self.number = self.inputs[0].shape[0] if self.inputs[0].ndim else 0
         if any(a.ndim < 2 or a.shape[0] != self.number for a in self.inputs):
@@ -74,6 +74,11 @@ class Samples:
             at = order[begin : begin + size]
             weights = None if self.weights is None else self.weights[at]
             yield self.inputs_at(at), self.targets[at], weights
+
+
+def rows_of(x: Any) -> Any:
+    """Return samples as an array; a Dask array as it is, of which only batches are computed."""
+    return x if hasattr(x, "dask") else as_real(x)
 
 
 def _checked(loss: Loss, t: Any, number: int, n: int, dtype: DType) -> Array:

@@ -11,6 +11,7 @@ from fastlayer.arrays import as_real, count
 from fastlayer.functions.elementwise import number
 from fastlayer.report.progress import reporting
 from fastlayer.train import sums
+from fastlayer.train.batches import rows_of
 from fastlayer.train.history import History
 from fastlayer.train.loss import Loss, as_loss, check_weights
 from fastlayer.train.schedules import as_schedule
@@ -53,8 +54,15 @@ class Options(NamedTuple):
     max_norm: float | None
 
 
-def fit(net: Any, x: Any, t: Any, loss: LossLike | None, options: Options) -> History:
-    """Train `net`, and return the history."""
+def fit(
+    net: Any,
+    x: Any,
+    t: Any,
+    loss: LossLike | None,
+    options: Options,
+    make: Callable[..., Trainer] = Trainer,
+) -> History:
+    """Train `net` with the trainer that `make` makes, and return the history."""
     epochs = count("epochs", options.epochs)
     count("batch_size", options.batch_size)
     patience = None if options.patience is None else count("patience", options.patience)
@@ -67,9 +75,7 @@ def fit(net: Any, x: Any, t: Any, loss: LossLike | None, options: Options) -> Hi
     else:
         source = _Arrays(x, t, options)
     chosen = as_loss(loss) or _loss_of(net, source.sample_targets())
-    trainer = Trainer(
-        net, chosen, options.optimizer, train=options.train, max_norm=options.max_norm
-    )
+    trainer = make(net, chosen, options.optimizer, train=options.train, max_norm=options.max_norm)
     source.check(trainer)
     run = _Run(net, trainer, epochs, patience, options)
     return run.go(source)
@@ -194,7 +200,7 @@ class _Arrays(_Source):
     def __init__(self, x: Any, t: Any, options: Options) -> None:
         if t is None:
             raise ValueError("t is missing: the targets of the samples")
-        self.x = tuple(as_real(a) for a in x) if isinstance(x, tuple) else as_real(x)
+        self.x = tuple(rows_of(a) for a in x) if isinstance(x, tuple) else rows_of(x)
         self.t = as_real(t, "t")
         self.size = options.batch_size
         self.bits = raw_bits(options.rng)

@@ -303,18 +303,22 @@ class Loss:
 
     def _of(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
         """Return the mean and its gradient for arrays that have been checked."""
-        m = y.shape[0]
+        whole = float(y.shape[0]) if weights is None else sums.total(weights)
+        value, dy = self._part(y, t, weights, whole)
+        return value / whole, dy
+
+    def _part(self, y: Array, t: Array, weights: Array | None, whole: float) -> tuple[float, Array]:
+        """Return the sum over some samples of a batch, and their part of the gradient of its mean.
+
+        `whole` is the number of samples in the batch, or the sum of their weights.
+        """
         with np.errstate(all="ignore"):
             losses, slope, factor, divisor = self._kind.terms(y, t, self._value)
             if weights is None:
-                value = sums.total(losses) / m
-                share = np.full((m, 1), 1.0 / m)
+                value, share = sums.total(losses), np.full((y.shape[0], 1), 1.0 / whole)
             else:
-                whole = sums.total(weights)
-                value = sums.dot(weights, losses) / whole
-                share = (weights / whole)[:, None]
-            dy = slope * cast(factor * share / divisor, y.dtype)
-        return value, dy
+                value, share = sums.dot(weights, losses), (weights / whole)[:, None]
+            return value, slope * cast(factor * share / divisor, y.dtype)
 
     def __repr__(self) -> str:
         chosen = ""

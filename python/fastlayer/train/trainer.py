@@ -14,10 +14,11 @@ from fastlayer.train import sums
 from fastlayer.train.batches import Samples
 from fastlayer.train.loss import Loss, as_loss, check_weights
 from fastlayer.train.optimizers import as_optimizer
+from fastlayer.train.parts import chosen_of, layers_of, refuse_twice
 from fastlayer.train.tape import Tape, as_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import ArrayLike
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from fastlayer.run.part import Part
     from fastlayer.train.loss import LossLike
     from fastlayer.train.optimizers import OptimizerLike
-    from fastlayer.train.tape import Parameter
 
 
 class Trainer:
@@ -91,7 +91,7 @@ class Trainer:
         self._max_norm = None if max_norm is None else number("max_norm", max_norm)
         if self._max_norm is not None and not self._max_norm > 0:
             raise ValueError(f"max_norm must be positive, got {max_norm}")
-        self._build(None if train is None else _owners(train, net))
+        self._build(None if train is None else chosen_of(train, net))
 
     def _build(self, chosen: set[int] | None) -> None:
         """Make the tape for the weights that the layers have now."""
@@ -106,7 +106,7 @@ class Trainer:
         self._trained = [p for p in held if chosen is None or id(p.owner) in chosen]
         if not self._trained:
             raise ValueError("nothing to train: the network has no weights, or train= names none")
-        _shared(self._trained)
+        refuse_twice(self._trained)
         count = self._optimizer._moments
         self._moments = [[np.zeros_like(p.value) for _ in range(count)] for p in self._trained]
         self._progress = self._optimizer._begin()
@@ -353,7 +353,7 @@ class Trainer:
         >>> trainer.network.weight
         array([[1.5]])
         """
-        gradients = [p.gradient for p in self._trained]
+        gradients = [p.reduced() for p in self._trained]
         if any(g is None for g in gradients):
             raise ValueError("there are no gradients: call backward first")
         found = [g for g in gradients if g is not None]
@@ -369,7 +369,8 @@ class Trainer:
     @property
     def gradients(self) -> list[Array]:
         """The gradients that `backward` has added up: of each trained layer weight, bias, slopes."""
-        return [np.zeros_like(p.value) if p.gradient is None else p.gradient for p in self._trained]
+        found = [(p.value, p.reduced()) for p in self._trained]
+        return [np.zeros_like(value) if g is None else g for value, g in found]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -455,7 +456,7 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         owners = [id(p.owner) for p in self._trained]
-        parts = _layers_of(self._net)
+        parts = layers_of(self._net)
         return {
             "net": self._net,
             "loss": self._loss,
@@ -469,7 +470,7 @@ class Trainer:
         self._net, self._loss = saved["net"], saved["loss"]
         self._optimizer, self._max_norm = saved["optimizer"], saved["max_norm"]
         self._lr = self._optimizer.lr
-        parts = _layers_of(self._net)
+        parts = layers_of(self._net)
         self._build({id(parts[i]) for i in saved["trained"]})
         self.state = saved["state"]
 
@@ -478,55 +479,6 @@ class Trainer:
             f"Trainer({self._net._title()}, {self._loss!r}, {self._optimizer!r}, "
             f"steps_done={self._steps})"
         )
-
-
-def _layers_of(part: Any) -> list[Any]:
-    """Return everything inside a part that has weights, in the order in which it runs."""
-    found = []
-    seen = set()
-    for op in _flat(part._lower(part.dtype)):
-        owner = getattr(op, "owner", None)
-        if owner is not None and id(owner) not in seen and hasattr(owner, "_version"):
-            seen.add(id(owner))
-            found.append(owner)
-    return found
-
-
-def _flat(ops: Sequence[Any]) -> Iterable[Any]:
-    for op in ops:
-        yield op
-        for branch in getattr(op, "branches", ()):
-            yield from _flat(branch)
-
-
-def _owners(train: Any, net: Any) -> set[int]:
-    """Return the identities of the parts that are to be trained."""
-    parts = [train] if hasattr(train, "_lower") else list(train)
-    chosen: set[int] = set()
-    known = {id(part) for part in _layers_of(net)}
-    for part in parts:
-        if not hasattr(part, "_lower"):
-            raise TypeError(
-                f"train takes parts of the network, such as net[-2:], got {type(part).__name__}"
-            )
-        inside = {id(owner) for owner in _layers_of(part)} if hasattr(part, "dtype") else set()
-        if not inside <= known:
-            raise ValueError(f"train holds {part._title()}, which is no part of the network")
-        chosen |= inside
-    return chosen
-
-
-def _shared(parameters: Sequence[Parameter]) -> None:
-    """Refuse a layer that the network goes through twice."""
-    seen: set[tuple[int, str]] = set()
-    for p in parameters:
-        key = (id(p.owner), p.name)
-        if key in seen:
-            raise ValueError(
-                f"{p.owner._title()} is in the network twice, and its weights can't be trained; "
-                "make a layer for each place"
-            )
-        seen.add(key)
 
 
 def _check_end(loss: Loss, net: Any, seen: str | None) -> None:
