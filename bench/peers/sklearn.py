@@ -25,7 +25,7 @@ def prepare(case, dtype: str, threads: int):
     kind = MLPClassifier if case.end == "softmax" else MLPRegressor
     if case.end == "softmax" and case.sizes[-1] == 1:
         return None  # its classifier has a sigmoid there
-    model = kind(case.sizes[1:-1], activation=ACTIVATIONS[case.hidden])
+    model = kind(hidden_layer_sizes=case.sizes[1:-1], activation=ACTIVATIONS[case.hidden])
     model.coefs_ = [weight.T for weight, _, _ in layers]
     model.intercepts_ = [bias for _, bias, _ in layers]
     model.n_layers_ = len(layers) + 1
@@ -50,7 +50,7 @@ def train(case, dtype: str, threads: int):
     x, t = x[order], t[order]
     classifies = case.sizes[-1] > 1
     model = (MLPClassifier if classifies else MLPRegressor)(
-        case.sizes[1:-1],
+        hidden_layer_sizes=case.sizes[1:-1],
         solver=case.layout,
         batch_size=case.batch,
         learning_rate_init=LEARNING_RATE[case.layout],
