@@ -35,6 +35,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CORPUS, DATA = HERE / "corpus", HERE.parent / "data"
 LARGEST = 1 << 14  # bytes of an input
+MOST_KEPT = 10 << 10  # of a reader, in the tree
 NAMES = (
     "npz", "document", "safetensors", "pt", "pickle", "legacy", "torchscript", "sb3", "keras", "config",
     "h5", "weights", "onnx",
@@ -147,14 +148,20 @@ def run(names: list[str], runs: int, folder: Path, seed: int, jobs: int) -> int:
         options = [f"-runs={mine}", f"-seed={seed}", f"-artifact_prefix={folder}/{name}-"]
         start = seeds(name, Path(tempfile.mkdtemp()))
         command = [sys.executable, __file__, "one", name, *options, str(corpus), start]
-        done = subprocess.run(
-            command, check=False, stderr=subprocess.PIPE, text=True, errors="replace"
+        ended = subprocess.run(
+            command,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         )
-        count = re.search(r"^Done (\d+) runs in (\d+) second", done.stderr, re.MULTILINE)
-        if done.returncode or count is None:
-            print(f"{name}: status {done.returncode}\n{done.stderr[-6000:]}", flush=True)
+        count = re.search(r"^Done (\d+) runs in (\d+) second", ended.stdout, re.MULTILINE)
+        if ended.returncode or count is None:
+            told = re.sub(r"^(#\d|INFO: ).*\n", "", ended.stdout, flags=re.MULTILINE)
+            print(f"{name}: status {ended.returncode}\n{told[-6000:]}", flush=True)
             return 0
-        covered = re.findall(r"cov: (\d+)", done.stderr)[-1]
+        covered = re.findall(r"cov: (\d+)", ended.stdout)[-1]
         print(f"{name}: {count[1]} runs in {count[2]} s, {covered} places covered", flush=True)
         return int(count[1])
 
@@ -165,10 +172,17 @@ def run(names: list[str], runs: int, folder: Path, seed: int, jobs: int) -> int:
 
 
 def keep(name: str, folder: Path) -> None:
-    """Copy what adds coverage from `folder` into the tree, the smallest inputs there are."""
-    (CORPUS / name).mkdir(parents=True, exist_ok=True)
-    merged = ["-merge=1", str(CORPUS / name), str(folder / name)]
-    subprocess.run([sys.executable, __file__, "one", name, *merged], check=True)
+    """Copy the smallest inputs that add coverage from `folder` into the tree, a few kilobytes."""
+    merged = Path(tempfile.mkdtemp())
+    both = [str(merged), seeds(name, Path(tempfile.mkdtemp())), str(folder / name)]
+    subprocess.run([sys.executable, __file__, "one", name, "-merge=1", *both], check=True)
+    mine = CORPUS / name
+    mine.mkdir(parents=True, exist_ok=True)
+    kept = sum(path.stat().st_size for path in mine.iterdir())
+    for path in sorted(merged.iterdir(), key=lambda path: path.stat().st_size):
+        kept += path.stat().st_size
+        if kept <= MOST_KEPT:
+            (mine / path.name).write_bytes(path.read_bytes())
 
 
 @contextmanager

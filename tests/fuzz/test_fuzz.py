@@ -139,13 +139,29 @@ def test_networks_and_limits_are_judged(more, said):
 
 
 UNCHECKED = """
-from fastlayer.files.document import Reader
+import sys
+
+sys.path.insert(0, {folder!r})
+import atheris
+import fuzz
+
+setup = atheris.Setup
+
 
 def part(self, spec, key):
     kind = self.field(spec, "type", str, key)
     return self._table[kind]._outline(spec, key, self)
 
-Reader.part = part
+
+def planting(*arguments, **options):  # when everything is there, and tells what it runs
+    from fastlayer.files.document import Reader
+
+    Reader.part = part
+    return setup(*arguments, **options)
+
+
+atheris.Setup = planting
+fuzz.main({arguments!r})
 """
 
 
@@ -153,9 +169,10 @@ def test_coverage_leads_to_a_planted_fault(tmp_path):
     """Which is found, written to a file, and no fault of the reader as it is."""
     pytest.importorskip("atheris")
     options = ["-runs=20000", "-seed=1", f"-artifact_prefix={tmp_path}/"]
-    done = planted("pass", "one", "document", *options, more=UNCHECKED)
+    arguments = ["one", "document", *options]
+    done = finish(UNCHECKED.format(folder=str(FUZZ.parent), arguments=arguments))
     assert done.returncode != 0
-    assert "KeyError" in done.stderr
+    assert "KeyError" in done.stdout
     (found,) = tmp_path.glob("crash-*")
     assert fuzz("replay", "document", found).returncode == 0
 
