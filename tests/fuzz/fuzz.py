@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CORPUS, DATA = HERE / "corpus", HERE.parent / "data"
 LARGEST = 1 << 14  # bytes of an input
-MOST_KEPT = 10 << 10  # of a reader, in the tree
+MOST_KEPT, MOST_FILES = 10 << 10, 16  # bytes and inputs of a reader in the tree, about
 NAMES = (
     "npz", "document", "safetensors", "pt", "pickle", "legacy", "torchscript", "sb3", "keras", "config",
     "h5", "weights", "onnx",
@@ -73,7 +74,10 @@ def one(name: str, options: list[str]) -> None:
         options = [*options, tempfile.mkdtemp()]  # libFuzzer writes into the first folder
         options.append(seeds(name, Path(tempfile.mkdtemp())))
     fixed = [f"-max_len={LARGEST}", "-len_control=0", "-cross_over=0", "-timeout=60"]
-    argv = [sys.argv[0], *fixed, "-rss_limit_mb=2048", *options]
+    # libFuzzer starts itself anew where it merges, by what it takes for the name of a program.
+    myself = shlex.join([sys.executable, __file__, "one", name])
+    program = sys.argv[0] if hasattr(sys, "frozen") else myself
+    argv = [program, *fixed, "-rss_limit_mb=2048", *options]
     atheris.Setup(argv, attempt, custom_mutator=mutate)
     atheris.Fuzz()
 
@@ -172,14 +176,17 @@ def run(names: list[str], runs: int, folder: Path, seed: int, jobs: int) -> int:
 
 
 def keep(name: str, folder: Path) -> None:
-    """Copy the smallest inputs that add coverage from `folder` into the tree, a few kilobytes."""
+    """Copy some of the inputs that add coverage from `folder` into the tree."""
     merged = Path(tempfile.mkdtemp())
-    both = [str(merged), seeds(name, Path(tempfile.mkdtemp())), str(folder / name)]
+    known = {path.name for path in Path(seeds(name, merged)).iterdir()}
+    both = [str(merged), str(folder / name)]
     subprocess.run([sys.executable, __file__, "one", name, "-merge=1", *both], check=True)
     mine = CORPUS / name
     mine.mkdir(parents=True, exist_ok=True)
     kept = sum(path.stat().st_size for path in mine.iterdir())
-    for path in sorted(merged.iterdir(), key=lambda path: path.stat().st_size):
+    new = [path for path in merged.iterdir() if path.name not in known]
+    new.sort(key=lambda path: path.stat().st_size)
+    for path in new[:: max(len(new) // MOST_FILES, 1)]:  # small ones and large ones
         kept += path.stat().st_size
         if kept <= MOST_KEPT:
             (mine / path.name).write_bytes(path.read_bytes())
