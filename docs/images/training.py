@@ -1,6 +1,6 @@
 """Draw images/training.svg: the first example of training.md, its losses and its mistakes.
 
-    python docs/images/training.py
+python docs/images/training.py
 """
 
 from __future__ import annotations

@@ -109,6 +109,12 @@ def test_other_formats_are_refused_by_name(path, name, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("name", [b"o\\s\nsystem", b"os\nsys\\tem", b"os\nsys\\x41tem", b"\\O\nx"])
+def test_names_with_backslashes_are_refused(path, name):
+    """One part of the reader would take them for escapes, with a warning, and the other as they are."""
+    refuse(path, pt(b"\x80\x02c" + name + b"\n."), "a backslash")
+
+
 NAMES = [
     "os system", "builtins eval", "posix system", "torch.nn.modules.container Sequential",
     "torch._utils _rebuild_qtensor", "torch load", "collections defaultdict",

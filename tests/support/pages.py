@@ -47,7 +47,7 @@ ELSEWHERE = {
     r"find cpp .*clang-format|FASTLAYER_ISA=\w+ pytest|\.ci/run": "see .ci/run",
     r"\.ci/(sanitize|emulate) ": "see .ci/run, which has them take a part of the tests",
     r"HYPOTHESIS_PROFILE=long |build/tests/cpp/tests/fastlayer_tests guards ": "a long run; see .ci/run",
-    r"python tests/mutation/run.py ": "see .ci/run",
+    r"python tests/(mutation/run|fuzz/fuzz).py ": "see .ci/run",
     r"tests/mutation/coverage.sh ": "the whole suite twice, minutes",
     r"git (tag|push) ": "makes a release",
     r"pre-commit ": "makes environments from the network; .ci/run has the same checks",
