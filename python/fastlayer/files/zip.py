@@ -24,7 +24,8 @@ _KEY = "archive"
 _LARGEST_DIRECTORY = 1 << 20
 _LONGEST_NAME = 1024  # names of folders are put in front of others
 _LOCAL = struct.Struct("<4s5HLLLHH")
-# What zipfile raises for damaged directories; an OSError is a seek to an impossible place.
+# What zipfile raises for damaged directories; an OSError is a seek to an impossible place, or in
+# `_Bounded.failure`.
 _DAMAGE = (zipfile.BadZipFile, ValueError, OSError, OverflowError, RuntimeError, struct.error)
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 
@@ -86,12 +87,18 @@ class _Part:
 class _Bounded:
     """A file of which `zipfile` reads no more at a time than a directory may have."""
 
+    failure: OSError | None = None  # of the disk, which `zipfile` takes for no archive
+
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(_LARGEST_DIRECTORY + 1 if size < 0 else min(size, 1 << 21))
+        try:
+            data = self._file.read(_LARGEST_DIRECTORY + 1 if size < 0 else min(size, 1 << 21))
+        except OSError as error:
+            self.failure = error
+            raise
         too_long = f"its directory has more than {_LARGEST_DIRECTORY} bytes"
         require(len(data) <= _LARGEST_DIRECTORY, _KEY, too_long)
         return data
@@ -110,6 +117,8 @@ def members(file: BinaryIO, unread: str | None = None) -> dict[str, Member]:
     except Damaged:
         raise
     except _DAMAGE as error:
+        if bounded.failure is not None:
+            raise bounded.failure from None
         raise Damaged(_KEY, str(error) or type(error).__name__) from error
     end, size = 0, size_of(file)
     found: dict[str, Member] = {}
