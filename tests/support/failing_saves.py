@@ -183,6 +183,8 @@ def loads(suffix, folder):
             # What the safetensors package can't open, it calls not found, without a number.
             known = (getattr(errno, name), *[None] * (suffix == ".safetensors"))
             assert error is None or error.errno in known, f"{where}: {error!r}"
+            named = error is None or error.errno is None or error.filename == str(path)
+            assert named, f"{where}: {error!r}"
             tally["loaded" if error is None else "an error"] += 1
     return tally
 

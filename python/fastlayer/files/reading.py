@@ -83,8 +83,19 @@ def require(met: bool, key: str, why: str) -> None:
 
 
 @contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Inside, an error of the system that names no file, as those of open ones don't, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path
+        raise
+
+
+@contextmanager
 def reading(path: str) -> Iterator[BinaryIO]:
-    """Open a regular file; inside, `Damaged` becomes `ModelFileError`."""
+    """Open a regular file; inside, `Damaged` becomes `ModelFileError`, and nameless errors its own."""
     # Without O_NONBLOCK, opening a named pipe would wait for somebody to write into it.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -97,7 +108,7 @@ def reading(path: str) -> Iterator[BinaryIO]:
             undo.pop_all()
         return number
 
-    with open(path, "rb", opener=regular) as file:
+    with naming(path), open(path, "rb", opener=regular) as file:
         head = file.read(64).lstrip().lower()
         file.seek(0)
         for start, why in _INSTEAD:

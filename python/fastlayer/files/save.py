@@ -60,14 +60,23 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
         last steps failed, the whole new one, which a loss of power might then undo.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    outer = sys.exc_info()[1]
+    outer, foreign = sys.exc_info()[1], None
+
+    def fill(file: BinaryIO) -> None:
+        nonlocal foreign
+        try:
+            write(file)
+        except OSError as error:  # of the new file, if it has no name
+            foreign = None if error.filename is None else error
+            raise
+
     _clear(folder, name)
     try:
-        _replace(path, folder, name, write)
+        _replace(path, folder, name, fill)
         _synchronise(folder)
     except OSError as error:
         cause = _first(error, outer)
-        if cause.errno is None:
+        if cause.errno is None or cause is foreign:
             raise
         # It names the folder, a file that is gone, or none: the caller knows this name.
         system = getattr(cause, "winerror", None)
