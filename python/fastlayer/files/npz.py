@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same network gives the same bytes
 _HEADER = re.compile(
-    rb"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), \}\s*"
+    rb"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), \} *\n"
 )
 _DTYPES = {"<f4": "float32", "<f8": "float64", "|u1": "uint8"}
 

@@ -27,7 +27,9 @@ _LOCAL = struct.Struct("<4s5HLLLHH")
 # What zipfile raises for damaged directories; an OSError is a seek to an impossible place, or in
 # `_Bounded.failure`.
 _DAMAGE = (zipfile.BadZipFile, ValueError, OSError, OverflowError, RuntimeError, struct.error)
-_ENCRYPTED, _UTF8 = 0x1, 0x800
+_UTF8 = 0x800
+_ENCRYPTED = 0x1 | 0x40 | 0x2000  # in three ways: the bytes, with strong keys, the directory
+_PATCH = 0x20  # of another file
 
 
 class Member(NamedTuple):
@@ -156,6 +158,7 @@ def _check(info: zipfile.ZipInfo, aside: bool) -> None:
     require(not leads, name, "is no name for a member: a path that leads elsewhere, or a folder")
     require(not stat.S_ISLNK(info.external_attr >> 16), name, "is a symbolic link")
     require(not info.flag_bits & _ENCRYPTED, name, "is encrypted")
+    require(not info.flag_bits & _PATCH, name, "is a patch of another file")
     if aside:
         return
     stored = info.compress_type == zipfile.ZIP_STORED
