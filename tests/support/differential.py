@@ -215,8 +215,11 @@ def _short(found):
 # ----------------------------------------------------------------------------- changing files
 
 
-def changes(rng, whole, count):
-    """Yield `count` changed files: bytes changed, blocks moved or zeroed, and cuts."""
+def changes(rng, whole, count, moves=True):
+    """Yield `count` changed files: bytes changed, zeroed, there twice or not at all, and cuts.
+
+    Without `moves`, no bytes come to lie elsewhere.
+    """
     for i in range(count):
         made = bytearray(whole)
         at = int(rng.integers(len(whole)))
@@ -233,7 +236,9 @@ def changes(rng, whole, count):
         else:
             # A field of another size, or a piece that is there twice or not at all.
             end = min(len(whole), at + int(rng.integers(1, 17)))
-            piece = [b"", bytes(made[at:end]) * 2, bytes(end - at)][int(rng.integers(3))]
+            piece = [b"", bytes(made[at:end]) * 2, bytes(end - at)][
+                int(rng.integers(3)) if moves else 2
+            ]
             made[at:end] = piece
         yield bytes(made)
 
