@@ -170,8 +170,9 @@ def our_hdf5(path):
 
 
 def _replaced(text):
-    """What is no UTF-8 h5py hides in surrogates."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """What is no UTF-8 h5py hides in surrogates, or hands out as bytes."""
+    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "replace")
 
 
 def _texts_of(value):
