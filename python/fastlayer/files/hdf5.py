@@ -157,8 +157,9 @@ class Hdf5:
             symbols = self._read(node + 8, 40 * count)
             for offset, header, cache in struct.iter_unpack("<QQI20x", symbols):
                 end = names.find(b"\0", offset, offset + _LONGEST_NAME)
-                if cache == 2 or end < 0 or header == _NOWHERE:
-                    raise _damaged(node, "a link to somewhere else, or a name that does not end")
+                if cache == 2 or end <= offset or header == _NOWHERE:
+                    why = "a link to somewhere else, or a name that is empty or does not end"
+                    raise _damaged(node, why)
                 self.charge(_LOOK_UP + _CHARACTER * (end - offset), node)
                 name = names[offset:end].decode("utf-8", "replace")
                 if name in entries or len(entries) >= _MOST_ENTRIES:
@@ -229,8 +230,8 @@ class Hdf5:
         _require(fits, at, f"the attribute {name!r} is longer than its message")
         self.charge(_TEXT * count, at)
         cells = [rest[i * size : (i + 1) * size] for i in range(count)]
-        if kind[0] & 15 == 3:
-            return [c.rstrip(b"\0 ").decode("utf-8", "replace") for c in cells]
+        if kind[0] & 15 == 3 and kind[1] & 15 <= 2:
+            return [_unpadded(c, kind[1] & 15).decode("utf-8", "replace") for c in cells]
         text = kind[0] & 15 == 9 and kind[1] & 15 == 1 and size == 16
         _require(text, at, f"the attribute {name!r} is not text")
         places = [struct.unpack("<IQI", c) for c in cells]
@@ -240,14 +241,14 @@ class Hdf5:
 
     def _long_text(self, at: int, length: int, address: int, wanted: int) -> str:
         """Return a text of variable length, from a global heap."""
-        if length == 0:
+        if length == 0 and address in (0, _NOWHERE):
             return ""
         if self._heap[0] != address:
             self._heap = address, self._places(address)
         _require(wanted in self._heap[1], at, "a text that is not where it should be")
         place, size = self._heap[1][wanted]
-        _require(length <= size, place, "a text cut short")
-        return self._read(place, length).rstrip(b"\0").decode("utf-8", "replace")
+        _require(length == size, place, "a text of another length than its place")
+        return _unpadded(self._read(place, length), 0).decode("utf-8", "replace")
 
     def _places(self, address: int) -> dict[int, tuple[int, int]]:
         """Return where a global heap has its objects, and their sizes, by their index of 16 bits."""
@@ -297,6 +298,13 @@ class Hdf5:
         elif kind == b"\3\0" and compact == size and len(data) >= 4 + size:
             return data[4 : 4 + size]
         raise _damaged(layout.at, "an array in pieces, or of another size than its shape says")
+
+
+def _unpadded(cell: bytes, padding: int) -> bytes:
+    """Return a text of fixed length without what fills it up: from the first zero on, zeros, spaces."""
+    if padding == 0:
+        return cell.partition(b"\0")[0]
+    return cell.rstrip(b" " if padding == 2 else b"\0")
 
 
 def _refuse(messages: list[_Message]) -> None:
