@@ -1,4 +1,4 @@
-"""Judge the activations of fastlayer and of its peers in ULP, and print Markdown tables.
+"""Judge the activations of fastlayer and of its peers, and their derivatives, in ULP, and print Markdown tables.
 
 float32: every input (fastlayer), one in 17 (peers). float64: two million inputs, dense where
 polynomial pieces join and in the tails. README.md beside this file tells more.
@@ -96,7 +96,7 @@ def measure(judge: Judge, functions: list[impl.Function], options: argparse.Name
                         first = -index * CHUNK % step
                         with np.errstate(all="ignore"):
                             y = compute(np.ascontiguousarray(x[first::step]))
-                        found[name] = judge.score(x, want, y, first, step)
+                        found[name] = judge.score(function, x, want, y, first, step)
                     return found
 
                 bar.set_description(f"{function.title} {np.dtype(dtype)}")
@@ -136,6 +136,8 @@ def agreement(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     """(instruction set, float32 hash, float64 hash), each from a process of its own."""
     command = [sys.executable, __file__, "--hash", "--stride", str(options.hash_stride)]
     command += ["--samples", str(options.samples)]
+    if options.kind:
+        command += ["--kind", options.kind]
     for name in options.only:
         command += ["--only", name]
     for isa in fl.show_config(mode="dicts")["isa"]["supported"]:
@@ -157,18 +159,22 @@ def main() -> int:
     add("--quick", action="store_true", help="--stride 4099 --peer-stride 1 --samples 200000")
     add("--threads", type=int, default=min(os.cpu_count() or 1, 16))
     add("--only", action="append", default=[], metavar="NAME", help="this function (repeatable)")
+    add("--kind", choices=("functions", "derivatives"), help="these alone")
     add("--dtype", choices=("float32", "float64"), help="this dtype alone")
     add("--hash", action="store_true", help="print the hashes for this instruction set, no tables")
     options = parser.parse_args()
     if options.quick:
         options.stride, options.peer_stride, options.samples = 4099, 1, 200_000
         options.hash_stride = 16411
-    titles = [function.title for function in impl.FUNCTIONS]
+    known = {"functions": impl.FUNCTIONS, "derivatives": impl.DERIVATIVES}
+    kinds = [known[options.kind]] if options.kind else known.values()
+    every = [function for kind in kinds for function in kind]
+    titles = [function.title for function in every]
     if unknown := set(options.only) - set(titles):
         parser.error(f"no function {', '.join(unknown)}; there are: {'; '.join(titles)}")
     if min(options.stride, options.peer_stride, options.samples, options.threads) < 1:
         parser.error("strides, samples and threads are at least 1")
-    functions = [f for f in impl.FUNCTIONS if not options.only or f.title in options.only]
+    functions = [f for f in every if not options.only or f.title in options.only]
     if options.hash:
         impl.versions()
         print(hashes(functions, options))
@@ -187,7 +193,7 @@ def main() -> int:
     report.stamp(results, options, judge.compiler, seconds)
     report.overview(results)
     same = report.instruction_sets(list(agreement(options)), options)
-    if impl.versions()["ONNX Runtime"]:
+    if impl.versions()["ONNX Runtime"] and options.kind != "derivatives":
         report.gemm(impl.gemm_agreement())
     report.details(results)
     report.formulas(functions)
