@@ -68,9 +68,7 @@ FORMULAS = {  # the plain ones: with 1400 bits nothing cancels
     "selu'": lambda x, p, q: SCALE * (1 if x > 0 else ALPHA * mp.exp(x)),
     "gelu'": lambda x, p, q: mp.erfc(-x / mp.sqrt(2)) / 2 + x * mp.npdf(x),
     "gelu_tanh'": gelu_tanh_slope,
-    "mish'": lambda x, p, q: (
-        mp.tanh(softplus(x)) + x * mp.sech(softplus(x)) ** 2 * sigmoid(x)
-    ),
+    "mish'": lambda x, p, q: mp.tanh(softplus(x)) + x * mp.sech(softplus(x)) ** 2 * sigmoid(x),
     "hardsigmoid'": lambda x, p, q: mp.mpf(1) / 6 if -3 < x < 3 else 0,
     "hardswish'": lambda x, p, q: 0 if x <= -3 else 1 if x >= 3 else (2 * x + 3) / 6,
     "softsign'": lambda x, p, q: 1 / (1 + abs(x)) ** 2,

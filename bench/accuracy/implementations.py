@@ -220,9 +220,7 @@ GELU_TANH_SLOPE = (
     "(lambda t: 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654"
     " * (1 + 0.134145 * x**2))(np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))"
 )
-MISH_SLOPE = (
-    "(lambda t: t + x * (1 - t * t) / (1 + np.exp(-x)))(np.tanh(np.logaddexp(0, x)))"
-)
+MISH_SLOPE = "(lambda t: t + x * (1 - t * t) / (1 + np.exp(-x)))(np.tanh(np.logaddexp(0, x)))"
 DERIVATIVES = (
     derivative("relu'", (0, 0), "'relu'", "np.where(x > 0, 1, x * 0)", "F.relu", "nn.relu"),
     derivative(
@@ -242,9 +240,7 @@ DERIVATIVES = (
         "F.leaky_relu",
         "nn.leaky_relu",
     ),
-    derivative(
-        "sin'", (0, 0), "'sin'", "np.cos(x)", "torch.sin", "jax.numpy.sin", reference="cos"
-    ),
+    derivative("sin'", (0, 0), "'sin'", "np.cos(x)", "torch.sin", "jax.numpy.sin", reference="cos"),
     derivative("cos'", (0, 0), "'cos'", "-np.sin(x)", "torch.cos", "jax.numpy.cos"),
     derivative("tanh'", (0, 0), "'tanh'", "1 - np.tanh(x) ** 2", "torch.tanh", "nn.tanh"),
     derivative("sigmoid'", (0, 0), "'sigmoid'", SIGMOID_SLOPE, "torch.sigmoid", "nn.sigmoid"),
@@ -263,7 +259,13 @@ DERIVATIVES = (
         "nn.log_sigmoid",
     ),
     derivative(
-        "elu'", (1, 0), "'elu'", "np.where(x > 0, 1, np.exp(x))", "F.elu", "nn.elu", reference="celu'"
+        "elu'",
+        (1, 0),
+        "'elu'",
+        "np.where(x > 0, 1, np.exp(x))",
+        "F.elu",
+        "nn.elu",
+        reference="celu'",
     ),
     derivative(
         "celu', alpha 0.75",
@@ -311,7 +313,9 @@ DERIVATIVES = (
         reference="gelu_tanh'",
         zero=-0.7524614220710163,
     ),
-    derivative("mish'", (0, 0), "'mish'", MISH_SLOPE, "F.mish", "nn.mish", zero=-1.1924312145154953),
+    derivative(
+        "mish'", (0, 0), "'mish'", MISH_SLOPE, "F.mish", "nn.mish", zero=-1.1924312145154953
+    ),
     derivative(
         "hardsigmoid'",
         (0, 0),

@@ -52,7 +52,8 @@ const Case<R>* find(const char* name) {
       {"tanh'", [](R x, R, R) { return ref_tanh_slope(x); }},
       {"sigmoid'", [](R x, R, R) { return ref_sigmoid_slope(x); }},
       {"silu'", [](R x, R, R) { return ref_silu_slope(x); }},
-      {"softplus'", [](R x, R beta, R most) { return beta * x > most ? R(1) : ref_sigmoid(beta * x); }},
+      {"softplus'",
+       [](R x, R beta, R most) { return beta * x > most ? R(1) : ref_sigmoid(beta * x); }},
       {"log_sigmoid'", [](R x, R, R) { return ref_sigmoid(-x); }},
       {"celu'", [](R x, R alpha, R) { return x > 0 ? R(1) : f_exp(x / alpha); }},
       {"selu'", [](R x, R, R) { return ref_selu_slope(x); }},
@@ -102,8 +103,8 @@ int refer(const char* name, double p0, double p1, const T* x, R* want, size_t n)
   return 0;
 }
 
-// Of every `step`-th input from `first` on; `y` holds the results for these alone. Less than 1/4 from
-// `zero` the function passes through 0, and errors count absolutely.
+// Of every `step`-th input from `first` on; `y` holds the results for these alone. Less than 1/4
+// from `zero` the function passes through 0, and errors count absolutely.
 template <typename R, typename T>
 void judge(const T* x, const R* want, double zero, size_t first, size_t step, size_t n, const T* y,
            Verdict* verdict) {
@@ -112,7 +113,8 @@ void judge(const T* x, const R* want, double zero, size_t first, size_t step, si
     if (std::isnan(x[i])) v.nan_lost += !std::isnan(*y);
     if (!std::isfinite(x[i])) continue;
     if (std::fabs(static_cast<double>(x[i]) - zero) < 0.25) {
-      const double error = static_cast<double>(f_abs(R(*y) - want[i])) / std::numeric_limits<T>::epsilon();
+      const double error =
+          static_cast<double>(f_abs(R(*y) - want[i])) / std::numeric_limits<T>::epsilon();
       if (!(error <= v.at_zero)) v.at_zero = std::isnan(error) ? HUGE_VAL : error;
       continue;
     }
@@ -139,8 +141,8 @@ int refer_float32(const char* name, double p0, double p1, const float* x, double
   return refer(name, p0, p1, x, want, n);
 }
 
-void judge_float32(const float* x, const double* want, double zero, size_t first, size_t step, size_t n,
-                   const float* y, Verdict* verdict) {
+void judge_float32(const float* x, const double* want, double zero, size_t first, size_t step,
+                   size_t n, const float* y, Verdict* verdict) {
   judge(x, want, zero, first, step, n, y, verdict);
 }
 
@@ -149,8 +151,8 @@ int refer_float64(const char* name, double p0, double p1, const double* x, Wide*
   return refer(name, p0, p1, x, want, n);
 }
 
-void judge_float64(const double* x, const Wide* want, double zero, size_t first, size_t step, size_t n,
-                   const double* y, Verdict* verdict) {
+void judge_float64(const double* x, const Wide* want, double zero, size_t first, size_t step,
+                   size_t n, const double* y, Verdict* verdict) {
   judge(x, want, zero, first, step, n, y, verdict);
 }
 #endif
