@@ -386,9 +386,9 @@ SLOPE_LIMITS = {
     "mish": (2.5, 2.5),
 }
 SLOPE_ZEROS = {  # the place, and the limit in eps
-    "silu": (-1.2785, 0.0625),
+    "silu": (-1.278, 0.0625),
     "gelu": (-0.752, 0.1875),
-    "mish": (-1.1924, 0.09375),
+    "mish": (-1.192, 0.09375),
 }
 
 
