@@ -42,6 +42,10 @@ def stamp(results: Results, options: argparse.Namespace, compiler: str, seconds:
     name, flags = processor()
     ours = -(-(1 << 32) // options.stride)
     floats = "2^32" if options.stride == 1 else f"{ours:,}, one in {options.stride}"
+    if options.between:
+        low, high = options.between
+        ours = max(v.count for key, v in results.items() if key[1] == "float32")
+        floats = f"{ours:,} with {low:g} <= abs(x) < {high:g}, one in {options.stride}"
     if options.peer_stride > 1:
         step = options.stride * options.peer_stride
         floats += f"; peers {-(-ours // options.peer_stride):,}, one in {step}"

@@ -28,11 +28,20 @@ CHUNK = 1 << 17
 EDGES = (1.0, 3.0, 20.0, 21.75, 39.0, 40.0, 64.0, 709.0, 710.0, 745.0, 746.0, 870.0)
 
 
-def float_inputs(stride: int) -> Iterator[np.ndarray]:
-    """Every `stride`-th of the 2^32 float32 patterns, in chunks."""
-    for start in range(0, 1 << 32, CHUNK * stride):
-        stop = min(start + CHUNK * stride, 1 << 32)
-        yield np.arange(start, stop, stride, dtype=np.uint64).astype(np.uint32).view(np.float32)
+def float_ranges(between: tuple[float, float] | None) -> list[tuple[int, int]]:
+    """Of the 2^32 float32 patterns, all, or those with magnitudes in a range."""
+    if between is None:
+        return [(0, 1 << 32)]
+    low, high = (int(np.float32(number).view(np.uint32)) for number in between)
+    return [(sign + low, sign + high) for sign in (0, 1 << 31)]
+
+
+def float_inputs(stride: int, between: tuple[float, float] | None = None) -> Iterator[np.ndarray]:
+    """Every `stride`-th float32 pattern, in chunks."""
+    for low, high in float_ranges(between):
+        for start in range(low, high, CHUNK * stride):
+            stop = min(start + CHUNK * stride, high)
+            yield np.arange(start, stop, stride, dtype=np.uint64).astype(np.uint32).view(np.float32)
 
 
 def double_inputs(size: int) -> Iterator[np.ndarray]:
@@ -69,7 +78,9 @@ def double_inputs(size: int) -> Iterator[np.ndarray]:
 
 def inputs(dtype: type, options: argparse.Namespace) -> Iterator[np.ndarray]:
     """What is judged, chunk by chunk."""
-    return float_inputs(options.stride) if dtype == np.float32 else double_inputs(options.samples)
+    if dtype == np.float32:
+        return float_inputs(options.stride, options.between)
+    return double_inputs(options.samples)
 
 
 def measure(judge: Judge, functions: list[impl.Function], options: argparse.Namespace) -> Results:
@@ -77,7 +88,10 @@ def measure(judge: Judge, functions: list[impl.Function], options: argparse.Name
     known = (np.float32, np.float64) if judge.wide else (np.float32,)
     dtypes = [dtype for dtype in known if options.dtype in (None, dtype.__name__)]
     counts = {
-        np.float32: -(-(1 << 32) // (CHUNK * options.stride)),
+        np.float32: sum(
+            -(-(high - low) // (CHUNK * options.stride))
+            for low, high in float_ranges(options.between)
+        ),
         np.float64: 2 + -(-options.samples // CHUNK),
     }
     total = sum(counts[dtype] for dtype in dtypes) * len(functions)
@@ -153,6 +167,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--stride", type=int, default=1, help="take every N-th float32")
+    add("--between", type=float, nargs=2, metavar="X", help="float32 of these magnitudes alone")
     add("--peer-stride", type=int, default=17, help="and of these every N-th for the peers")
     add("--hash-stride", type=int, default=1021, help="every N-th float32 for the hashes")
     add("--samples", type=int, default=2_000_000, help="number of float64 inputs")
