@@ -292,14 +292,17 @@ class Loss:
                 f"{shape}{classes}"
             )
         low, high = self._kind.least, self._kind.most
-        # NaN is neither.
-        with np.errstate(invalid="ignore"):
-            bad = ~((t >= low) & (t <= high)) if t.dtype.kind == "f" else (t < low) | (t > high)
+        with np.errstate(all="ignore"):
+            targets = cast(t, dtype)
+            # Neither NaN nor what is infinite in the dtype of the network.
+            bad = ~((t >= low) & (t <= high) & np.isfinite(targets))
         if bad.any():
             i = tuple(int(d) for d in np.argwhere(bad)[0])
-            wanted = f"from {low:g} to {high:g}" if low > -math.inf else "a number"
+            at_least = f"numbers from {low:g} on"
+            bounded = f"from {low:g} to {high:g}" if high < math.inf else at_least
+            wanted = bounded if low > -math.inf else f"finite numbers of {dtype}"
             raise ValueError(f"t{list(i)} is {t[i]}; targets of {self._name} are {wanted}")
-        return cast(t, dtype)
+        return targets
 
     def _of(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
         """Return the mean and its gradient for arrays that have been checked."""

@@ -10,8 +10,6 @@ import numpy as np
 from fastlayer.functions.elementwise import number
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from fastlayer.arrays import Array
 
     OptimizerLike: TypeAlias = "str | Optimizer"
@@ -26,7 +24,7 @@ class Optimizer:
     _moments: int = 0
 
     def __init__(self, **given: Any) -> None:
-        self._parameters = given
+        object.__setattr__(self, "_parameters", given)
         self._check()
 
     def _check(self) -> None:
@@ -75,8 +73,14 @@ class Optimizer:
     def __hash__(self) -> int:
         return hash((type(self), *self._parameters.items()))
 
-    def _with(self, **changes: Any) -> Self:
-        return type(self)(**{**self._parameters, **changes})
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(self._fixed())
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(self._fixed())
+
+    def _fixed(self) -> str:
+        return f"{type(self).__name__} can't be changed; make another one, or set the lr of the Trainer"
 
 
 class SGD(Optimizer):
