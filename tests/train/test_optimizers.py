@@ -62,7 +62,7 @@ def transcription(optimizer, weights, gradients):
 
 def descended(optimizer, weights, gradients, **options):
     """What a trainer makes of weights (n, k) and gradients: those of the loss sum(g * W)."""
-    n, k = weights.shape
+    k = weights.shape[1]
     layer = fl.Layer.from_arrays(weights)
     trainer = fl.Trainer(layer, None, optimizer, **options)
     eye = np.eye(k, dtype=weights.dtype)
