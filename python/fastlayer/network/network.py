@@ -407,7 +407,7 @@ class Network(Chain):
 
         From the same weights, samples, arguments and seed come the same weights, bit for bit, on
         any number of threads and any instruction set. Other threads may call the network meanwhile:
-        each layer changes as a whole. Where anything is raised, Ctrl-C included, the network has the
+        its layers change together. Where anything is raised, Ctrl-C included, the network has the
         weights of the last whole epoch.
 
         Parameters

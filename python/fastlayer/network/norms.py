@@ -15,6 +15,8 @@ from fastlayer.run.ops import AffineOp, RowsOp
 from fastlayer.run.part import Outline, Sizes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, DTypeLike
     from typing_extensions import Self
 
@@ -53,16 +55,19 @@ class _Norm(Module):
         if not self._eps >= 0:
             raise ValueError(f"eps must not be negative, got {eps}")
         self._version = _core.Version()
-        self._renew(arrays)
+        self._become(self._renewed(arrays))
 
-    def _renew(self, arrays: dict[str, Array]) -> None:
+    def _renewed(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        return {name: frozen(cast(a, self._dtype)) for name, a in arrays.items()}
+
+    def _become(self, arrays: dict[str, Array]) -> None:
         """Replace the arrays as a whole, in every network that holds the norm."""
-        self._arrays = {name: frozen(cast(a, self._dtype)) for name, a in arrays.items()}
+        self._arrays = arrays
         self._digest = None
         self._version.advance()
 
-    def _take(self, arrays: dict[str, Array]) -> None:
-        self._renew({**self._arrays, **arrays})
+    def _taking(self, arrays: dict[str, Array]) -> Callable[[], None]:
+        return partial(self._become, self._renewed({**self._arrays, **arrays}))
 
     def _snapshot(self) -> Self:
         return self._copied(_version=_core.Version())

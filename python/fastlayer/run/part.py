@@ -102,8 +102,12 @@ class Part:
         """Return the same with the weights that it has now; no weight is copied."""
         return self
 
-    def _take(self, arrays: dict[str, Array]) -> None:
-        """Replace arrays by what training has made of them, under the names that it was told."""
+    def _taking(self, arrays: dict[str, Array]) -> Callable[[], None]:
+        """Return what replaces arrays by those that training has made of them.
+
+        They have the names that it was told. The caller holds the lock of renewals; all that can
+        fail has been done when this returns.
+        """
         raise NotImplementedError
 
     def _flops(self, batch: int) -> int:

@@ -70,7 +70,8 @@ class CoreSteps:
     def step(self, x: Any, t: Any, weights: Array | None, lr: float) -> float | None:
         """Take a step; None where the arguments are not as the core wants them."""
         self._scalars[_LR] = lr
-        return self._core.step(x, t, weights, self._scalars)
+        loss: float | None = self._core.step(x, t, weights, self._scalars)
+        return loss
 
     def steps(
         self, x: Array, t: Array, weights: Array | None, size: int, order: Array, lr: float

@@ -18,7 +18,7 @@ from fastlayer.train.schedules import as_schedule
 from fastlayer.train.trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from fastlayer.arrays import Array
     from fastlayer.train.loss import LossLike
@@ -112,7 +112,14 @@ class _Run:
     def _go_on(self, source: _Source, epoch: int) -> str:
         """Run one epoch; return what ends the run, nothing where it goes on."""
         history, trainer = self.history, self.trainer
-        losses, weights = self._epoch(source, epoch)
+
+        def rate(part: float) -> float:
+            return self.rate * self._factor((epoch + part) / self.epochs)
+
+        losses, weights = source.epoch(trainer, rate)
+        if not losses.size:
+            raise ValueError(f"epoch {epoch} had no batches; a generator can be used once only")
+        trainer._on_tape()
         history.loss.append(sums.dot(losses, weights) / sums.total(weights))
         history.lr.append(trainer.lr)
         wrong = np.flatnonzero(~np.isfinite(losses))
@@ -131,20 +138,6 @@ class _Run:
         if callback is not None and callback(self.net, history) is True:
             return "callback"
         return "patience" if waited else ""
-
-    def _epoch(self, source: _Source, epoch: int) -> tuple[Array, Array]:
-        """Go through all batches; return the loss and the number of samples of each."""
-        losses, weights = [], []
-        steps = source.steps_in_epoch()
-        for i, (x, t, w) in enumerate(source.batches(self.trainer)):
-            # A stream does not tell how long it is: its rate changes from epoch to epoch.
-            part = i / steps if steps else 0.0
-            self.trainer.lr = self.rate * self._factor((epoch + part) / self.epochs)
-            losses.append(self.trainer.step(x, t, w))
-            weights.append(float(len(t)))
-        if not losses:
-            raise ValueError(f"epoch {epoch} had no batches; a generator can be used once only")
-        return np.array(losses), np.array(weights)
 
     def _factor(self, fraction: float) -> float:
         factor = float(self.schedule(fraction))
@@ -185,12 +178,11 @@ class _Source:
     def check(self, trainer: Trainer) -> None:
         """Refuse what does not fit, before the first step."""
 
-    def steps_in_epoch(self) -> int:
-        """Return how many batches an epoch has, 0 where nobody knows."""
-        return 0
+    def epoch(self, trainer: Trainer, rate: Callable[[float], float]) -> tuple[Array, Array]:
+        """Take the steps of one epoch; return the loss and the number of samples of each.
 
-    def batches(self, trainer: Trainer) -> Iterator[tuple[Any, Any, Any]]:
-        """Yield the batches of one epoch."""
+        `rate` gives the learning rate at a part of the epoch, from 0 to less than 1.
+        """
         raise NotImplementedError
 
 
@@ -241,15 +233,14 @@ class _Arrays(_Source):
         return self.t
 
     def check(self, trainer: Trainer) -> None:
-        trainer._samples(self.x, self.t, self.weights)
+        self.samples = trainer._samples(self.x, self.t, self.weights)
 
-    def steps_in_epoch(self) -> int:
-        return -(-self.kept.size // self.size)
-
-    def batches(self, trainer: Trainer) -> Iterator[tuple[Any, Any, Any]]:
+    def epoch(self, trainer: Trainer, rate: Callable[[float], float]) -> tuple[Array, Array]:
         order = self.kept[shuffled(self.kept.size, self.bits)]
-        for begin in range(0, order.size, self.size):
-            yield self._part(order[begin : begin + self.size])
+        begins = np.arange(0, order.size, self.size)
+        steps = begins.size
+        losses = trainer._epoch(self.samples, order, self.size, lambda step: rate(step / steps))
+        return losses, np.minimum(self.size, order.size - begins).astype(float)
 
 
 class _Stream(_Source):
@@ -275,13 +266,17 @@ class _Stream(_Source):
     def sample_targets(self) -> Any:
         return None
 
-    def batches(self, trainer: Trainer) -> Iterator[tuple[Any, Any, Any]]:
+    def epoch(self, trainer: Trainer, rate: Callable[[float], float]) -> tuple[Array, Array]:
+        # Nobody knows how long it is: the rate changes from epoch to epoch.
+        trainer.lr = rate(0.0)
+        losses, weights = [], []
         found: Iterable[Any] = self.source() if callable(self.source) else self.source
         for batch in found:
             if not isinstance(batch, tuple) or len(batch) not in (2, 3):
                 raise TypeError("a stream yields tuples (x, t) or (x, t, sample_weight)")
-            x, t, w = (*batch, None)[:3]
-            yield x, t, w
+            losses.append(trainer.step(*batch))
+            weights.append(float(len(batch[1])))
+        return np.array(losses), np.array(weights)
 
 
 def raw_bits(rng: Any) -> Any:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     LossLike: TypeAlias = "str | Loss | Callable[[Array, Any], tuple[float, Array]]"
 
 
+_LARGEST = float(np.finfo(np.float64).max)
+
+
 def _apply(name: str, z: Array) -> Array:
     # Softplus without a threshold: log(1 + e^z) everywhere.
     y = _core.activation(name, z, 1.0, math.inf, None)
@@ -273,6 +276,17 @@ class Loss:
         value, dy = self._of(rows, targets, weights)
         return value, dy.reshape(y.shape)
 
+    def _is_ready(self, t: Any, dtype: DType) -> bool:
+        """Whether the core may look at targets as they are: it knows their shape and class numbers."""
+        if type(t) is not np.ndarray:
+            return False
+        if self._kind.classes and t.ndim == 1:
+            return bool(t.dtype == np.int64)
+        if t.ndim != 2 or t.dtype != dtype or not t.size:
+            return False
+        low, high = float(t.min()), float(t.max())  # NaN is in no range
+        return max(self._kind.least, -_LARGEST) <= low and high <= min(self._kind.most, _LARGEST)
+
     def _targets(self, t_: Any, shape: tuple[int, int], dtype: DType, one: bool = False) -> Array:
         """Return targets as an array (m, n) of the dtype, class numbers as rows of 0 and 1."""
         t = as_real(t_, "t")
@@ -292,14 +306,17 @@ class Loss:
                 f"{shape}{classes}"
             )
         low, high = self._kind.least, self._kind.most
-        # NaN is neither.
-        with np.errstate(invalid="ignore"):
-            bad = ~((t >= low) & (t <= high)) if t.dtype.kind == "f" else (t < low) | (t > high)
+        with np.errstate(all="ignore"):
+            targets = cast(t, dtype)
+            # Neither NaN nor what is infinite in the dtype of the network.
+            bad = ~((t >= low) & (t <= high) & np.isfinite(targets))
         if bad.any():
             i = tuple(int(d) for d in np.argwhere(bad)[0])
-            wanted = f"from {low:g} to {high:g}" if low > -math.inf else "a number"
+            at_least = f"numbers from {low:g} on"
+            bounded = f"from {low:g} to {high:g}" if high < math.inf else at_least
+            wanted = bounded if low > -math.inf else f"finite numbers of {dtype}"
             raise ValueError(f"t{list(i)} is {t[i]}; targets of {self._name} are {wanted}")
-        return cast(t, dtype)
+        return targets
 
     def _of(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
         """Return the mean and its gradient for arrays that have been checked."""

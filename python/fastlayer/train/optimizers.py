@@ -10,8 +10,6 @@ import numpy as np
 from fastlayer.functions.elementwise import number
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from fastlayer.arrays import Array
 
     OptimizerLike: TypeAlias = "str | Optimizer"
@@ -26,7 +24,7 @@ class Optimizer:
     _moments: int = 0
 
     def __init__(self, **given: Any) -> None:
-        self._parameters = given
+        object.__setattr__(self, "_parameters", given)
         self._check()
 
     def _check(self) -> None:
@@ -57,6 +55,10 @@ class Optimizer:
         """Count a step in `state`, and return the numbers that it takes."""
         raise NotImplementedError
 
+    def _in_core(self) -> tuple[str, list[float]]:
+        """Return its name in the core, and lr, momentum, weight decay, betas and eps."""
+        raise NotImplementedError
+
     def _apply(self, w: Array, g: Array, moments: list[Array], scalars: tuple[float, ...]) -> None:
         """Take a step on `w` in place. Products and sums are rounded one by one, in its dtype."""
         raise NotImplementedError
@@ -75,8 +77,14 @@ class Optimizer:
     def __hash__(self) -> int:
         return hash((type(self), *self._parameters.items()))
 
-    def _with(self, **changes: Any) -> Self:
-        return type(self)(**{**self._parameters, **changes})
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(self._fixed())
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(self._fixed())
+
+    def _fixed(self) -> str:
+        return f"{type(self).__name__} can't be changed; make another one, or set the lr of the Trainer"
 
 
 class SGD(Optimizer):
@@ -137,6 +145,11 @@ class SGD(Optimizer):
     @property
     def _moments(self) -> int:  # type: ignore[override]  # a class attribute where it is fixed
         return 1 if self._parameters["momentum"] else 0
+
+    def _in_core(self) -> tuple[str, list[float]]:
+        p = self._parameters
+        name = "nesterov" if p["nesterov"] else "momentum" if p["momentum"] else "sgd"
+        return name, [p["lr"], p["momentum"], p["weight_decay"], 0.0, 0.0, 0.0]
 
     def _advance(self, state: dict[str, float], lr: float) -> tuple[float, ...]:
         return (lr, self._parameters["momentum"], self._parameters["weight_decay"])
@@ -217,6 +230,10 @@ class Adam(Optimizer):
             raise ValueError(f"betas must be from 0 to less than 1, got {betas}")
         if not 0 <= eps < math.inf:
             raise ValueError(f"eps must not be negative, got {eps}")
+
+    def _in_core(self) -> tuple[str, list[float]]:
+        p = self._parameters
+        return type(self).__name__.lower(), [p["lr"], 0.0, p["weight_decay"], *p["betas"], p["eps"]]
 
     def _begin(self) -> dict[str, float]:
         return {"beta1_power": 1.0, "beta2_power": 1.0}

@@ -67,6 +67,8 @@ class Schedule:
     _parameters: dict[str, float]
 
     def __init__(self, name: str, **parameters: float) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, got {name!r}")
         if name not in _KINDS:
             raise ValueError(f"unknown schedule {name!r}; known: {', '.join(_KINDS)}")
         chosen = {"warmup": 0.0, **_KINDS[name]}
@@ -141,6 +143,9 @@ class Schedule:
         return hash(repr(self))
 
     def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Schedule can't be changed; make another one")
+
+    def __delattr__(self, name: str) -> None:
         raise AttributeError("a Schedule can't be changed; make another one")
 
     def __reduce__(self) -> tuple[Any, ...]:

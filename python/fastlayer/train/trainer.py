@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from itertools import groupby
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import as_real, cast
+from fastlayer.arrays import as_real, cast, count, declined
 from fastlayer.functions.activation import Activation
 from fastlayer.functions.elementwise import number
+from fastlayer.run import renewal
 from fastlayer.train import sums
 from fastlayer.train.batches import Samples
+from fastlayer.train.core import CoreSteps
 from fastlayer.train.loss import Loss, as_loss, check_weights
 from fastlayer.train.optimizers import as_optimizer
-from fastlayer.train.parts import chosen_of, layers_of, refuse_twice
+from fastlayer.train.scope import check_end, check_shared, layers_of, owners_of
 from fastlayer.train.tape import Tape, as_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import ArrayLike
 
@@ -91,7 +96,7 @@ class Trainer:
         self._max_norm = None if max_norm is None else number("max_norm", max_norm)
         if self._max_norm is not None and not self._max_norm > 0:
             raise ValueError(f"max_norm must be positive, got {max_norm}")
-        self._build(None if train is None else chosen_of(train, net))
+        self._build(None if train is None else owners_of(train, net))
 
     def _build(self, chosen: set[int] | None) -> None:
         """Make the tape for the weights that the layers have now."""
@@ -101,16 +106,25 @@ class Trainer:
         self._seen = None
         if isinstance(self._loss, Loss):
             self._seen = self._tape.look_behind(self._loss._kind.behind)
-            _check_end(self._loss, net, self._seen)
+            check_end(self._loss, net, self._seen)
         held = [p for p in self._tape.parameters if p.owner is not None]
         self._trained = [p for p in held if chosen is None or id(p.owner) in chosen]
         if not self._trained:
             raise ValueError("nothing to train: the network has no weights, or train= names none")
-        refuse_twice(self._trained)
+        check_shared(self._trained)
         count = self._optimizer._moments
         self._moments = [[np.zeros_like(p.value) for _ in range(count)] for p in self._trained]
         self._progress = self._optimizer._begin()
         self._steps = 0
+        # Steps of a plain chain of layers are the core's; its weights may then be newer.
+        self._core = None
+        if type(self) is Trainer and isinstance(self._loss, Loss):
+            self._core = CoreSteps.of(
+                self._tape, self._trained, self._loss, self._optimizer, self._max_norm
+            )
+        self._core_is_newer = False
+        # Of the last `forward`, None where `backward` has nothing to go back through.
+        self._shape: tuple[int, int] | None = None
 
     @property
     def lr(self) -> float:
@@ -119,10 +133,7 @@ class Trainer:
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        value = number("lr", lr)
-        if not 0 < value < math.inf:
-            raise ValueError(f"lr must be positive, got {lr}")
-        self._lr = value
+        self._lr = _rate(lr)
 
     @property
     def steps_done(self) -> int:
@@ -143,18 +154,32 @@ class Trainer:
     def network(self) -> Any:
         """The network, whose layers get the weights as they are now.
 
-        Each layer is updated as a whole, in every network that holds it. Calls that other threads
+        All layers are updated together, in every network that holds them. Calls that other threads
         are in the middle of go on with the weights from before.
         """
         self._publish()
         return self._net
 
+    def _on_tape(self) -> None:
+        """Bring weights and moments to the tape, before they are looked at there."""
+        if self._core is not None and self._core_is_newer:
+            self._core.pull(self._moments, self._progress)
+            self._core_is_newer = False
+
+    def _off_tape(self) -> None:
+        """Bring them to the core, once they have changed on the tape."""
+        if self._core is not None:
+            self._core.push(self._moments, self._progress)
+
     def _publish(self) -> None:
+        self._on_tape()
         owners: dict[int, tuple[Any, dict[str, Array]]] = {}
         for p in self._trained:
             owners.setdefault(id(p.owner), (p.owner, {}))[1][p.name] = p.value
-        for owner, arrays in owners.values():
-            owner._take(arrays)
+        with renewal.lock():
+            renewed = [owner._taking(arrays) for owner, arrays in owners.values()]
+            for renew in renewed:
+                renew()
 
     def step(self, x: ArrayLike, t: Any, sample_weight: ArrayLike | None = None) -> float:
         """Take one step on a batch, and return the loss that it had before.
@@ -190,17 +215,60 @@ class Trainer:
         >>> trainer.network.weight
         array([[3.]], dtype=float32)
         """
-        value, _ = self._gradients(x, t, sample_weight)
-        self.update()
+        value = None if self._core is None else self._core_step(self._core, x, t, sample_weight)
+        if value is None:
+            value, _ = self._gradients(x, t, sample_weight)
+            self.update()
         return value
+
+    def _core_step(self, core: CoreSteps, x: Any, t: Any, sample_weight: Any) -> float | None:
+        """Take a step in the core, after the same checks as on the tape."""
+        loss = self._loss
+        assert isinstance(loss, Loss)
+        value = None
+        if sample_weight is None and loss._is_ready(t, self._net.dtype):
+            with suppress(ValueError):  # class numbers out of range, which is explained below
+                value = core.step(x, t, None, self._lr)
+        if value is None:
+            rows = self._rows(x)
+            m = rows.shape[0]
+            weights = check_weights(sample_weight, m)
+            if m == 0:
+                raise ValueError("the batch is empty")
+            n = self._net.out_features
+            targets = loss._targets(t, (m, n), rows.dtype, one=m == 1)
+            value = core.step(rows, targets, weights, self._lr)
+        if value is not None:
+            self._stepped(1)
+        return value
+
+    def _stepped(self, steps: int) -> None:
+        """Note that the core has taken steps."""
+        self._steps += steps
+        self._core_is_newer = self._core_is_newer or steps > 0
+        self._shape = None
+        self._clear()
 
     def _gradients(self, x: Any, t: Any, sample_weight: Any) -> tuple[float, Array]:
         """Compute the gradients of a batch alone; return its loss, and the gradient by its rows."""
         if self._loss is None:
             raise ValueError("this trainer has no loss: call forward, backward and update")
-        value, dy = self._value_and_gradient(self._rows(x), t, sample_weight)
+        self._on_tape()
+        rows = self._rows(x)
+        self._shape = None
+        value, dy = self._value_and_gradient(rows, t, sample_weight)
         self._clear()
-        return value, self._tape.backward(dy)
+        return value, self._back(dy)
+
+    def _back(self, dy: Array) -> Array:
+        """Add to the gradients; to none where a function of the user's fails in the midst."""
+        before = [p.gradient for p in self._tape.parameters]
+        try:
+            return self._tape.backward(dy)
+        except BaseException:
+            for p, gradient in zip(self._tape.parameters, before, strict=True):
+                p.gradient = gradient
+            raise
 
     def steps(
         self,
@@ -245,8 +313,50 @@ class Trainer:
         array([4.5 , 2.25])
         """
         samples = self._samples(x, t, sample_weight)
-        batches = samples.batches(samples.order(order), batch_size)
-        return np.array([self.step(*batch) for batch in batches])
+        chosen, size = samples.order(order), count("batch_size", batch_size)
+        samples.check_batches(chosen, size)
+        return self._epoch(samples, chosen, size, lambda step: self._lr)
+
+    def _epoch(
+        self, samples: Samples, order: Array, size: int, rate: Callable[[int], float]
+    ) -> Array:
+        """Take a step on each batch, with the learning rate that `rate` gives for its number."""
+        number = -(-order.size // size)
+        rates = [rate(step) for step in range(number)]
+        if self._core is not None and number and (given := samples.for_core()) is not None:
+            return self._core_epoch(self._core, given, order, size, rates)
+        losses = []
+        for batch, lr in zip(samples.batches(order, size), rates, strict=True):
+            self._lr = lr
+            losses.append(self.step(*batch))
+        return np.array(losses)
+
+    def _core_epoch(
+        self,
+        core: CoreSteps,
+        given: tuple[Array, Array, Array | None],
+        order: Array,
+        size: int,
+        rates: list[float],
+    ) -> Array:
+        """Take them in the core: one call for all batches in a row that have the same rate."""
+        order = order.astype(np.int64, copy=False)
+        losses: list[Array] = []
+        begin = 0
+        for lr, some in groupby(rates):
+            end = begin + sum(1 for _ in some) * size
+            self._lr = lr
+            try:
+                found = core.steps(*given, size, order[begin:end], lr)
+            except BaseException:
+                self._stepped(core.steps_done)  # Ctrl-C ends the call between two steps
+                raise
+            if found is None:
+                raise declined()
+            self._stepped(found.size)
+            losses.append(found)
+            begin = end
+        return np.concatenate(losses)
 
     def _samples(self, x: Any, t: Any, sample_weight: Any) -> Samples:
         """Check all samples before the first step."""
@@ -285,9 +395,17 @@ class Trainer:
         >>> dx.shape
         (4, 3)
         """
-        y = self._run(self._rows(x))
+        self._on_tape()
+        rows = self._rows(x).copy()  # `backward` needs them as they are now
+        self._shape = None
+        y = self._run(rows)
+        self._shape = y.shape
+        return self._parted(y)
+
+    def _parted(self, y: Array) -> Any:
+        """Return several outputs as a tuple."""
         ends = getattr(self._net, "_out", None)
-        return ends.parted(y, -1) if ends is not None and ends.names else y
+        return ends.parted(y, -1) if ends is not None and ends.names and ends.views else y
 
     def backward(self, dy: Any) -> Array:
         """Add to the gradients, given that of the loss by what `forward` returned.
@@ -318,13 +436,10 @@ class Trainer:
         >>> trainer.backward([[1.0]])
         array([[2., 3.]])
         """
-        shape = getattr(self, "_shape", None)
+        shape = self._shape
         if shape is None:
             raise ValueError("call forward first: backward goes back through what it computed")
-        if isinstance(dy, tuple):
-            d = np.concatenate([as_real(part, "dy") for part in dy], axis=-1)
-        else:
-            d = as_real(dy, "dy")
+        d = self._joined(dy, "dy")
         if d.ndim == 1 and shape[0] == 1:
             d = d[None]
         if d.shape != shape:
@@ -332,7 +447,18 @@ class Trainer:
         d = cast(d, self._net.dtype)
         if self._seen is not None:
             d = self._behind_backward(d)
-        return self._tape.backward(d)
+        return self._back(d)
+
+    def _joined(self, dy: Any, what: str) -> Array:
+        """Return the gradients by several outputs as one array."""
+        if not isinstance(dy, tuple):
+            return as_real(dy, what)
+        parts = [np.atleast_1d(as_real(part, what)) for part in dy]
+        widths = self._net._out.widths if hasattr(self._net, "_out") else ()
+        if [part.shape[-1] for part in parts] != list(widths):
+            shapes = ", ".join(str(part.shape) for part in parts)
+            raise ValueError(f"{what} has shapes {shapes}, and the outputs have {widths} features")
+        return np.concatenate(parts, axis=-1)
 
     def update(self) -> None:
         """Take a step of the optimiser with the gradients that `backward` has added up.
@@ -363,6 +489,7 @@ class Trainer:
             scalars = self._optimizer._advance(self._progress, self._lr)
             for p, g, moments in zip(self._trained, found, self._moments, strict=True):
                 self._optimizer._apply(p.value, g, moments, scalars)
+        self._off_tape()
         self._steps += 1
         self._clear()
 
@@ -379,6 +506,7 @@ class Trainer:
         A trainer that is made of an equal network and is given this goes on bit for bit as if it had
         never stopped. Pickles of a trainer hold the same.
         """
+        self._on_tape()
         return {
             "values": [p.value.copy() for p in self._trained],
             "moments": [[a.copy() for a in moments] for moments in self._moments],
@@ -389,22 +517,39 @@ class Trainer:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        shapes = [p.value.shape for p in self._trained]
-        values = [as_real(a, "state") for a in state["values"]]
-        moments = [[as_real(a, "state") for a in each] for each in state["moments"]]
-        counts = [len(each) for each in moments]
-        if [a.shape for a in values] != shapes or counts != [len(m) for m in self._moments]:
-            raise ValueError(
-                f"the state is that of another trainer: it has arrays of shapes "
-                f"{[a.shape for a in values]}, and this one {shapes}"
-            )
+        keys = {"values", "moments", "progress", "steps", "lr"}
+        if not keys <= getattr(state, "keys", set)():
+            raise TypeError(f"state is what the state of a Trainer was: a dict with {sorted(keys)}")
         dtype = self._net.dtype
+
+        def taken(a: Any) -> Array:
+            return np.array(cast(as_real(a, "state"), dtype), order="C")
+
+        values = [taken(a) for a in state["values"]]
+        moments = [[taken(a) for a in each] for each in state["moments"]]
+        progress = {key: float(v) for key, v in state["progress"].items()}
+        steps, lr = index(state["steps"]), _rate(state["lr"])
+        shapes = [p.value.shape for p in self._trained]
+        found = [a.shape for a in values]
+        if found != shapes:
+            raise ValueError(
+                f"the state is that of another trainer: it has arrays of shapes {found}, and this "
+                f"one {shapes}"
+            )
+        own = [[a.shape for a in each] for each in self._moments]
+        given = [[a.shape for a in each] for each in moments]
+        if given != own or progress.keys() != self._progress.keys():
+            raise ValueError(
+                f"the state is that of another optimizer than {self._optimizer!r}: it has other "
+                "moments"
+            )
         for p, a in zip(self._trained, values, strict=True):
-            p.value = np.array(cast(a, dtype), order="C")
-        self._moments = [[np.array(cast(a, dtype), order="C") for a in each] for each in moments]
-        self._progress = {key: float(v) for key, v in state["progress"].items()}
-        self._steps, self._lr = int(state["steps"]), float(state["lr"])
+            p.value = a
+        self._moments, self._progress, self._steps, self._lr = moments, progress, steps, lr
+        self._core_is_newer = False
+        self._off_tape()
         self._clear()
+        self._shape = None
 
     def _clear(self) -> None:
         for p in self._tape.parameters:
@@ -425,8 +570,7 @@ class Trainer:
 
     def _run(self, rows: Array) -> Array:
         """Run the tape, with the activation at the end that the loss would look behind."""
-        z = self._tape.forward(rows)
-        self._z, self._shape = z, z.shape
+        z = self._z = self._tape.forward(rows)
         return z if self._seen is None else np.asarray(Activation(self._seen)(z))
 
     def _behind_backward(self, dy: Array) -> Array:
@@ -448,11 +592,19 @@ class Trainer:
             raise ValueError("a loss of one's own has to see to the weights of samples itself")
         assert callable(loss)
         y = self._run(rows)
-        value, dy = loss(y, t)
-        d = as_real(dy, "dy")
+        returned = loss(self._parted(y), t)
+        try:
+            value, dy = returned
+            value = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"the loss returned {returned!r:.60}; it returns a number and the gradient by y: "
+                "(value, dy)"
+            ) from None
+        d = self._joined(dy, "dy of the loss")
         if d.shape != y.shape:
             raise ValueError(f"the loss returned dy of shape {d.shape} for y of shape {y.shape}")
-        return float(value), cast(d, y.dtype)
+        return value, cast(d, y.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         owners = [id(p.owner) for p in self._trained]
@@ -481,25 +633,11 @@ class Trainer:
         )
 
 
-def _check_end(loss: Loss, net: Any, seen: str | None) -> None:
-    """Refuse a loss that makes no sense behind the last layer."""
-    n = net.out_features
-    if loss.name == "cross_entropy" and n == 1:
-        raise ValueError(
-            "cross_entropy needs an output for each class, and the network has 1; for two classes "
-            "and one output use binary_cross_entropy"
-        )
-    if seen is not None:
-        return
-    last = net._lower(net.dtype)[-1]
-    name = (getattr(last, "fused", None) or ("identity",))[0]
-    wrong = {"binary_cross_entropy": ("softmax", "log_softmax"), "cross_entropy": ("sigmoid",)}
-    if name in wrong.get(loss.name, ()):
-        other = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}[loss.name]
-        raise ValueError(
-            f"{loss.name} belongs behind {other}, or behind a layer without an activation, and "
-            f"the network ends in {name}"
-        )
+def _rate(lr: Any) -> float:
+    value = number("lr", lr)
+    if not 0 < value < math.inf:
+        raise ValueError(f"lr must be positive, got {lr}")
+    return value
 
 
 def _clipped(gradients: list[Array], max_norm: float) -> list[Array]:

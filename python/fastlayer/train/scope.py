@@ -1,4 +1,4 @@
-"""Which parts of a network are trained."""
+"""What of a network is trained, and whether a loss belongs behind it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from fastlayer.train.loss import Loss
     from fastlayer.train.tape import Parameter
 
 
@@ -29,9 +30,9 @@ def _flat(ops: Sequence[Any]) -> Iterable[Any]:
             yield from _flat(branch)
 
 
-def chosen_of(train: Any, net: Any) -> set[int]:
+def owners_of(train: Any, net: Any) -> set[int]:
     """Return the identities of the parts that are to be trained."""
-    parts = [train] if hasattr(train, "_lower") else list(train)
+    parts = [train] if hasattr(train, "_lower") or not hasattr(train, "__iter__") else list(train)
     chosen: set[int] = set()
     known = {id(part) for part in layers_of(net)}
     for part in parts:
@@ -46,7 +47,7 @@ def chosen_of(train: Any, net: Any) -> set[int]:
     return chosen
 
 
-def refuse_twice(parameters: Sequence[Parameter]) -> None:
+def check_shared(parameters: Sequence[Parameter]) -> None:
     """Refuse a layer that the network goes through twice."""
     seen: set[tuple[int, str]] = set()
     for p in parameters:
@@ -57,3 +58,24 @@ def refuse_twice(parameters: Sequence[Parameter]) -> None:
                 "make a layer for each place"
             )
         seen.add(key)
+
+
+def check_end(loss: Loss, net: Any, seen: str | None) -> None:
+    """Refuse a loss that makes no sense behind the last layer."""
+    n = net.out_features
+    if loss.name == "cross_entropy" and n == 1:
+        raise ValueError(
+            "cross_entropy needs an output for each class, and the network has 1; for two classes "
+            "and one output use binary_cross_entropy"
+        )
+    if seen is not None:
+        return
+    last = net._lower(net.dtype)[-1]
+    name = (getattr(last, "fused", None) or ("identity",))[0]
+    wrong = {"binary_cross_entropy": ("softmax", "log_softmax"), "cross_entropy": ("sigmoid",)}
+    if name in wrong.get(loss.name, ()):
+        other = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}[loss.name]
+        raise ValueError(
+            f"{loss.name} belongs behind {other}, or behind a layer without an activation, and "
+            f"the network ends in {name}"
+        )
