@@ -45,6 +45,8 @@ def train(case, dtype: str, threads: int):
 
     from peers._training import reference, samples
 
+    if case.sizes[-1] == 2:
+        return None  # its classifier has one output there
     sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
     x, t, order = samples(case, dtype)
     x, t = x[order], t[order]
