@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECONDS = 1
+SECONDS = int(os.environ.get("TESTS_SLOWER", "1"))  # an emulator says how many times
 SPARE = 64 << 20
 # Audit events that end the child: code, processes, libraries and connections.
 FORBIDDEN = (
