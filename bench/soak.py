@@ -179,6 +179,8 @@ def look(pid: int) -> dict[int, tuple[int, int, int]]:
 def slope(times: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     """Least squares through means of neighbours, which hang together less, and its standard error."""
     count = min(30, len(times))
+    if count < 3:
+        return np.nan, np.nan
     t, v = (np.array([c.mean() for c in np.array_split(a, count)]) for a in (times, values))
     t = t - t.mean()
     fitted = (t @ v) / (t @ t)
