@@ -59,8 +59,8 @@ WRONG = (
 )
 
 
-def start(folder: Path, port: int) -> subprocess.Popen:
-    """The page's network, its server.py, and its command, on this port."""
+def start(folder: Path, port: int) -> tuple[subprocess.Popen, int]:
+    """The page's network, its server.py, and its command, on this port; and how many workers it has."""
     section = PAGE.read_text("utf-8").split("\n## A server\n")[1].split("\n## ")[0]
     network, server, *_ = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     (folder / "network.py").write_text(network, "utf-8")
@@ -69,23 +69,24 @@ def start(folder: Path, port: int) -> subprocess.Popen:
     (command,) = re.findall(r"^gunicorn .*$", section, re.MULTILINE)
     words = shlex.split(command.replace("8000", str(port)))
     with (folder / "server.log").open("w") as log:
-        return subprocess.Popen(
+        server = subprocess.Popen(
             [sys.executable, "-m", *words],
             cwd=folder,
             env={**os.environ, "HOME": str(folder)},
             stdout=log,
             stderr=log,
         )
+    return server, int(words[words.index("--workers") + 1])
 
 
-def wait_until_ready(port: int, server: subprocess.Popen) -> None:
+def wait_until_ready(port: int, server: subprocess.Popen, workers: int) -> None:
     for _ in range(300):
         if server.poll() is not None:
             sys.exit("the server ended")
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             connection.request("GET", "/v2/health/ready")
-            if connection.getresponse().status == 200:
+            if connection.getresponse().status == 200 and len(look(server.pid)) > workers:
                 return
         time.sleep(0.1)
     sys.exit("the server does not answer")
@@ -226,9 +227,9 @@ def main() -> int:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        server = start(folder, port)
+        server, workers = start(folder, port)
         try:
-            wait_until_ready(port, server)
+            wait_until_ready(port, server, workers)
             net = fl.load(folder / "iris.npz")
             rng = np.random.default_rng(0)
             right = []
