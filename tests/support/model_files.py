@@ -89,9 +89,9 @@ def assert_round_trips(net, x):
 # ----------------------------------------------------------------------------- zip and npy
 
 
-def npy(array):
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.asarray(array))
+def npy(array, order="<"):
+    array, file = np.asarray(array), io.BytesIO()
+    np.lib.format.write_array(file, array.astype(array.dtype.newbyteorder(order), copy=False))
     return file.getvalue()
 
 

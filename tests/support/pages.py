@@ -45,7 +45,7 @@ ELSEWHERE = {
     r"pip (un)?install ": "changes the environment; .ci/run installs the package and the tools",
     r"(pytest|ctest|cmake|ruff|mypy|sphinx-build|codespell|validate-pyproject)\b": "see .ci/run",
     r"find cpp .*clang-format|FASTLAYER_ISA=\w+ pytest|\.ci/run": "see .ci/run",
-    r"\.ci/(sanitize|emulate) ": "see .ci/run, which has them take a part of the tests",
+    r"\.ci/(sanitize|emulate(-s390x)?) ": "see .ci/run, which has them take a part of the tests",
     r"HYPOTHESIS_PROFILE=long |build/tests/cpp/tests/fastlayer_tests guards ": "a long run; see .ci/run",
     r"python tests/(mutation/run|fuzz/fuzz).py ": "see .ci/run",
     r"tests/mutation/coverage.sh ": "the whole suite twice, minutes",

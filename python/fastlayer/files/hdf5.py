@@ -45,12 +45,13 @@ _REFUSED = {
 }
 _KNOWN = {_SPACE, _DATATYPE, _LAYOUT, _ATTRIBUTE, _SYMBOLS, *_REFUSED}
 _SHARED = 0x02  # a flag of messages
-# Datatype messages of little-endian IEEE numbers, without their version: flags and layout of bits.
+# Datatype messages of IEEE numbers, without their version and flags: the layout of bits.
 _FLOATS = {
-    (4, 0, 32, 23, 8, 0, 23, 127): "<f4",
-    (8, 0, 64, 52, 11, 0, 52, 1023): "<f8",
-    (2, 0, 16, 10, 5, 0, 10, 15): "<f2",
+    (4, 0, 32, 23, 8, 0, 23, 127): "f4",
+    (8, 0, 64, 52, 11, 0, 52, 1023): "f8",
+    (2, 0, 16, 10, 5, 0, 10, 15): "f2",
 }
+_BIG_ENDIAN, _OTHER_ORDER = 0x01, 0x40  # flags of floats
 
 
 class _Message(NamedTuple):
@@ -344,11 +345,11 @@ def _dtype_of(data: bytes) -> DType:
     Raises
     ------
     TypeError
-        Anything but little-endian floating-point numbers.
+        Anything but floating-point numbers in one of the two byte orders.
     """
-    if len(data) >= 20 and data[0] & 15 == 1 and not data[1] & 0x41:
+    if len(data) >= 20 and data[0] & 15 == 1 and not data[1] & _OTHER_ORDER:
         size = int.from_bytes(data[4:8], "little")
         found = _FLOATS.get((size, *struct.unpack_from("<HHBBBBI", data, 8)))
         if found is not None:
-            return np.dtype(found)
-    raise TypeError("numbers that are not little-endian float32 or float64")
+            return np.dtype((">" if data[1] & _BIG_ENDIAN else "<") + found)
+    raise TypeError("numbers that are not float32 or float64")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files.reading import DOCUMENT, Stored, parse_json, reading, require
+from fastlayer.files.reading import DOCUMENT, Stored, ordered_dtype, parse_json, reading, require
 from fastlayer.files.zip import members
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _DTYPES = {"<f4": "float32", "<f8": "float64", "|u1": "uint8"}
 
 
 def write(file: BinaryIO, text: bytes, arrays: dict[str, Array]) -> None:
-    """Write a document and arrays as an archive, uncompressed.
+    """Write a document and arrays as an archive, uncompressed and in little-endian order.
 
     Raises
     ------
@@ -48,9 +48,8 @@ def write(file: BinaryIO, text: bytes, arrays: dict[str, Array]) -> None:
             info = zipfile.ZipInfo(f"{name}.npy", _DATE)
             info.external_attr = 0o644 << 16
             with archive.open(info, "w", force_zip64=True) as member:
-                np.lib.format.write_array(
-                    member, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False
-                )
+                plain = np.ascontiguousarray(array, ordered_dtype(array.dtype.name, "<"))
+                np.lib.format.write_array(member, plain.reshape(array.shape), allow_pickle=False)
     members(file)
 
 
