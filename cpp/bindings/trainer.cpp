@@ -115,11 +115,12 @@ class PyTrainer {
         given.samples.order = order_.data();
       }
       check_labels(given.samples, total, trainer.out_features());
+      batch_size = std::min(batch_size, std::max<ptrdiff_t>(total, 1));
       const ptrdiff_t batches = (total + batch_size - 1) / batch_size;
       done_ = 0;
       losses_.resize(static_cast<size_t>(batches));
-      if (total > 0) trainer.reserve(std::min(batch_size, total));
-      const double each = trainer.picoseconds(std::min(batch_size, total));
+      trainer.reserve(batch_size);
+      const double each = trainer.picoseconds(batch_size);
       run_released(each * static_cast<double>(batches), [&] {
         while (done_ < batches && (done_ == 0 || go_on())) {
           const ptrdiff_t begin = done_ * batch_size;
@@ -129,7 +130,7 @@ class PyTrainer {
           ++done_;
         }
       });
-      return losses();
+      return losses_done();
     });
   }
 
@@ -213,16 +214,20 @@ class PyTrainer {
   }
   ptrdiff_t steps_done() const { return done_; }
   // Of the steps of the last call of `steps`, as far as it went.
-  py::object losses() const {
+  py::object losses() {
+    return with([this](auto&) { return losses_done(); });
+  }
+
+ private:
+  py::object losses_done() const {
     const ptrdiff_t shape[] = {done_};
     py::object array = new_array(DType::kFloat64, shape, 1);
     ArrayView view;
     borrow(array, view);
-    std::copy_n(losses_.data(), done_, reinterpret_cast<double*>(view.data));
+    std::copy_n(losses_.data(), shape[0], reinterpret_cast<double*>(view.data));
     return array;
   }
 
- private:
   static constexpr ptrdiff_t kMostFeatures = ptrdiff_t(1) << 40;
 
   // A weight (n, k), n of any number where it is -1, and its bias, which may be None.
@@ -331,7 +336,7 @@ class PyTrainer {
   std::atomic<bool> busy_{false};
   std::vector<int64_t> order_;
   std::vector<double> losses_;
-  ptrdiff_t done_ = 0;
+  std::atomic<ptrdiff_t> done_{0};
 };
 
 }  // namespace

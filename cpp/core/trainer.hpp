@@ -13,6 +13,14 @@
 
 namespace fastlayer {
 
+// Rows whose loss is taken at a time: whole lines of them for softmax.
+constexpr ptrdiff_t kLossRows = 32;
+
+constexpr bool has_first_moment(Optimizer kind) { return kind != Optimizer::kSgd; }
+constexpr bool has_second_moment(Optimizer kind) {
+  return kind == Optimizer::kAdam || kind == Optimizer::kAdamW;
+}
+
 // What an optimiser goes by, in the order in which Python passes it. The powers of the betas are
 // those so far, and are advanced by each step.
 struct Rates {

@@ -25,14 +25,19 @@ int main(int argc, char** argv) {
     test_program();
   } else if (is("threads")) {
     test_threads();
+  } else if (is("trainer")) {
+    test_trainer();
+  } else if (is("training")) {
+    test_training();
   } else if (is("exit")) {
     test_exit();
   } else if (is("golden") && argc > 2) {
     test_golden(argv[2], argc > 3 && std::strcmp(argv[3], "--write") == 0);
   } else {
     std::fprintf(stderr,
-                 "usage: %s dense|elementwise [inexact]|fetch|guards [all]|plan|program|threads|"
-                 "exit|golden FILE [--write]\n",
+                 "usage: %s dense|elementwise [inexact]|fetch|guards "
+                 "[all]|plan|program|threads|trainer|training|exit|"
+                 "golden FILE [--write]\n",
                  argv[0]);
     return 2;
   }

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from helpers import FLOATS, assert_same_bits
+from helpers import FLOATS, assert_same_bits, available_isas
 from own_process import run_python
 
 from fastlayer import _core
@@ -486,11 +486,11 @@ for dtype in ("float32", "float64"):
             w = rng.normal(size=(n, k)).astype(dtype) / dtype_of(dtype, k)
             trainer.dense(w, np.zeros(n, dtype), "softmax" if n == 10 else "gelu")
         trainer.finish("cross_entropy", 0.1, "adamw")
-        x = rng.normal(size=(1500, 300)).astype(dtype)
+        x = rng.normal(size=(320, 300)).astype(dtype)
         rates = np.array([0.001, 0, 0.01, 0.9, 0.999, 1e-8, max_norm, 1.0, 1.0])
-        for batch in (1500, 400, 64):
-            t = rng.integers(0, 10, 1500)
-            done.update(trainer.steps(x, t, None, batch, rng.permutation(1500), rates).tobytes())
+        for batch in (320, 100):
+            t = rng.integers(0, 10, 320)
+            done.update(trainer.steps(x, t, None, batch, rng.permutation(320), rates).tobytes())
         for i in range(3):
             done.update(trainer.weight(i).tobytes())
             done.update(trainer.second_moment_bias(i).tobytes())
@@ -499,8 +499,6 @@ print(done.hexdigest())
 
 
 def test_threads_and_instruction_sets_give_the_same_bits():
-    from helpers import available_isas
-
     hashes = set()
     for isa in available_isas():
         for threads in (1, 2, 3, 7) if isa == available_isas()[0] else (2,):
@@ -510,3 +508,201 @@ def test_threads_and_instruction_sets_give_the_same_bits():
             )
             hashes.add(done)
     assert len(hashes) == 1
+
+
+# ------------------------------------------------------------------- what is refused, and Ctrl-C
+
+
+@pytest.mark.parametrize("bad", [-1, 5, 2**40])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_class_numbers_out_of_range_change_nothing(bad, ordered):
+    trainer, x, t = problem(np.random.default_rng(11))
+    before, rates = trainer.weight(0), scalars(ADAM)
+    t[100] = bad
+    with pytest.raises(ValueError, match="class numbers"):
+        trainer.steps(x, t, None, 10, np.arange(103) if ordered else None, rates)
+    with pytest.raises(ValueError, match="class numbers"):
+        trainer.step(x, t, None, rates)
+    assert_same_bits(trainer.weight(0), before)
+    assert_same_bits(rates, scalars(ADAM))
+    # Rows that are not asked for do not count.
+    assert len(trainer.steps(x, t, None, 10, np.arange(100), rates)) == 10
+
+
+@pytest.mark.parametrize("bad", [-1, 103, -(2**62)])
+def test_indices_out_of_range_change_nothing(bad):
+    trainer, x, t = problem(np.random.default_rng(12))
+    before = trainer.weight(0)
+    with pytest.raises(ValueError, match="indices"):
+        trainer.steps(x, t, None, 10, np.array([0, 1, bad]), scalars(ADAM))
+    with pytest.raises(ValueError, match="batch_size"):
+        trainer.steps(x, t, None, 0, None, scalars(ADAM))
+    assert_same_bits(trainer.weight(0), before)
+
+
+def test_nothing_to_do():
+    trainer, x, t = problem(np.random.default_rng(13))
+    none = trainer.steps(x, t, None, 10, np.empty(0, np.int64), scalars(ADAM))
+    assert none.shape == (0,)
+    assert trainer.steps_done == 0
+
+
+@pytest.mark.parametrize(
+    ("at", "other"),
+    [
+        (0, lambda x: x[:, :-1]),
+        (0, lambda x: x[:-1]),
+        (0, lambda x: x[:0]),
+        (0, lambda x: x[0]),
+        (0, lambda x: x.astype(complex)),
+        (0, lambda x: x.tolist()),
+        (1, lambda t: t[:-1]),
+        (1, lambda t: t.astype(np.int32)),
+        (1, lambda t: t[0]),
+        (1, lambda t: np.array(3)),
+        (1, lambda t: np.zeros((len(t), 4), np.float32)),
+        (1, lambda t: np.zeros((len(t), 5))),
+        (2, lambda _: np.ones(103, np.float32)),
+        (2, lambda _: np.ones(102)),
+        (3, lambda r: r[:-1]),
+        (3, lambda r: r.astype(np.float32)),
+        (3, lambda r: list(r)),
+    ],
+)
+def test_not_mine(at, other):
+    trainer, x, t = problem(np.random.default_rng(14))
+    before = trainer.weight(0)
+    given = [x, t, None, scalars(ADAM)]
+    given[at] = other(given[at])
+    assert trainer.step(*given) is None
+    assert trainer.steps(*given[:3], 10, None, given[3]) is None
+    assert_same_bits(trainer.weight(0), before)
+
+
+def test_scalars_are_written_in_place_or_not_mine():
+    trainer, x, t = problem(np.random.default_rng(15))
+    rates = scalars(ADAM)
+    rates.flags.writeable = False
+    assert trainer.step(x, t, None, rates) is None
+
+
+def test_class_numbers_are_for_cross_entropy():
+    layers = chain(np.random.default_rng(16), np.float32, (3, 4), ["identity"])
+    x, t = np.zeros((2, 3), np.float32), np.array([0, 1])
+    assert core(layers, "mse", 0.0, "sgd").step(x, t, None, scalars({LR: 0.1})) is None
+
+
+def test_parts_out_of_turn():
+    trainer, x, _ = problem(np.random.default_rng(17))
+    dy = np.ones((103, 5), np.float32)
+    with pytest.raises(ValueError, match="forward"):
+        trainer.backward(dy)
+    with pytest.raises(ValueError, match="backward"):
+        trainer.update(scalars(ADAM))
+    trainer.forward(x)
+    assert trainer.backward(dy[:-1]) is None
+    assert trainer.backward(dy.astype(np.float64)) is None
+    with pytest.raises(ValueError, match="backward"):
+        trainer.update(scalars(ADAM))
+    trainer.backward(dy)
+    with pytest.raises(ValueError, match="forward"):
+        trainer.backward(dy)
+    assert trainer.update(None) is False
+
+
+def test_building():
+    w, b = np.zeros((3, 4), np.float32), np.zeros(3, np.float32)
+    for dtype, width in [("float16", 3), ("float32", 0), ("float32", -1), ("float32", 2**62)]:
+        with pytest.raises(ValueError, match="expected"):
+            _core.Trainer(dtype, width)
+    trainer = _core.Trainer("float32", 4)
+    with pytest.raises(ValueError, match="not finished"):
+        trainer.forward(np.zeros((1, 4), np.float32))
+    with pytest.raises(ValueError, match="without layers"):
+        trainer.finish("mse", 0.0, "sgd")
+    for weight, bias in [(w.T, None), (w.astype(np.float64), None), (w[:0], None), (w, b[1:])]:
+        with pytest.raises(ValueError, match="expected"):
+            trainer.dense(weight, bias)
+    trainer.dense(w, b)
+    for loss, optimizer in [("l2", "sgd"), ("mse", "lion")]:
+        with pytest.raises(ValueError, match="unknown name"):
+            trainer.finish(loss, 0.0, optimizer)
+    trainer.finish("mse", 0.0, "sgd")
+    for call in (lambda: trainer.dense(w, b), lambda: trainer.finish("mse", 0.0, "sgd")):
+        with pytest.raises(ValueError, match="is finished"):
+            call()
+    with pytest.raises(ValueError, match="no such array"):
+        trainer.set_first_moments(0, w, b)
+    with pytest.raises(ValueError, match="bias"):
+        trainer.set_weights(0, w, None)
+    with pytest.raises(IndexError):
+        trainer.weight(1)
+    assert trainer.first_moment_weight(0) is None
+
+
+def test_infinities_and_nan_reach_the_loss_and_nothing_else():
+    trainer, x, t = problem(np.random.default_rng(18))
+    x[5, 3] = np.nan
+    x[6, 2] = np.inf
+    losses = trainer.steps(x, t, None, 10, None, scalars(ADAM))
+    assert np.isnan(losses).all()
+
+
+def long_epoch():
+    trainer, x, t = problem(np.random.default_rng(19), rows=2000, widths=(11, 300, 5))
+    return trainer, x, t, np.tile(np.arange(2000), 200)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer")
+def test_an_exception_of_a_signal_handler_ends_an_epoch_between_two_steps():
+    trainer, x, t, order = long_epoch()
+    again, _, _, _ = long_epoch()
+    refused = []
+
+    def handler(*_):
+        with pytest.raises(RuntimeError, match="at work"):
+            trainer.weight(0)
+        refused.append(True)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    rates = scalars(ADAM)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.steps(x, t, None, 20, order, rates)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert refused == [True]
+    done = trainer.steps_done
+    assert 0 < done < len(order) // 20
+    other = scalars(ADAM)
+    losses = again.steps(x, t, None, 20, order[: 20 * done], other)
+    assert_same_bits(trainer.losses(), losses)
+    assert_same_bits(rates, other)
+    assert_same_bits(trainer.weight(0), again.weight(0))
+
+
+def test_a_second_thread_is_refused():
+    trainer, x, t, order = long_epoch()
+    alone, _, _, _ = long_epoch()
+    results, start = [], threading.Barrier(2)
+
+    def train():
+        start.wait()
+        try:
+            results.append(trainer.steps(x, t, None, 20, order[:40_000], scalars(ADAM)))
+        except RuntimeError as error:
+            results.append(str(error))
+
+    both = [threading.Thread(target=train) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    texts = [r for r in results if isinstance(r, str)]
+    assert all("at work" in text for text in texts)
+    for _ in range(2 - len(texts)):
+        alone.steps(x, t, None, 20, order[:40_000], scalars(ADAM))
+    assert_same_bits(trainer.weight(0), alone.weight(0))
