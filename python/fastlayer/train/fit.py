@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from fastlayer.arrays import Array
+    from fastlayer.train.batches import Samples
     from fastlayer.train.loss import LossLike
     from fastlayer.train.optimizers import OptimizerLike
     from fastlayer.train.schedules import ScheduleLike
@@ -57,6 +59,10 @@ def fit(net: Any, x: Any, t: Any, loss: LossLike | None, options: Options) -> Hi
     """Train `net`, and return the history."""
     epochs = count("epochs", options.epochs)
     count("batch_size", options.batch_size)
+    if options.callback is not None and not callable(options.callback):
+        raise TypeError(
+            f"callback must be a function of the network and the history, got {options.callback!r}"
+        )
     patience = None if options.patience is None else count("patience", options.patience)
     if patience is not None and options.validation is None:
         raise ValueError(
@@ -118,12 +124,14 @@ class _Run:
                 "may help"
             )
         trainer._publish()
-        if source.validation is not None:
-            self._validate(source.validation)
+        if source.held is not None:
+            self._validate(source.held)
         waited = self._waited(epoch)
         callback = self.options.callback
-        if callback is not None and callback(self.net, history) is True:
-            return "callback"
+        if callback is not None:
+            answer = callback(self.net, history)
+            if isinstance(answer, bool | np.bool_) and answer:
+                return "callback"
         return "patience" if waited else ""
 
     def _epoch(self, source: _Source, epoch: int) -> tuple[Array, Array]:
@@ -131,11 +139,15 @@ class _Run:
         losses, weights = [], []
         steps = source.steps_in_epoch()
         for i, (x, t, w) in enumerate(source.batches(self.trainer)):
+            if w is not None and not np.any(w):
+                continue  # nothing to learn from it
             # A stream does not tell how long it is: its rate changes from epoch to epoch.
             part = i / steps if steps else 0.0
-            self.trainer.lr = self.rate * self._factor((epoch + part) / self.epochs)
+            rate = self.rate * self._factor((epoch + part) / self.epochs)
+            # A step of 0 leaves everything as it is, but Trainer.lr is positive.
+            self.trainer.lr = max(rate, 5e-324)
             losses.append(self.trainer.step(x, t, w))
-            weights.append(float(len(t)))
+            weights.append(_number_of(x))
         if not losses:
             raise ValueError(f"epoch {epoch} had no batches; a generator can be used once only")
         return np.array(losses), np.array(weights)
@@ -144,12 +156,10 @@ class _Run:
         factor = float(self.schedule(fraction))
         if not 0 <= factor < math.inf:
             raise ValueError(f"the schedule gave {factor} at {fraction:.3f} of the run")
-        # A step of 0 leaves everything as it is, but Trainer.lr is positive.
-        return max(factor, 1e-300)
+        return factor
 
-    def _validate(self, validation: tuple[Any, Any, Any]) -> None:
-        x, t, w = validation
-        value, right = evaluate(self.trainer, x, t, w)
+    def _validate(self, samples: Samples) -> None:
+        value, right = evaluate(self.trainer, samples)
         self.history.val_loss.append(value)
         if right is not None:
             self.history.val_accuracy.append(right)
@@ -160,7 +170,9 @@ class _Run:
             return False
         history = self.history
         best = history.best_epoch
-        if best is None or history.val_loss[-1] < history.val_loss[best]:
+        now = history.val_loss[-1]
+        # Anything is better than NaN.
+        if best is None or now < history.val_loss[best] or math.isnan(history.val_loss[best]):
             history.best_epoch = epoch
             self.best = [p.value.copy() for p in self.trainer._trained]
             return False
@@ -171,6 +183,7 @@ class _Source:
     """Where batches come from."""
 
     validation: tuple[Any, Any, Any] | None = None
+    held: Samples | None = None
 
     def sample_targets(self) -> Any:
         """Return targets to guess a loss from."""
@@ -178,6 +191,11 @@ class _Source:
 
     def check(self, trainer: Trainer) -> None:
         """Refuse what does not fit, before the first step."""
+        if self.validation is not None:
+            try:
+                self.held = trainer._samples(*self.validation)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"validation: {error}") from None
 
     def steps_in_epoch(self) -> int:
         """Return how many batches an epoch has, 0 where nobody knows."""
@@ -236,6 +254,7 @@ class _Arrays(_Source):
 
     def check(self, trainer: Trainer) -> None:
         trainer._samples(self.x, self.t, self.weights)
+        super().check(trainer)
 
     def steps_in_epoch(self) -> int:
         return -(-self.kept.size // self.size)
@@ -278,6 +297,12 @@ class _Stream(_Source):
             yield x, t, w
 
 
+def _number_of(x: Any) -> float:
+    """Return how many samples a batch has."""
+    first = x[0] if isinstance(x, tuple) else x
+    return float(len(first)) if np.ndim(first) > 1 else 1.0
+
+
 def raw_bits(rng: Any) -> Any:
     """Return a bit generator: what it gives stays the same in all versions of NumPy."""
     if isinstance(rng, np.random.Generator):
@@ -302,8 +327,10 @@ def class_weights(t: Array, given: Any) -> Array:
             raise ValueError(f"class_weight must be a dict or 'balanced', got {given!r}")
         balanced: Array = t.size / (numbers.size * counts)
         return balanced[at]
+    if not isinstance(given, Mapping):
+        raise TypeError(f"class_weight must be a dict or 'balanced', got {type(given).__name__}")
     of_class = np.ones(numbers.size)
-    for key, value in dict(given).items():
+    for key, value in given.items():
         place = np.flatnonzero(numbers == key)
         if not place.size:
             raise ValueError(f"class_weight has a class {key!r}, and no target is of it")
@@ -312,23 +339,20 @@ def class_weights(t: Array, given: Any) -> Array:
     return found
 
 
-def evaluate(trainer: Trainer, x: Any, t: Any, w: Any) -> tuple[float, float | None]:
+def evaluate(trainer: Trainer, samples: Samples) -> tuple[float, float | None]:
     """Return the mean loss of some samples and, of classes, the share that is right."""
-    total, weight, right, seen = 0.0, 0.0, 0, 0
-    targets = as_real(t, "t")
+    total, weight, right = 0.0, 0.0, 0
     classes = isinstance(trainer.loss, Loss) and trainer.loss.name.endswith("cross_entropy")
-    for begin in range(0, targets.shape[0], _EVALUATED):
-        at = slice(begin, begin + _EVALUATED)
-        rows = trainer._rows(tuple(a[at] for a in x) if isinstance(x, tuple) else x[at])
-        some, part = targets[at], None if w is None else w[at]
-        value, _ = trainer._value_and_gradient(rows, some, part)
-        share = float(rows.shape[0]) if part is None else sums.total(as_real(part))
-        total += value * share
+    for x, t, w in samples.batches(np.arange(samples.number), _EVALUATED):
+        rows = trainer._rows(x)
+        share = float(rows.shape[0]) if w is None else sums.total(w)
+        # The mean of samples that don't count is none.
+        value, _ = trainer._value_and_gradient(rows, t, w if share else None)
+        total += value * share if share else 0.0
         weight += share
         if classes:
-            right += int(np.sum(_right(trainer._z, some)))
-            seen += rows.shape[0]
-    return total / weight, right / seen if classes else None
+            right += int(np.sum(_right(trainer._z, t)))
+    return total / weight, right / samples.number if classes else None
 
 
 def _right(z: Array, t: Array) -> Array:

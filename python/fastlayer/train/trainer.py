@@ -269,7 +269,8 @@ class Trainer:
         """Check all samples before the first step."""
         net = self._net
         samples = Samples(x, t, sample_weight, self._loss, net.out_features, net.dtype)
-        self._rows(samples.inputs_at(np.arange(1)))  # of a wrong shape
+        # One row tells whether the shape is right.
+        self._rows(samples.inputs_at(np.arange(1)), samples.inputs[0].shape)
         return samples
 
     def forward(self, x: ArrayLike) -> Any:
@@ -456,8 +457,11 @@ class Trainer:
         for p in self._tape.parameters:
             p.gradient = None
 
-    def _rows(self, x: Any) -> Array:
-        """Return samples as rows in the dtype of the network."""
+    def _rows(self, x: Any, whole: tuple[int, ...] = ()) -> Array:
+        """Return samples as rows in the dtype of the network.
+
+        They may be some of an array of the shape `whole`.
+        """
         net = self._net
         together = getattr(net, "_row", None)  # of several inputs
         a = as_real(x if together is None else together(x))
@@ -466,7 +470,9 @@ class Trainer:
         rows = as_rows(self._ops, a)
         k = net.in_features
         if k is not None and rows.shape[1] != k:
-            raise ValueError(f"{net._title()}: expected x of shape (m, {k}), got {a.shape}")
+            raise ValueError(
+                f"{net._title()}: expected x of shape (m, {k}), got {whole or a.shape}"
+            )
         return np.ascontiguousarray(cast(rows, net.dtype))
 
     def _run(self, rows: Array) -> Array:
