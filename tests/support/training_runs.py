@@ -23,12 +23,12 @@ def classifier(dtype, loss="cross_entropy"):
     """A classifier with Adam; batches of more rows than a block of the sum."""
     rng = np.random.RandomState(1)
     parts = [
-        layer(rng, 24, 40, dtype, "gelu"),
-        layer(rng, 40, 33, dtype, "relu"),
-        layer(rng, 33, 10, dtype),
+        layer(rng, 17, 33, dtype, "gelu"),
+        layer(rng, 33, 24, dtype, "relu"),
+        layer(rng, 24, 10, dtype),
     ]
     trainer = fl.Trainer(fl.Network(parts), loss, fl.Adam(lr=0.002))
-    return trainer, numbers(rng, (ROWS, 24), dtype, 1.0), rng.randint(0, 10, ROWS), None, 300
+    return trainer, numbers(rng, (ROWS, 17), dtype, 1.0), rng.randint(0, 10, ROWS), None, 260
 
 
 def regressor(dtype):
@@ -61,9 +61,9 @@ def tiny(dtype):
 def wide(dtype):
     """Layers large enough for several threads; a few steps, for the sake of plain C++."""
     rng = np.random.RandomState(5)
-    parts = [layer(rng, 500, 200, dtype, "relu"), layer(rng, 200, 50, dtype, "softmax")]
+    parts = [layer(rng, 300, 150, dtype, "relu"), layer(rng, 150, 50, dtype, "softmax")]
     trainer = fl.Trainer(fl.Network(parts), "cross_entropy", "adam")
-    return trainer, numbers(rng, (ROWS, 500), dtype, 1.0), rng.randint(0, 50, ROWS), None, 700
+    return trainer, numbers(rng, (ROWS, 300), dtype, 1.0), rng.randint(0, 50, ROWS), None, 600
 
 
 MADE = {"classifier": classifier, "regressor": regressor, "tiny": tiny, "wide": wide}

@@ -15,15 +15,15 @@ from training_runs import CASES, fitted, in_steps, interrupted, pickled, step_by
 import fastlayer as fl
 
 GOLDEN = {
-    "classifier-float32": "d69b4036f2480eddf1ba1ede8e0a4234bce024805346c3d2a8155d19b1096569",
-    "classifier-float64": "7ee19eefab65d446fc2df14e51c61c98ff1d61914c88035b218f5741c7fd7fa1",
+    "classifier-float32": "1aea3add305a2e040006bdaf17310c0e220948cae33cbfc8b21f3bd5ac9ab44d",
+    "classifier-float64": "f3723c1d195797a09d3ca98edc9974106a9bf42f33b709568300db7ee7087096",
     "regressor-float32": "ed1bf137c9eb1b8c6fa48f4d89f998cc19bb01075ce8f5d73fbd92842aec0537",
     "regressor-float64": "0650ace91fbb03437d9019d2c5451ffb06d8ca11a0b6441e849445fa5470d892",
     "tiny-float32": "b1b8ae1e244dcbd68f68e2c70a443c113147b93a20a75eb837005a8f9694613b",
     "tiny-float64": "a112a1ab6b145a8fbba141893c996cdbc3730477b4c9e2cd2e8739e163b60e87",
-    "wide-float32": "01d37f159d9fd2c14553b063d07d4d467da739c27590194d458669b3963e8827",
-    "wide-float64": "452bb5dc88921dbbbfa64f5572313a80f4c2168327ca0422dd4c1f6e15d3d537",
-    "fit": "06f59bf698089ffdb1cec845e263f078c71118c93df72c62fd648ce1f9b56ba8",
+    "wide-float32": "463e39cb52ce1787e6a202948a2e8383d8ea1f15f6326e110278f49a20bce12f",
+    "wide-float64": "2e96ca81155d59a3d9d4dd4958a25d33d8c5b34b4d414282a7d1c0d637d587d3",
+    "fit": "3a84f5d2f6888839281ec62be3e61b59938abbab4ef8af0c789a03cc08300a11",
 }
 SUPPORT = str(Path(training_runs.__file__).parent)
 
