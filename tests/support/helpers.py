@@ -563,6 +563,13 @@ def random_values(rng, shape, dtype):
     return rng.standard_normal(shape).astype(dtype)
 
 
+def numbers(rng, shape, dtype, scale):
+    """Bell-shaped, and exact in float32: only integers are drawn, which every NumPy does alike."""
+    drawn = rng.randint(-(2**19), 2**19, size=(4, *np.atleast_1d(shape)))
+    power = int(np.floor(np.log2(scale)))
+    return np.ldexp(drawn.sum(axis=0).astype(np.float64), power - 19).astype(dtype)
+
+
 # ----------------------------------------------------------------------------- configuration
 
 

@@ -436,7 +436,7 @@ class Network(Chain):
             So many epochs without a lower validation loss end the run. The weights of the best
             epoch come back.
         sample_weight : array_like, optional
-            Shape (N,): how much each sample counts.
+            Shape (N,): how much each sample counts. There is no step for a batch in which all are 0.
         class_weight : dict or "balanced", optional
             How much the samples of each class count; "balanced" makes classes count alike.
         schedule : str, Schedule or callable, optional

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fastlayer.arrays import Array
+    from fastlayer.train.batches import Samples
     from fastlayer.train.loss import LossLike
     from fastlayer.train.optimizers import OptimizerLike
     from fastlayer.train.schedules import ScheduleLike
 
 # Samples that are evaluated at a time.
-_EVALUATED = 4096
+_EVALUATED = 1024
 
 _LOSS_BEHIND = {
     "softmax": "cross_entropy",
@@ -65,6 +67,10 @@ def fit(
     """Train `net` with the trainer that `make` makes, and return the history."""
     epochs = count("epochs", options.epochs)
     count("batch_size", options.batch_size)
+    if options.callback is not None and not callable(options.callback):
+        raise TypeError(
+            f"callback must be a function of the network and the history, got {options.callback!r}"
+        )
     patience = None if options.patience is None else count("patience", options.patience)
     if patience is not None and options.validation is None:
         raise ValueError(
@@ -114,7 +120,8 @@ class _Run:
         history, trainer = self.history, self.trainer
 
         def rate(part: float) -> float:
-            return self.rate * self._factor((epoch + part) / self.epochs)
+            # A step of 0 leaves everything as it is, but Trainer.lr is positive.
+            return max(self.rate * self._factor((epoch + part) / self.epochs), 5e-324)
 
         losses, weights = source.epoch(trainer, rate)
         if not losses.size:
@@ -131,24 +138,24 @@ class _Run:
                 "may help"
             )
         trainer._publish()
-        if source.validation is not None:
-            self._validate(source.validation)
+        if source.held is not None:
+            self._validate(source.held)
         waited = self._waited(epoch)
         callback = self.options.callback
-        if callback is not None and callback(self.net, history) is True:
-            return "callback"
+        if callback is not None:
+            answer = callback(self.net, history)
+            if isinstance(answer, bool | np.bool_) and answer:
+                return "callback"
         return "patience" if waited else ""
 
     def _factor(self, fraction: float) -> float:
         factor = float(self.schedule(fraction))
         if not 0 <= factor < math.inf:
             raise ValueError(f"the schedule gave {factor} at {fraction:.3f} of the run")
-        # A step of 0 leaves everything as it is, but Trainer.lr is positive.
-        return max(factor, 1e-300)
+        return factor
 
-    def _validate(self, validation: tuple[Any, Any, Any]) -> None:
-        x, t, w = validation
-        value, right = evaluate(self.trainer, x, t, w)
+    def _validate(self, samples: Samples) -> None:
+        value, right = evaluate(self.trainer, samples)
         self.history.val_loss.append(value)
         if right is not None:
             self.history.val_accuracy.append(right)
@@ -159,7 +166,9 @@ class _Run:
             return False
         history = self.history
         best = history.best_epoch
-        if best is None or history.val_loss[-1] < history.val_loss[best]:
+        now = history.val_loss[-1]
+        # Anything is better than NaN.
+        if best is None or now < history.val_loss[best] or math.isnan(history.val_loss[best]):
             history.best_epoch = epoch
             self.best = [p.value.copy() for p in self.trainer._trained]
             return False
@@ -170,6 +179,7 @@ class _Source:
     """Where batches come from."""
 
     validation: tuple[Any, Any, Any] | None = None
+    held: Samples | None = None
 
     def sample_targets(self) -> Any:
         """Return targets to guess a loss from."""
@@ -177,6 +187,11 @@ class _Source:
 
     def check(self, trainer: Trainer) -> None:
         """Refuse what does not fit, before the first step."""
+        if self.validation is not None:
+            try:
+                self.held = trainer._samples(*self.validation)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"validation: {error}") from None
 
     def epoch(self, trainer: Trainer, rate: Callable[[float], float]) -> tuple[Array, Array]:
         """Take the steps of one epoch; return the loss and the number of samples of each.
@@ -234,13 +249,19 @@ class _Arrays(_Source):
 
     def check(self, trainer: Trainer) -> None:
         self.samples = trainer._samples(self.x, self.t, self.weights)
+        super().check(trainer)
 
     def epoch(self, trainer: Trainer, rate: Callable[[float], float]) -> tuple[Array, Array]:
         order = self.kept[shuffled(self.kept.size, self.bits)]
         begins = np.arange(0, order.size, self.size)
-        steps = begins.size
-        losses = trainer._epoch(self.samples, order, self.size, lambda step: rate(step / steps))
-        return losses, np.minimum(self.size, order.size - begins).astype(float)
+        sizes = np.minimum(self.size, order.size - begins)
+        counts = np.arange(begins.size)
+        if self.weights is not None:  # from batches that don't count there is nothing to learn
+            counts = np.flatnonzero(np.maximum.reduceat(self.weights[order], begins))
+            order = order[np.isin(np.arange(order.size) // self.size, counts)]
+        rates = [rate(step / begins.size) for step in counts.tolist()]
+        losses = trainer._epoch(self.samples, order, self.size, rates)
+        return losses, sizes[counts].astype(float)
 
 
 class _Stream(_Source):
@@ -274,9 +295,17 @@ class _Stream(_Source):
         for batch in found:
             if not isinstance(batch, tuple) or len(batch) not in (2, 3):
                 raise TypeError("a stream yields tuples (x, t) or (x, t, sample_weight)")
+            if len(batch) == 3 and batch[2] is not None and not np.any(batch[2]):
+                continue  # nothing to learn from it
             losses.append(trainer.step(*batch))
-            weights.append(float(len(batch[1])))
+            weights.append(_number_of(batch[0]))
         return np.array(losses), np.array(weights)
+
+
+def _number_of(x: Any) -> float:
+    """Return how many samples a batch has."""
+    first = x[0] if isinstance(x, tuple) else x
+    return float(len(first)) if np.ndim(first) > 1 else 1.0
 
 
 def raw_bits(rng: Any) -> Any:
@@ -303,8 +332,10 @@ def class_weights(t: Array, given: Any) -> Array:
             raise ValueError(f"class_weight must be a dict or 'balanced', got {given!r}")
         balanced: Array = t.size / (numbers.size * counts)
         return balanced[at]
+    if not isinstance(given, Mapping):
+        raise TypeError(f"class_weight must be a dict or 'balanced', got {type(given).__name__}")
     of_class = np.ones(numbers.size)
-    for key, value in dict(given).items():
+    for key, value in given.items():
         place = np.flatnonzero(numbers == key)
         if not place.size:
             raise ValueError(f"class_weight has a class {key!r}, and no target is of it")
@@ -313,23 +344,20 @@ def class_weights(t: Array, given: Any) -> Array:
     return found
 
 
-def evaluate(trainer: Trainer, x: Any, t: Any, w: Any) -> tuple[float, float | None]:
+def evaluate(trainer: Trainer, samples: Samples) -> tuple[float, float | None]:
     """Return the mean loss of some samples and, of classes, the share that is right."""
-    total, weight, right, seen = 0.0, 0.0, 0, 0
-    targets = as_real(t, "t")
+    total, weight, right = 0.0, 0.0, 0
     classes = isinstance(trainer.loss, Loss) and trainer.loss.name.endswith("cross_entropy")
-    for begin in range(0, targets.shape[0], _EVALUATED):
-        at = slice(begin, begin + _EVALUATED)
-        rows = trainer._rows(tuple(a[at] for a in x) if isinstance(x, tuple) else x[at])
-        some, part = targets[at], None if w is None else w[at]
-        value, _ = trainer._value_and_gradient(rows, some, part)
-        share = float(rows.shape[0]) if part is None else sums.total(as_real(part))
-        total += value * share
+    for x, t, w in samples.batches(np.arange(samples.number), _EVALUATED):
+        rows = trainer._rows(x)
+        share = float(rows.shape[0]) if w is None else sums.total(w)
+        # The mean of samples that don't count is none.
+        value, _ = trainer._value_and_gradient(rows, t, w if share else None)
+        total += value * share if share else 0.0
         weight += share
         if classes:
-            right += int(np.sum(_right(trainer._z, some)))
-            seen += rows.shape[0]
-    return total / weight, right / seen if classes else None
+            right += int(np.sum(_right(trainer._z, t)))
+    return total / weight, right / samples.number if classes else None
 
 
 def _right(z: Array, t: Array) -> Array:

@@ -23,7 +23,7 @@ from fastlayer.train.scope import check_end, check_shared, layers_of, owners_of
 from fastlayer.train.tape import Tape, as_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from numpy.typing import ArrayLike
 
@@ -315,15 +315,11 @@ class Trainer:
         samples = self._samples(x, t, sample_weight)
         chosen, size = samples.order(order), count("batch_size", batch_size)
         samples.check_batches(chosen, size)
-        return self._epoch(samples, chosen, size, lambda step: self._lr)
+        return self._epoch(samples, chosen, size, [self._lr] * -(-chosen.size // size))
 
-    def _epoch(
-        self, samples: Samples, order: Array, size: int, rate: Callable[[int], float]
-    ) -> Array:
-        """Take a step on each batch, with the learning rate that `rate` gives for its number."""
-        number = -(-order.size // size)
-        rates = [rate(step) for step in range(number)]
-        if self._core is not None and number and (given := samples.for_core()) is not None:
+    def _epoch(self, samples: Samples, order: Array, size: int, rates: list[float]) -> Array:
+        """Take a step on each batch, with a learning rate for each."""
+        if self._core is not None and rates and (given := samples.for_core()) is not None:
             return self._core_epoch(self._core, given, order, size, rates)
         losses = []
         for batch, lr in zip(samples.batches(order, size), rates, strict=True):
@@ -362,7 +358,8 @@ class Trainer:
         """Check all samples before the first step."""
         net = self._net
         samples = Samples(x, t, sample_weight, self._loss, net.out_features, net.dtype)
-        self._rows(samples.inputs_at(np.arange(1)))  # of a wrong shape
+        # One row tells whether the shape is right.
+        self._rows(samples.inputs_at(np.arange(1)), samples.inputs[0].shape)
         return samples
 
     def forward(self, x: ArrayLike) -> Any:
@@ -555,8 +552,11 @@ class Trainer:
         for p in self._tape.parameters:
             p.gradient = None
 
-    def _rows(self, x: Any) -> Array:
-        """Return samples as rows in the dtype of the network."""
+    def _rows(self, x: Any, whole: tuple[int, ...] = ()) -> Array:
+        """Return samples as rows in the dtype of the network.
+
+        They may be some of an array of the shape `whole`.
+        """
         net = self._net
         together = getattr(net, "_row", None)  # of several inputs
         a = as_real(x if together is None else together(x))
@@ -565,7 +565,9 @@ class Trainer:
         rows = as_rows(self._ops, a)
         k = net.in_features
         if k is not None and rows.shape[1] != k:
-            raise ValueError(f"{net._title()}: expected x of shape (m, {k}), got {a.shape}")
+            raise ValueError(
+                f"{net._title()}: expected x of shape (m, {k}), got {whole or a.shape}"
+            )
         return np.ascontiguousarray(cast(rows, net.dtype))
 
     def _run(self, rows: Array) -> Array:
