@@ -380,15 +380,16 @@ SLOPE_LIMITS = {
     **dict.fromkeys(("threshold", "hardshrink", "softshrink"), (0, 0)),
     **dict.fromkeys(("hardsigmoid", "hardswish"), (0.51, 0.51)),
     **dict.fromkeys(("exp", "sin", "cos", "elu", "celu", "selu"), (1, 1)),
-    **dict.fromkeys(("tanh", "sigmoid", "silu", "softplus", "log_sigmoid", "softsign"), (1, 1)),
+    **dict.fromkeys(("tanh", "sigmoid", "softplus", "log_sigmoid", "softsign"), (1, 1)),
     "sqrt": (1.5, 1.5),  # 1/2 of the quotient, and up to 1 from 1/2 of the root
+    "silu": (1.5, 1.5),
     "gelu": (2.5, 2.5),
     "mish": (2.5, 2.5),
 }
 SLOPE_ZEROS = {  # the place, and the limit in eps
     "silu": (-1.278, 0.0625),
-    "gelu": (-0.752, 0.1875),
-    "mish": (-1.192, 0.09375),
+    "gelu": (-0.752, 0.25),
+    "mish": (-1.192, 0.125),
 }
 
 
