@@ -83,7 +83,7 @@ void Trainer<T>::finish(bool has_loss, Loss loss, double p0, Optimizer optimizer
   want_input_gradient(lowest_ + 1);
   make_units();
   own_ = std::max(kUnitPanels * (kUnitLines + 2 * kLine<T>)*kLine<T>,
-                  kLossScratch * kLossRows * out_features());
+                  kLossScratch * loss_rows(out_features()) * out_features());
   for (const Layer& layer : layers_) own_ = std::max(own_, layer.n);
   own_ = (own_ + kLine<T> - 1) / kLine<T> * kLine<T>;
   finished_ = true;
@@ -215,7 +215,7 @@ template <typename T>
 void Trainer<T>::reserve(ptrdiff_t rows) {
   if (rows <= room_) return;
   const ptrdiff_t ld_x = batch_stride<T>(in_);
-  size_t each = static_cast<size_t>(2 * ld_x + out_features());
+  size_t each = static_cast<size_t>(ld_x + out_features());
   for (const Layer& layer : layers_) {
     each += static_cast<size_t>((layer.keeps_sums() ? 3 : 2) * layer.ld);
   }
@@ -234,7 +234,6 @@ void Trainer<T>::reserve(ptrdiff_t rows) {
     return taken;
   };
   x_ = take(ld_x);
-  dx_ = take(ld_x);
   for (Layer& layer : layers_) {
     layer.a = take(layer.ld);
     layer.z = layer.keeps_sums() ? take(layer.ld) : layer.a;

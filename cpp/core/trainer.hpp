@@ -13,8 +13,8 @@
 
 namespace fastlayer {
 
-// Rows whose loss is taken at a time: whole lines of them for softmax.
-constexpr ptrdiff_t kLossRows = 32;
+// Rows whose loss is taken at a time: whole lines of them for softmax, or few long ones.
+constexpr ptrdiff_t loss_rows(ptrdiff_t n) { return n <= 1024 ? 32 : 4; }
 
 constexpr bool has_first_moment(Optimizer kind) { return kind != Optimizer::kSgd; }
 constexpr bool has_second_moment(Optimizer kind) {
@@ -168,7 +168,8 @@ class Trainer {
   ptrdiff_t room_ = 0;  // rows
   ptrdiff_t ld_x_ = 0;
   AlignedArray<T> rows_;
-  T *x_ = nullptr, *t_ = nullptr, *dx_ = nullptr;
+  AlignedArray<T> dx_;  // where the gradient by x has been wanted
+  T *x_ = nullptr, *t_ = nullptr;
   // What the layers read as x: rows of ours, or the caller's.
   const T* input_ = nullptr;
   ptrdiff_t ld_input_ = 0;

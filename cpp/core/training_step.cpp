@@ -156,8 +156,9 @@ void Trainer<T>::loss_block(const Samples& s, ptrdiff_t begin, ptrdiff_t first, 
   l.ldt = last.n;
   l.share = 1.0 / static_cast<double>(batch_);
   l.scratch = scratch;
-  for (ptrdiff_t i = first; i < first + count; i += kLossRows) {
-    l.rows = std::min(kLossRows, first + count - i);
+  const ptrdiff_t some = loss_rows(l.n);
+  for (ptrdiff_t i = first; i < first + count; i += some) {
+    l.rows = std::min(some, first + count - i);
     l.y = (through_ ? last.z : last.a) + i * last.ld;
     l.dy = last.d + i * last.ld;
     l.t = s.t == nullptr ? nullptr : t_ + i * last.n;
@@ -206,7 +207,7 @@ void Trainer<T>::backward_block(ptrdiff_t first, ptrdiff_t count, bool through, 
     if (l == bottom && !to_input) break;
     const bool far = layer.turned.size() * sizeof(T) > caches().l2 / 2;
     const ptrdiff_t ld = l == 0 ? ld_x_ : at(l - 1).ld;
-    T* const to = (l == 0 ? dx_ : at(l - 1).d) + first * ld;
+    T* const to = (l == 0 ? dx_.data() : at(l - 1).d) + first * ld;
     kern.dense(product(count, layer.n, layer.k, d, layer.ld, layer.turned.data(), to, ld, far));
   }
 }
@@ -343,7 +344,11 @@ template <typename T>
 void Trainer<T>::backward(const RowsView& dy, const RowsView* dx) {
   const int team = team_for(picoseconds(dy.rows));
   want_gradients();
-  if (dx != nullptr) want_input_gradient(0);
+  if (dx != nullptr) {
+    want_input_gradient(0);
+    const auto size = static_cast<size_t>(room_ * ld_x_);
+    if (dx_.size() < size) dx_ = AlignedArray<T>(size);
+  }
   batch_ = dy.rows;
   const Layer& last = layers_.back();
   const Blocks parts = blocks(dy.rows, team);
@@ -352,7 +357,7 @@ void Trainer<T>::backward(const RowsView& dy, const RowsView* dx) {
     over_rows(steps_[0], parts, thread, team, [&](ptrdiff_t first, ptrdiff_t count) {
       load_rows(dy, first, count, last.d + first * last.ld, last.ld);
       backward_block(first, count, false, dx != nullptr, scratch);
-      if (dx != nullptr) store_rows(dx_ + first * ld_x_, ld_x_, *dx, first, count);
+      if (dx != nullptr) store_rows(dx_.data() + first * ld_x_, ld_x_, *dx, first, count);
     });
     over_units(steps_[1], thread, team, [&](const Unit& unit) {
       Layer& layer = at(unit.layer);

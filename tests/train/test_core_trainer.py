@@ -313,6 +313,17 @@ def test_losses(dtype, loss, p0, last):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(("loss", "p0"), [("mse", 0.0), ("cross_entropy", 0.1)])
+@pytest.mark.parametrize("n", [1024, 1025, 1500])
+def test_many_outputs(dtype, loss, p0, n):
+    layers = chain(np.random.default_rng(20), dtype, (5, n), ["identity"])
+    assert_same_steps(
+        np.random.default_rng(21), layers, loss, p0, "sgd", OPTIMIZERS["sgd"], (37,),
+        classes=True, weighted=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     "more", [{}, {DECAY: 0.01}, {MAX_NORM: 0.1}, {MAX_NORM: 1e9}, {DECAY: 0.01, MAX_NORM: 0.1}]
