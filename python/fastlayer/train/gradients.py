@@ -92,7 +92,7 @@ _CHECKED = 64
 
 
 class GradientCheck(Shown, float):
-    """The largest relative difference that `check_gradients` found, as a number and a table."""
+    """The largest relative difference that `fastlayer.check_gradients` found, as a number and a table."""
 
     _rows: list[list[str]]
 
