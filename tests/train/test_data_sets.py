@@ -52,8 +52,8 @@ def test_diabetes_as_well_as_scikit_learn(rng):
             peer.fit(x[at], y[at])
         net = fl.Network(
             [
-                fl.Layer(10, 16, "relu", init="glorot_uniform", dtype=float, rng=seed),
-                fl.Layer(16, 1, init="glorot_uniform", dtype=float, rng=seed + 100),
+                fl.Layer(10, 16, "relu", init="xavier_uniform", dtype=float, rng=seed),
+                fl.Layer(16, 1, init="xavier_uniform", dtype=float, rng=seed + 100),
             ]
         )
         net.fit(x[at], y[at], epochs=60, batch_size=32, optimizer=fl.Adam(lr=0.002), rng=seed)

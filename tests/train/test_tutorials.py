@@ -119,8 +119,8 @@ def compare(columns, loss, slope, rate, x, t, targets):
     for row, target in zip(x, t, strict=True):
         columns.train(row[:, None], target)
     theirs = [a for c in columns.layers for a in (c.W, c.b[:, 0])]
-    moved = [np.abs(a - b).max() for a, b in zip(arrays_of(start), theirs, strict=True)]
-    assert min(moved) > 1e-6
+    for a, b in zip(arrays_of(start), theirs, strict=True):  # there was something to learn
+        assert np.abs(a - b).max() > 100 * (CLOSE["rtol"] * np.abs(b).max() + CLOSE["atol"])
     for found in (
         by_functions,
         arrays_of(trainer.network),
