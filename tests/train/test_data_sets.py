@@ -40,7 +40,7 @@ def test_diabetes_as_well_as_scikit_learn(rng):
     x, t = datasets.load_diabetes(return_X_y=True)
     x = x / x.std(axis=0)
     found = []
-    for seed in range(5):
+    for seed in range(10):
         at, held = split(rng, len(x), 0.8)
         centre, scale = t[at].mean(), t[at].std()
         y = (t - centre) / scale
@@ -59,10 +59,11 @@ def test_diabetes_as_well_as_scikit_learn(rng):
         net.fit(x[at], y[at], epochs=60, batch_size=32, optimizer=fl.Adam(lr=0.002), rng=seed)
         errors = [np.mean((p - y[held]) ** 2) for p in (net(x[held])[:, 0], peer.predict(x[held]))]
         found.append(1 - np.array(errors) / y[held].var())
-    mine, theirs = np.mean(found, axis=0)
-    # Initial weights and orders differ; over the splits, by less than the seeds make of it.
-    assert mine >= theirs - 0.02, (mine, theirs)
-    assert mine > 0.3
+    mine, theirs = np.transpose(found)
+    # Initial weights and orders are drawn differently: two standard errors of the mean.
+    difference = mine - theirs
+    assert difference.mean() >= -2 * difference.std(ddof=1) / np.sqrt(len(found)), found
+    assert mine.mean() > 0.3
 
 
 @pytest.mark.long
