@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core_of_main, m, pybind11::mod_gil_not_used()) {
   }
   fastlayer::register_weights(m);
   fastlayer::register_program(m);
+  fastlayer::register_trainer(m);
   fastlayer::register_products(m);
   fastlayer::register_functions(m);
   fastlayer::register_config(m);

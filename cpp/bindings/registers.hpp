@@ -12,6 +12,7 @@ namespace fastlayer {
 void register_weights(pybind11::module_& m);
 void register_program(pybind11::module_& m);
 void register_products(pybind11::module_& m);
+void register_trainer(pybind11::module_& m);
 void register_functions(pybind11::module_& m);
 void register_config(pybind11::module_& m);
 

@@ -10,6 +10,20 @@
 
 namespace fastlayer {
 
+// Of n neurons with k inputs and their bias lines. Throws std::bad_alloc for more than memory
+// holds.
+template <typename T>
+size_t elements_in_panels(ptrdiff_t n, ptrdiff_t k);
+// w (n, k) with strides in elements and bias (n,), or null for zeros, into panels and back:
+// row-major (n, k), and (n,).
+template <typename T>
+void pack_panels(ptrdiff_t n, ptrdiff_t k, const T* w, ptrdiff_t stride_n, ptrdiff_t stride_k,
+                 const T* bias, T* panels);
+template <typename T>
+void unpack_panels(ptrdiff_t n, ptrdiff_t k, const T* panels, T* w);
+template <typename T>
+void unpack_bias_lines(ptrdiff_t n, ptrdiff_t k, const T* panels, T* bias);
+
 template <typename T>
 class PackedWeights {
  public:

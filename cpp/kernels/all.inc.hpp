@@ -10,9 +10,12 @@
 #endif
 #include "elements.inc.hpp"
 #include "gemm.inc.hpp"
+#include "gradient.inc.hpp"
 #include "isa.inc.hpp"
 #include "lanes.inc.hpp"
+#include "loss.inc.hpp"
 #include "norms.inc.hpp"
+#include "optimizer.inc.hpp"
 #include "pack.inc.hpp"
 #include "row_backward.inc.hpp"
 #include "softmax.inc.hpp"
@@ -59,6 +62,11 @@ constexpr Kernels<T> kernels() {
   k.log_softmax_backward = &softmax_backward<T, true>;
   k.layer_norm = &layer_norm<T>;
   k.rms_norm = &rms_norm<T>;
+  k.gradient = &gradient<T>;
+  k.optimize = &optimize<T>;
+  k.loss = &loss<T>;
+  k.square_sums = &square_sums<T>;
+  k.blocked_dot = &blocked_dot;
   return k;
 }
 

@@ -78,6 +78,62 @@ struct LaneArgs {
   ActivationArgs<T> activation;  // element-wise kinds only
 };
 
+// The gradient of the panels of a dense layer: line kk of panel p becomes the sum over the rows of
+// x[kk] times panel p of dz, and the bias line the sum of dz alone; both in blocks of kSumBlock
+// rows.
+template <typename T>
+struct GradientArgs {
+  ptrdiff_t rows, k;
+  const T* x;
+  ptrdiff_t ldx;
+  const T* dz;  // panels beside each other, readable in full
+  ptrdiff_t ldz;
+  ptrdiff_t panels;
+  T* lines;
+  T* bias;                 // null: not wanted
+  ptrdiff_t panel_stride;  // of lines, and of bias lines
+};
+
+enum class Optimizer : int32_t { kSgd, kMomentum, kNesterov, kAdam, kAdamW };
+constexpr const char* kOptimizerNames[] = {"sgd", "momentum", "nesterov", "adam", "adamw"};
+
+// One step of an optimiser, its scalars rounded to T.
+template <typename T>
+struct OptimizerArgs {
+  Optimizer kind;
+  bool clips, decays;  // whether clip and decay count; AdamW always decays
+  T clip;              // times the gradient
+  T decay;             // times the weights, added to the gradient; of AdamW taken off the weights
+  T lr, momentum;
+  T c1, b2, c2, step, r2, eps;  // Adam: 1 - b1, b2, 1 - b2; see optimizer.inc.hpp
+};
+
+enum class Loss : int32_t { kMse, kMae, kHuber, kCrossEntropy, kBinaryCrossEntropy, kPoisson };
+constexpr const char* kLossNames[] = {
+    "mse", "mae", "huber", "cross_entropy", "binary_cross_entropy", "poisson"};
+// Rows of n elements that a loss needs as scratch for each row.
+constexpr ptrdiff_t kLossScratch = 4;
+
+// A loss of some rows: the double of each, and the gradient by y, or by the sum before the
+// activation that the loss sees through.
+template <typename T>
+struct LossArgs {
+  Loss kind;
+  double p0;  // huber: delta; cross entropy: label smoothing
+  ptrdiff_t rows, n;
+  const T* y;
+  ptrdiff_t ldy;
+  const T* t;  // or null, and class numbers in the place of rows
+  ptrdiff_t ldt;
+  const int64_t* labels;
+  const double* shares;  // of each row in the whole loss; or null, and all have the same
+  double share;
+  T* dy;
+  ptrdiff_t ldd;
+  double* values;
+  T* scratch;  // kLossScratch * rows * n
+};
+
 template <typename T>
 struct Kernels {
   int max_tile_rows;  // rows of the largest register tile
@@ -120,6 +176,18 @@ struct Kernels {
   // weight and bias may be null.
   void (*layer_norm)(const T* x, const T* weight, const T* bias, T eps, T* y, ptrdiff_t n);
   void (*rms_norm)(const T* x, const T* weight, T eps, T* y, ptrdiff_t n);
+
+  // Training.
+  void (*gradient)(const GradientArgs<T>& args);
+  // Of n weights, whole lines; m and v as far as the kind has them.
+  void (*optimize)(const OptimizerArgs<T>& args, T* w, const T* g, T* m, T* v, ptrdiff_t n);
+  void (*loss)(const LossArgs<T>& args);
+  // Element i of an array in panels is element i % k of neuron i / k. sums[b] is the sum of the
+  // squares of block b, kSumBlock elements, from block `first` on; the last may be shorter.
+  void (*square_sums)(const T* lines, ptrdiff_t panel_stride, ptrdiff_t n, ptrdiff_t k,
+                      ptrdiff_t first, ptrdiff_t count, double* sums);
+  // The blocked sum of u times v; v may be null for ones.
+  double (*blocked_dot)(const double* u, const double* v, ptrdiff_t n);
 };
 
 struct KernelTable {

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace fastlayer {
@@ -83,6 +84,22 @@ class Guarded {
   size_t size_;
   T* data_;
 };
+
+// FNV-1a, 64 bits, of the bytes in little-endian order.
+template <typename T>
+uint64_t hash(const std::vector<T>& v) {
+  using Bits = std::conditional_t<sizeof(T) == sizeof(uint32_t), uint32_t, uint64_t>;
+  uint64_t h = 0xcbf29ce484222325u;
+  for (const T& x : v) {
+    Bits bits;
+    static_assert(sizeof bits == sizeof x, "");
+    std::memcpy(&bits, &x, sizeof bits);
+    for (unsigned byte = 0; byte < sizeof bits; ++byte) {
+      h = (h ^ (bits >> 8 * byte & 0xff)) * 0x100000001b3u;
+    }
+  }
+  return h;
+}
 
 template <typename T>
 const char* type_name() {

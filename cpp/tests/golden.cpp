@@ -2,7 +2,6 @@
 // The dense hashes were made from reference_sum, the others from the scalar kernels.
 #include <cinttypes>
 #include <fstream>
-#include <map>
 #include <string>
 
 #include "../core/packed_weights.hpp"
@@ -13,25 +12,11 @@
 namespace fastlayer {
 namespace {
 
-// FNV-1a, 64 bits.
-template <typename T>
-uint64_t hash(const std::vector<T>& v) {
-  uint64_t h = 0xcbf29ce484222325u;
-  for (const T& x : v) {
-    unsigned char bytes[sizeof(T)];
-    std::memcpy(bytes, &x, sizeof(T));
-    for (unsigned char b : bytes) h = (h ^ b) * 0x100000001b3u;
-  }
-  return h;
-}
-
 struct DenseCase {
   ptrdiff_t m, k, n;
 };
 const DenseCase kCases[] = {{1, 3, 8},    {5, 64, 100},   {17, 256, 33}, {29, 257, 10},
                             {3, 784, 70}, {40, 1000, 16}, {2, 4097, 5}};
-
-using Hashes = std::map<std::string, uint64_t>;
 
 // table == nullptr: dense from reference_sum, the rest from the scalar kernels.
 template <typename T>
@@ -83,6 +68,13 @@ void add_hashes(const KernelTable* table, Hashes& hashes) {
     kern.activation({static_cast<Activation>(kind), T(0.75), T(20)}, x.data(), y.data(), n);
     hashes[type + "/activation/" + std::to_string(kind)] = hash(y);
   }
+  const std::vector<T> da = random.numbers<T>(n);
+  for (int kind = 0; kind < kActivationCount; ++kind) {
+    if (is_row_wise(static_cast<Activation>(kind))) continue;
+    const ActivationArgs<T> act = {static_cast<Activation>(kind), T(0.75), T(20)};
+    kern.activation_backward(act, da.data(), x.data(), y.data(), n);
+    hashes[type + "/backward/" + std::to_string(kind)] = hash(y);
+  }
   const auto rows = [&](const char* name, auto f) {
     for (ptrdiff_t i = 0; i < n; i += 125) f(&x[i], &y[i]);
     hashes[type + "/" + name] = hash(y);
@@ -90,6 +82,16 @@ void add_hashes(const KernelTable* table, Hashes& hashes) {
   rows("softmax", [&](const T* from, T* to) { kern.softmax(from, 125, to, 125, 1, 125, false); });
   rows("log_softmax",
        [&](const T* from, T* to) { kern.log_softmax(from, 125, to, 125, 1, 125, false); });
+  std::vector<T> p(125);
+  const auto backward = [&](const char* name, auto f) {
+    for (ptrdiff_t i = 0; i < n; i += 125) {
+      kern.softmax(&x[i], 125, p.data(), 125, 1, 125, false);
+      f(p.data(), &da[i], &y[i], 125);
+    }
+    hashes[type + "/backward/" + name] = hash(y);
+  };
+  backward("softmax", kern.softmax_backward);
+  backward("log_softmax", kern.log_softmax_backward);
   rows("layer_norm",
        [&](const T* from, T* to) { kern.layer_norm(from, nullptr, nullptr, T(1e-5), to, 125); });
   rows("rms_norm", [&](const T* from, T* to) { kern.rms_norm(from, nullptr, T(1e-6), to, 125); });
@@ -99,6 +101,7 @@ Hashes hashes_of(const KernelTable* table) {
   Hashes hashes;
   add_hashes<float>(table, hashes);
   add_hashes<double>(table, hashes);
+  add_training_hashes(hashes);
   return hashes;
 }
 
@@ -106,6 +109,7 @@ Hashes hashes_of(const KernelTable* table) {
 
 void test_golden(const char* path, bool write) {
   if (write) {
+    setenv("FASTLAYER_ISA", "scalar", 1);
     std::ofstream file(path);
     for (const auto& [name, value] : hashes_of(nullptr)) {
       char line[100];
@@ -119,16 +123,16 @@ void test_golden(const char* path, bool write) {
   std::string name, value;
   while (file >> name >> value) golden[name] = std::strtoull(value.c_str(), nullptr, 16);
   FL_CHECK(!golden.empty(), "no hashes in %s", path);
-  for (const KernelTable* table : supported_tables()) {
-    const Hashes hashes = hashes_of(table);
-    FL_CHECK(hashes.size() == golden.size(), "%s: %zu hashes instead of %zu", table->name,
+  for_each_instruction_set([&](const KernelTable& table) {
+    const Hashes hashes = hashes_of(&table);
+    FL_CHECK(hashes.size() == golden.size(), "%s: %zu hashes instead of %zu", table.name,
              hashes.size(), golden.size());
     for (const auto& [key, h] : hashes) {
-      FL_CHECK(golden.count(key) == 1 && golden[key] == h, "%s: %s is %016" PRIx64, table->name,
+      FL_CHECK(golden.count(key) == 1 && golden[key] == h, "%s: %s is %016" PRIx64, table.name,
                key.c_str(), h);
     }
-    std::printf("%s: %zu hashes equal\n", table->name, hashes.size());
-  }
+    std::printf("%s: %zu hashes equal\n", table.name, hashes.size());
+  });
 }
 
 }  // namespace fastlayer

@@ -3,8 +3,8 @@
     python instructions.py loops OBJDUMP OBJECT...       inner loops, as compiled
     python instructions.py calls VALGRIND PROGRAM        whole calls of AVX2 kernels, as executed
 
-loops: the innermost loop of each tile<T, MR, P> and strip<T, V, MR, N> spills no vector, and has no
-more instructions than `bound` says. calls: what callgrind counts for a call is at most what CALLS
+loops: the innermost loop of each tile<T, MR, P>, gradient_tile<T, MR, P> and strip<T, V, MR, N>
+spills no vector, and has no more instructions than `bound` says. calls: what callgrind counts for a call is at most what CALLS
 and ACTIVATIONS say; valgrind knows no AVX-512, so the core takes its AVX2 kernels there. Exits 1
 where a bound is broken, and 77 where valgrind is missing.
 """
@@ -49,7 +49,7 @@ ACTIVATIONS = (
 FUNCTION = re.compile(r"[0-9a-f]+ <(.+)>:")
 TILE = re.compile(
     r"fastlayer::(\w+)::\(anonymous namespace\)::"
-    r"(tile|strip)<(float|double), (?:fastlayer::[^,]+, )?(\d+), (\d+)"
+    r"(tile|strip|gradient_tile)<(float|double), (?:fastlayer::[^,]+, )?(\d+), (\d+)"
 )
 INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\s+(\S+)\s*(.*)")
 TARGET = re.compile(r"([0-9a-f]+) <")
@@ -83,6 +83,8 @@ class Loop:
     @property
     def held(self) -> int:
         """Vectors that stay in registers for several steps."""
+        if self.kind == "gradient_tile":
+            return self.accumulators + self.vectors
         return self.accumulators + (self.rows if self.isa == "neon" else 0)
 
     @property
@@ -98,10 +100,11 @@ class Loop:
         prefetched, of a strip none; each row and each panel may need its address computed, as there
         are fewer general registers than those; two to advance, a counter and a branch are left. A
         single row has its weights as operands of the FMAs, but for NEON, which has none in memory.
-        There several rows are read a vector at a time, as one lane of it is an operand.
+        There several rows are read a vector at a time, as one lane of it is an operand. In the tile
+        of a gradient x lies beside each other, and its panels are one run of vectors.
         """
-        neon = self.isa == "neon"
-        if self.rows == 1:
+        neon = self.isa == "neon" and self.kind != "gradient_tile"
+        if self.rows == 1 and self.kind != "gradient_tile":
             return self.accumulators + self.width + 5 + (self.vectors if neon else 0)
         addresses = self.rows + self.width
         around = self.rows + addresses + 4
@@ -171,7 +174,7 @@ def check_loops(disassembly: str, isa: str) -> list[str]:
     """What is wrong with the tiles of one kernel file."""
     found = list(loops(disassembly))
     problems = [f"{loop}: {problem}" for loop in found for problem in loop.problems()]
-    for kind, dtype in product(("tile", "strip"), ("float", "double")):
+    for kind, dtype in product(("tile", "strip", "gradient_tile"), ("float", "double")):
         same = [t for t in found if (t.kind, t.dtype) == (kind, dtype)]
         widest = max(same, key=lambda t: t.fmas, default=None)
         # else the search above has missed the tiles, or they leave a quarter of the registers

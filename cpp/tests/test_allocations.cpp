@@ -10,6 +10,7 @@
 #include "../core/executor.hpp"
 #include "../core/matmul.hpp"
 #include "../core/threads.hpp"
+#include "../core/trainer.hpp"
 #include "check.hpp"
 #include "tests.hpp"
 
@@ -17,12 +18,14 @@ namespace {
 
 thread_local long t_until_failure = 0;  // the allocation that fails; 0 for none
 thread_local long t_live = 0;           // allocations less releases
+thread_local long t_count = 0;          // allocations
 
 void* allocate(size_t bytes, size_t alignment) {
   if (t_until_failure > 0 && --t_until_failure == 0) throw std::bad_alloc();
   void* const p = std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
   if (p == nullptr) throw std::bad_alloc();
   ++t_live;
+  ++t_count;
   return p;
 }
 
@@ -51,8 +54,9 @@ namespace fastlayer {
 namespace {
 
 // Calls f, which allocates, with its first allocation failing, then its second, until none fails.
+// `kept`: what it has allocated may stay for the next call.
 template <typename F>
-void fail_each(const char* what, F f) {
+void fail_each(const char* what, F f, bool kept = false) {
   long failures = 0;
   for (bool done = false; !done; failures += !done) {
     const long live = t_live;
@@ -61,7 +65,8 @@ void fail_each(const char* what, F f) {
       f();
       done = true;
     } catch (const std::bad_alloc&) {
-      FL_CHECK(t_live <= live, "%s: %ld leaked after failure %ld", what, t_live - live, failures);
+      FL_CHECK(kept || t_live <= live, "%s: %ld leaked after failure %ld", what, t_live - live,
+               failures);
     }
     const bool reached = t_until_failure == 0;
     t_until_failure = 0;
@@ -145,6 +150,44 @@ void check_functions() {
   FL_CHECK(y == expected, "activation after failures");
 }
 
+template <typename T>
+std::unique_ptr<Trainer<T>> build_trainer(const std::vector<T>& w) {
+  auto trainer = std::make_unique<Trainer<T>>(20);
+  trainer->dense(33, w.data(), 20, 1, w.data(), {Activation::kTanh, T(0), T(0)}, true);
+  trainer->dense(5, w.data(), 33, 1, w.data(), {Activation::kSoftmax, T(0), T(0)}, true);
+  trainer->finish(true, Loss::kCrossEntropy, 0, Optimizer::kAdam);
+  return trainer;
+}
+
+// A step that fails changes nothing; one that has been taken before allocates nothing.
+template <typename T>
+void check_trainer() {
+  Random random(3);
+  const std::vector<T> w = random.numbers<T>(33 * 33);
+  std::vector<T> x = random.numbers<T>(50 * 20), targets(50 * 5, T(0.2));
+  const RowsView rows = rows_of(x, 50, 20, 1), t = rows_of(targets, 50, 5, 1);
+  const Samples samples = {&rows, &t};
+  std::unique_ptr<Trainer<T>> failing, other = build_trainer(w);
+  fail_each("building a trainer", [&] { failing = build_trainer(w); });
+  for (const double max_norm : {0.0, 0.1}) {
+    Rates rates = {0.01, 0, 0, 0.9, 0.999, 1e-8, max_norm, 1, 1}, others = rates;
+    double loss = 0;
+    const auto step = [&] {
+      failing->reserve(max_norm > 0 ? 50 : 40);
+      loss = failing->step(samples, 0, max_norm > 0 ? 50 : 40, rates);
+    };
+    fail_each("a step", step, true);
+    other->reserve(50);
+    const double expected = other->step(samples, 0, max_norm > 0 ? 50 : 40, others);
+    FL_CHECK(same_bits(loss, expected) && same_bits(rates.power1, others.power1),
+             "a step after failures");
+    const long before = t_count;
+    for (int i = 0; i < 3; ++i) step();
+    FL_CHECK(t_count == before, "%ld allocations in warm steps", t_count - before);
+    for (int i = 0; i < 3; ++i) other->step(samples, 0, max_norm > 0 ? 50 : 40, others);
+  }
+}
+
 // Sizes whose products do not fit are refused before anything is allocated or computed.
 template <typename T>
 void check_sizes() {
@@ -174,6 +217,8 @@ int main() {
   check_program<double>();
   check_functions<float>();
   check_functions<double>();
+  check_trainer<float>();
+  check_trainer<double>();
   check_sizes<float>();
   check_sizes<double>();
 }

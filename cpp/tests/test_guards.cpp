@@ -1,8 +1,6 @@
 // No byte outside the caller's arrays is read or written: x, weights, bias and y lie against
 // inaccessible pages, at either end, for all m, k and n up to twice the tile and one more. Each
 // instruction set runs in a process of its own, as users run it.
-#include <sys/wait.h>
-
 #include <algorithm>
 
 #include "../core/executor.hpp"
@@ -160,19 +158,10 @@ void check_cube(bool all) {
 }  // namespace
 
 void test_guards(bool all) {
-  for (const KernelTable* table : supported_tables()) {
-    const pid_t child = fork();
-    if (child == 0) {
-      setenv("FASTLAYER_ISA", table->name, 1);
-      check_cube<float>(all);
-      check_cube<double>(all);
-      std::exit(0);
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    FL_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s ended with status %d", table->name,
-             status);
-  }
+  for_each_instruction_set([all](const KernelTable&) {
+    check_cube<float>(all);
+    check_cube<double>(all);
+  });
 }
 
 }  // namespace fastlayer

@@ -1,7 +1,7 @@
-"""The forward pass of dense neural networks on NumPy arrays.
+"""Dense neural networks on NumPy arrays: their forward pass, and training.
 
 Functions replace the NumPy lines of a layer (`linear`, `matmul`, `relu`, ...); `Layer` and
-`Network` keep the weights packed for the kernels. Shapes are ``x (m, k)``, ``weight (n, k)``,
+`Network` keep the weights packed for the kernels, and `Network.fit` trains. Shapes are ``x (m, k)``, ``weight (n, k)``,
 ``y (m, n)``: rows are samples, and a weight has one row for each neuron.
 
 Examples

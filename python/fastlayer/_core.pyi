@@ -111,6 +111,81 @@ def call_directly(type: type, call: Callable[..., FloatArray], /) -> None:
     Everything that `_run` does not take goes to `call`.
     """
 
+class Trainer:
+    """Trains a chain of dense layers: add layers, `finish`, then take steps. One call at a time.
+
+    Everything that a step needs stays in the trainer. `scalars` is a float64 array of nine numbers,
+    for all kinds of optimisers: learning rate, momentum, weight decay, beta1, beta2, eps, the largest
+    norm of the gradient (0 for any), and the powers of beta1 and beta2 so far, 1 in the beginning.
+    Steps of adam and adamw advance the powers in place.
+
+    Samples are rows of `x`, of any real dtype. Targets are rows of the trainer's dtype, or for
+    "cross_entropy" class numbers in int64; `sample_weight` is float64, one for each row, or None.
+    Class numbers or indices out of range are a ValueError, before anything changes.
+    """
+
+    def __init__(self, dtype: RowDType, in_features: int) -> None: ...
+    def dense(
+        self,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        activation: str = "identity",
+        p0: float = 0.0,
+        p1: float = 0.0,
+        trained: bool = True,
+    ) -> None: ...
+    def finish(self, loss: str, p0: float, optimizer: str) -> None:
+        """`p0` is delta of "huber" or the smoothing of "cross_entropy"; "" is no loss.
+
+        Optimisers are "sgd", "momentum", "nesterov", "adam" and "adamw".
+        """
+
+    def step(
+        self, x: object, t: object, sample_weight: object, scalars: object
+    ) -> float | None: ...
+    def steps(
+        self,
+        x: object,
+        t: object,
+        sample_weight: object,
+        batch_size: int,
+        order: object,
+        scalars: object,
+    ) -> FloatArray | None:
+        """Losses of steps on batches of the rows `order`, or on all rows as they stand for None.
+
+        An exception, which a signal handler may raise, ends the call between two steps;
+        `steps_done` and `losses` have what was done.
+        """
+
+    @property
+    def steps_done(self) -> int: ...
+    def losses(self) -> FloatArray: ...
+    def forward(self, x: object) -> FloatArray | None: ...
+    def backward(self, dy: object, wrt_input: bool = True) -> FloatArray | None:
+        """The gradient by the rows of the last `forward`, where it is wanted; None also without."""
+
+    def update(self, scalars: object) -> bool:
+        """A step of the optimiser with the gradient of the last `backward`; False is "not mine"."""
+
+    @property
+    def layers(self) -> int: ...
+    def weight(self, layer: int) -> FloatArray: ...
+    def bias(self, layer: int) -> FloatArray | None: ...
+    def gradient_weight(self, layer: int) -> FloatArray | None: ...
+    def gradient_bias(self, layer: int) -> FloatArray | None: ...
+    def first_moment_weight(self, layer: int) -> FloatArray | None: ...
+    def first_moment_bias(self, layer: int) -> FloatArray | None: ...
+    def second_moment_weight(self, layer: int) -> FloatArray | None: ...
+    def second_moment_bias(self, layer: int) -> FloatArray | None: ...
+    def set_weights(self, layer: int, weight: FloatArray, bias: FloatArray | None) -> None: ...
+    def set_first_moments(
+        self, layer: int, weight: FloatArray, bias: FloatArray | None
+    ) -> None: ...
+    def set_second_moments(
+        self, layer: int, weight: FloatArray, bias: FloatArray | None
+    ) -> None: ...
+
 def linear(
     x: object,
     weight: object,

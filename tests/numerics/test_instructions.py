@@ -33,7 +33,7 @@ def guard():
 def disassembly(step, dtype="float", kind="tile"):
     """A tile of 6 rows and 1 panel, as objdump prints it: `step` in a loop, stores after it."""
     space = "fastlayer::avx2::(anonymous namespace)::"
-    shape = {"tile": "6, 1", "strip": f"{space}Vec<{dtype}>, 6, 2"}[kind]
+    shape = f"{space}Vec<{dtype}>, 6, 2" if kind == "strip" else "6, 1"
     name = f"void {space}{kind}<{dtype}, {shape}>(TileArgs const&)"
     lines = ["push %rbp", "vmovups %ymm0,0x8(%rsp)", *step, f"jne 102 <{name}+0x2>", "ret"]
     body = [f"  {0x100 + i:x}:\t{line.replace(' ', '   ', 1)}" for i, line in enumerate(lines)]
@@ -41,11 +41,11 @@ def disassembly(step, dtype="float", kind="tile"):
 
 
 def both(step):
-    """In every function that the guard looks for; strips without the prefetch."""
-    of_strip = [line for line in step if not line.startswith("prefetch")]
+    """In every function that the guard looks for; only tiles have the prefetch."""
+    others = [line for line in step if not line.startswith("prefetch")]
     return "\n".join(
         disassembly(lines, dtype, kind)
-        for kind, lines in (("tile", step), ("strip", of_strip))
+        for kind, lines in (("tile", step), ("strip", others), ("gradient_tile", others))
         for dtype in ("float", "double")
     )
 
@@ -79,8 +79,9 @@ def test_a_worse_tile_fails(guard, step, message):
 
 
 def test_tiles_that_are_not_found_fail(guard):
-    for kind in ("tile<", "strip<"):
-        assert len(guard.check_loops(both(STEP).replace(kind, "other<"), "avx2")) == 2
+    for kind in ("::tile<", "strip<", "gradient_tile<"):
+        assert kind in both(STEP)
+        assert len(guard.check_loops(both(STEP).replace(kind, " other<"), "avx2")) == 2
 
 
 def test_strips_fetch_nothing(guard):

@@ -10,12 +10,13 @@ from fastlayer.arrays import FLOAT32, as_real, float_dtype, promote
 from fastlayer.errors import Damaged, unfit
 from fastlayer.functions.activation import Activation
 from fastlayer.network.branches import Add, Concat, Multiply, Slice
-from fastlayer.network.chain import Chain, Residual
+from fastlayer.network.chain import Chain, Residual, check_chain
 from fastlayer.network.ends import Ends
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten, as_parts
 from fastlayer.run.ops import OneRowOp, check_one_row, decline
+from fastlayer.run.part import Outline, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from fastlayer.report.summary import Summary
     from fastlayer.report.verification import Proof, Verification
     from fastlayer.run.ops import Op, Step
-    from fastlayer.run.part import Outline
     from fastlayer.train.gradients import Gradients
     from fastlayer.train.history import History
     from fastlayer.train.loss import LossLike
@@ -132,8 +132,14 @@ class Network(Chain):
 
     def _end(self, inputs: Ends, outputs: Ends) -> None:
         inputs.check(super().in_features, "input")
-        outputs.check(self.out_features, "output")
         self._in, self._out = inputs, outputs
+        outputs.check(self.out_features, "output")
+        if any(inputs.widths) or outputs.widths:
+            before, behind = (
+                _stand_in("of the inputs", inputs),
+                _stand_in("of the outputs", outputs),
+            )
+            check_chain((*before, *self._parts, *behind), "Network")
 
     @property
     def in_features(self) -> int | None:
@@ -783,6 +789,12 @@ class Network(Chain):
             if e.names
         ]
         return f"Network([{inner}\n]{''.join(ends)})"
+
+
+def _stand_in(title: str, ends: Ends) -> list[Outline]:
+    """Return a part that takes and gives as many features as the ends have, where that is known."""
+    n = sum(ends.widths)
+    return [Outline(title, Sizes(n, n, n, None, True), lambda: None)] if n else []
 
 
 # What a file may hold: a document names no class but these.

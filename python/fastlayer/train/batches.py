@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import as_real
+from fastlayer.arrays import as_real, cast
 from fastlayer.train.loss import Loss, check_weights
 
 if TYPE_CHECKING:
@@ -21,12 +21,14 @@ class Samples:
     The network they are for gives `n` outputs and computes in `dtype`.
     """
 
+    _for_core: tuple[Array, Array, Array | None] | None = None
+
     def __init__(
         self, x: Any, t: Any, sample_weight: Any, loss: object, n: int | None, dtype: DType
     ) -> None:
         # A tuple is several inputs.
         several = isinstance(x, tuple)
-        self.inputs = [as_real(a) for a in x] if several else [as_real(x)]
+        self.inputs = [rows_of(a) for a in x] if several else [rows_of(x)]
         self.several = several
         self.number = self.inputs[0].shape[0] if self.inputs[0].ndim else 0
         if any(a.ndim < 2 or a.shape[0] != self.number for a in self.inputs):
@@ -43,6 +45,9 @@ class Samples:
                 raise ValueError(
                     f"t has shape {self.targets.shape}, and there are {self.number} samples"
                 )
+        # Of class numbers there is one for each sample.
+        self.classes = isinstance(loss, Loss) and loss._kind.classes and self.targets.ndim == 1
+        self._shape, self._dtype = (self.number, n or 1), dtype
         self.weights = check_weights(sample_weight, self.number)
         if self.weights is not None and not isinstance(loss, Loss):
             raise ValueError("a loss of one's own has to see to the weights of samples itself")
@@ -74,12 +79,30 @@ class Samples:
         rows = [a[at] for a in self.inputs]
         return tuple(rows) if self.several else rows[0]
 
+    def for_core(self) -> tuple[Array, Array, Array | None] | None:
+        """Return rows, targets and weights as the core takes them; None where it can't."""
+        if self.several or not isinstance(self.inputs[0], np.ndarray):
+            return None
+        if self._for_core is None:
+            rows = self.inputs[0].reshape(self.number, -1)
+            if self.classes:
+                targets = cast(self.targets, np.dtype(np.int64))
+            else:
+                targets = cast(self.targets.reshape(self._shape), self._dtype)
+            self._for_core = rows, targets, self.weights
+        return self._for_core
+
     def batches(self, order: Array, size: int) -> Iterator[tuple[Any, Array, Array | None]]:
         """Yield samples, targets and weights, `size` at a time."""
         for begin in range(0, order.size, size):
             at = order[begin : begin + size]
             weights = None if self.weights is None else self.weights[at]
             yield self.inputs_at(at), self.targets[at], weights
+
+
+def rows_of(x: Any) -> Any:
+    """Return samples as an array; a Dask array as it is, of which only batches are computed."""
+    return x if hasattr(x, "dask") else as_real(x)
 
 
 def _checked(loss: Loss, t: Any, number: int, n: int, dtype: DType) -> Array:

@@ -12,13 +12,14 @@ from fastlayer.arrays import as_real, count
 from fastlayer.functions.elementwise import number
 from fastlayer.report.progress import reporting
 from fastlayer.train import sums
+from fastlayer.train.batches import rows_of
 from fastlayer.train.history import History
 from fastlayer.train.loss import Loss, as_loss, check_weights
 from fastlayer.train.schedules import as_schedule
 from fastlayer.train.trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from fastlayer.arrays import Array
     from fastlayer.train.batches import Samples
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from fastlayer.train.schedules import ScheduleLike
 
 # Samples that are evaluated at a time.
-_EVALUATED = 4096
+_EVALUATED = 1024
 
 _LOSS_BEHIND = {
     "softmax": "cross_entropy",
@@ -55,8 +56,15 @@ class Options(NamedTuple):
     max_norm: float | None
 
 
-def fit(net: Any, x: Any, t: Any, loss: LossLike | None, options: Options) -> History:
-    """Train `net`, and return the history."""
+def fit(
+    net: Any,
+    x: Any,
+    t: Any,
+    loss: LossLike | None,
+    options: Options,
+    make: Callable[..., Trainer] = Trainer,
+) -> History:
+    """Train `net` with the trainer that `make` makes, and return the history."""
     epochs = count("epochs", options.epochs)
     count("batch_size", options.batch_size)
     if options.callback is not None and not callable(options.callback):
@@ -73,9 +81,7 @@ def fit(net: Any, x: Any, t: Any, loss: LossLike | None, options: Options) -> Hi
     else:
         source = _Arrays(x, t, options)
     chosen = as_loss(loss) or _loss_of(net, source.sample_targets())
-    trainer = Trainer(
-        net, chosen, options.optimizer, train=options.train, max_norm=options.max_norm
-    )
+    trainer = make(net, chosen, options.optimizer, train=options.train, max_norm=options.max_norm)
     source.check(trainer)
     run = _Run(net, trainer, epochs, patience, options)
     return run.go(source)
@@ -112,7 +118,15 @@ class _Run:
     def _go_on(self, source: _Source, epoch: int) -> str:
         """Run one epoch; return what ends the run, nothing where it goes on."""
         history, trainer = self.history, self.trainer
-        losses, weights = self._epoch(source, epoch)
+
+        def rate(part: float) -> float:
+            # A step of 0 leaves everything as it is, but Trainer.lr is positive.
+            return max(self.rate * self._factor((epoch + part) / self.epochs), 5e-324)
+
+        losses, weights = source.epoch(trainer, rate)
+        if not losses.size:
+            raise ValueError(f"epoch {epoch} had no batches; a generator can be used once only")
+        trainer._on_tape()
         history.loss.append(sums.dot(losses, weights) / sums.total(weights))
         history.lr.append(trainer.lr)
         wrong = np.flatnonzero(~np.isfinite(losses))
@@ -133,24 +147,6 @@ class _Run:
             if isinstance(answer, bool | np.bool_) and answer:
                 return "callback"
         return "patience" if waited else ""
-
-    def _epoch(self, source: _Source, epoch: int) -> tuple[Array, Array]:
-        """Go through all batches; return the loss and the number of samples of each."""
-        losses, weights = [], []
-        steps = source.steps_in_epoch()
-        for i, (x, t, w) in enumerate(source.batches(self.trainer)):
-            if w is not None and not np.any(w):
-                continue  # nothing to learn from it
-            # A stream does not tell how long it is: its rate changes from epoch to epoch.
-            part = i / steps if steps else 0.0
-            rate = self.rate * self._factor((epoch + part) / self.epochs)
-            # A step of 0 leaves everything as it is, but Trainer.lr is positive.
-            self.trainer.lr = max(rate, 5e-324)
-            losses.append(self.trainer.step(x, t, w))
-            weights.append(_number_of(x))
-        if not losses:
-            raise ValueError(f"epoch {epoch} had no batches; a generator can be used once only")
-        return np.array(losses), np.array(weights)
 
     def _factor(self, fraction: float) -> float:
         factor = float(self.schedule(fraction))
@@ -197,12 +193,11 @@ class _Source:
             except (TypeError, ValueError) as error:
                 raise type(error)(f"validation: {error}") from None
 
-    def steps_in_epoch(self) -> int:
-        """Return how many batches an epoch has, 0 where nobody knows."""
-        return 0
+    def epoch(self, trainer: Trainer, rate: Callable[[float], float]) -> tuple[Array, Array]:
+        """Take the steps of one epoch; return the loss and the number of samples of each.
 
-    def batches(self, trainer: Trainer) -> Iterator[tuple[Any, Any, Any]]:
-        """Yield the batches of one epoch."""
+        `rate` gives the learning rate at a part of the epoch, from 0 to less than 1.
+        """
         raise NotImplementedError
 
 
@@ -212,7 +207,7 @@ class _Arrays(_Source):
     def __init__(self, x: Any, t: Any, options: Options) -> None:
         if t is None:
             raise ValueError("t is missing: the targets of the samples")
-        self.x = tuple(as_real(a) for a in x) if isinstance(x, tuple) else as_real(x)
+        self.x = tuple(rows_of(a) for a in x) if isinstance(x, tuple) else rows_of(x)
         self.t = as_real(t, "t")
         self.size = options.batch_size
         self.bits = raw_bits(options.rng)
@@ -253,16 +248,20 @@ class _Arrays(_Source):
         return self.t
 
     def check(self, trainer: Trainer) -> None:
-        trainer._samples(self.x, self.t, self.weights)
+        self.samples = trainer._samples(self.x, self.t, self.weights)
         super().check(trainer)
 
-    def steps_in_epoch(self) -> int:
-        return -(-self.kept.size // self.size)
-
-    def batches(self, trainer: Trainer) -> Iterator[tuple[Any, Any, Any]]:
+    def epoch(self, trainer: Trainer, rate: Callable[[float], float]) -> tuple[Array, Array]:
         order = self.kept[shuffled(self.kept.size, self.bits)]
-        for begin in range(0, order.size, self.size):
-            yield self._part(order[begin : begin + self.size])
+        begins = np.arange(0, order.size, self.size)
+        sizes = np.minimum(self.size, order.size - begins)
+        counts = np.arange(begins.size)
+        if self.weights is not None:  # from batches that don't count there is nothing to learn
+            counts = np.flatnonzero(np.maximum.reduceat(self.weights[order], begins))
+            order = order[np.isin(np.arange(order.size) // self.size, counts)]
+        rates = [rate(step / begins.size) for step in counts.tolist()]
+        losses = trainer._epoch(self.samples, order, self.size, rates)
+        return losses, sizes[counts].astype(float)
 
 
 class _Stream(_Source):
@@ -288,13 +287,19 @@ class _Stream(_Source):
     def sample_targets(self) -> Any:
         return None
 
-    def batches(self, trainer: Trainer) -> Iterator[tuple[Any, Any, Any]]:
+    def epoch(self, trainer: Trainer, rate: Callable[[float], float]) -> tuple[Array, Array]:
+        # Nobody knows how long it is: the rate changes from epoch to epoch.
+        trainer.lr = rate(0.0)
+        losses, weights = [], []
         found: Iterable[Any] = self.source() if callable(self.source) else self.source
         for batch in found:
             if not isinstance(batch, tuple) or len(batch) not in (2, 3):
                 raise TypeError("a stream yields tuples (x, t) or (x, t, sample_weight)")
-            x, t, w = (*batch, None)[:3]
-            yield x, t, w
+            if len(batch) == 3 and batch[2] is not None and not np.any(batch[2]):
+                continue  # nothing to learn from it
+            losses.append(trainer.step(*batch))
+            weights.append(_number_of(batch[0]))
+        return np.array(losses), np.array(weights)
 
 
 def _number_of(x: Any) -> float:

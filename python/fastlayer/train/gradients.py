@@ -50,7 +50,7 @@ class Gradients(Shown):
                 titles.append(owner._title())
                 for kept in places.values():
                     kept.append(None)
-            places[p.name][-1] = p.gradient
+            places[p.name][-1] = p.reduced()
         self._titles = titles
 
     def _table(self) -> Table:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     LossLike: TypeAlias = "str | Loss | Callable[[Array, Any], tuple[float, Array]]"
 
 
+_LARGEST = float(np.finfo(np.float64).max)
+
+
 def _apply(name: str, z: Array) -> Array:
     # Softplus without a threshold: log(1 + e^z) everywhere.
     y = _core.activation(name, z, 1.0, math.inf, None)
@@ -273,6 +276,17 @@ class Loss:
         value, dy = self._of(rows, targets, weights)
         return value, dy.reshape(y.shape)
 
+    def _is_ready(self, t: Any, dtype: DType) -> bool:
+        """Whether the core may look at targets as they are: it knows their shape and class numbers."""
+        if type(t) is not np.ndarray:
+            return False
+        if self._kind.classes and t.ndim == 1:
+            return bool(t.dtype == np.int64)
+        if t.ndim != 2 or t.dtype != dtype or not t.size:
+            return False
+        low, high = float(t.min()), float(t.max())  # NaN is in no range
+        return max(self._kind.least, -_LARGEST) <= low and high <= min(self._kind.most, _LARGEST)
+
     def _targets(self, t_: Any, shape: tuple[int, int], dtype: DType, one: bool = False) -> Array:
         """Return targets as an array (m, n) of the dtype, class numbers as rows of 0 and 1."""
         t = as_real(t_, "t")
@@ -306,18 +320,22 @@ class Loss:
 
     def _of(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
         """Return the mean and its gradient for arrays that have been checked."""
-        m = y.shape[0]
+        whole = float(y.shape[0]) if weights is None else sums.total(weights)
+        value, dy = self._part(y, t, weights, whole)
+        return value / whole, dy
+
+    def _part(self, y: Array, t: Array, weights: Array | None, whole: float) -> tuple[float, Array]:
+        """Return the sum over some samples of a batch, and their part of the gradient of its mean.
+
+        `whole` is the number of samples in the batch, or the sum of their weights.
+        """
         with np.errstate(all="ignore"):
             losses, slope, factor, divisor = self._kind.terms(y, t, self._value)
             if weights is None:
-                value = sums.total(losses) / m
-                share = np.full((m, 1), 1.0 / m)
+                value, share = sums.total(losses), np.full((y.shape[0], 1), 1.0 / whole)
             else:
-                whole = sums.total(weights)
-                value = sums.dot(weights, losses) / whole
-                share = (weights / whole)[:, None]
-            dy = slope * cast(factor * share / divisor, y.dtype)
-        return value, dy
+                value, share = sums.dot(weights, losses), (weights / whole)[:, None]
+            return value, slope * cast(factor * share / divisor, y.dtype)
 
     def __repr__(self) -> str:
         chosen = ""

@@ -55,6 +55,10 @@ class Optimizer:
         """Count a step in `state`, and return the numbers that it takes."""
         raise NotImplementedError
 
+    def _in_core(self) -> tuple[str, list[float]]:
+        """Return its name in the core, and lr, momentum, weight decay, betas and eps."""
+        raise NotImplementedError
+
     def _apply(self, w: Array, g: Array, moments: list[Array], scalars: tuple[float, ...]) -> None:
         """Take a step on `w` in place. Products and sums are rounded one by one, in its dtype."""
         raise NotImplementedError
@@ -142,6 +146,11 @@ class SGD(Optimizer):
     def _moments(self) -> int:  # type: ignore[override]  # a class attribute where it is fixed
         return 1 if self._parameters["momentum"] else 0
 
+    def _in_core(self) -> tuple[str, list[float]]:
+        p = self._parameters
+        name = "nesterov" if p["nesterov"] else "momentum" if p["momentum"] else "sgd"
+        return name, [p["lr"], p["momentum"], p["weight_decay"], 0.0, 0.0, 0.0]
+
     def _advance(self, state: dict[str, float], lr: float) -> tuple[float, ...]:
         return (lr, self._parameters["momentum"], self._parameters["weight_decay"])
 
@@ -221,6 +230,10 @@ class Adam(Optimizer):
             raise ValueError(f"betas must be from 0 to less than 1, got {betas}")
         if not 0 <= eps < math.inf:
             raise ValueError(f"eps must not be negative, got {eps}")
+
+    def _in_core(self) -> tuple[str, list[float]]:
+        p = self._parameters
+        return type(self).__name__.lower(), [p["lr"], 0.0, p["weight_decay"], *p["betas"], p["eps"]]
 
     def _begin(self) -> dict[str, float]:
         return {"beta1_power": 1.0, "beta2_power": 1.0}

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
 
 class Parameter:
-    """An array that is trained: its value, and its gradient once there is one."""
+    """An array that is trained: its value, and its gradient once there is one.
+
+    The gradient is kept as it is summed up, which may be in float64, and of a slope that stands for
+    every neuron's one for each.
+    """
 
     def __init__(self, owner: Any, name: str, value: Array) -> None:
         self.owner, self.name = owner, name
@@ -46,6 +50,13 @@ class Parameter:
     def add(self, gradient: Array) -> None:
         """Add to the gradient."""
         self.gradient = gradient if self.gradient is None else self.gradient + gradient
+
+    def reduced(self) -> Array | None:
+        """Return the gradient in the shape and dtype of the value."""
+        g = self.gradient
+        if g is not None and g.shape != self.value.shape:
+            g = np.asarray(sums.total(g))
+        return None if g is None else cast(g, self.value.dtype)
 
 
 def _done(y: Array | None) -> Array:
@@ -119,11 +130,7 @@ class Dense(Node):
     def _prelu(self, slopes: Parameter, dy: Array) -> Array:
         with np.errstate(all="ignore"):
             below = np.where(self.z > 0, self.z.dtype.type(0), self.z * dy)
-        of_each = sums.column_sums(below)
-        if slopes.value.ndim == 0:
-            slopes.add(cast(np.asarray(sums.total(of_each)), slopes.value.dtype))
-        else:
-            slopes.add(of_each)
+        slopes.add(sums.column_sums(below))
         return prelu_backward(dy, self.z, np.broadcast_to(slopes.value, self.each))
 
 
@@ -172,7 +179,7 @@ class Norm(Node):
             if "bias" in self.held:
                 self.held["bias"].add(sums.column_sums(dy))
             if "weight" in self.held:
-                self.held["weight"].add(cast(sums.column_sums(d * normal), dtype))
+                self.held["weight"].add(sums.column_sums(d * normal))
                 d = d * cast(self.held["weight"].value, FLOAT64)
             along = (sums.row_dots(d, normal) / n)[:, None]
             if self.centred:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from itertools import groupby
 from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.arrays import as_real, cast, count
+from fastlayer.arrays import as_real, cast, count, declined
 from fastlayer.functions.activation import Activation
 from fastlayer.functions.elementwise import number
 from fastlayer.run import renewal
 from fastlayer.train import sums
 from fastlayer.train.batches import Samples
+from fastlayer.train.core import CoreSteps
 from fastlayer.train.loss import Loss, as_loss, check_weights
 from fastlayer.train.optimizers import as_optimizer
 from fastlayer.train.scope import check_end, check_shared, layers_of, owners_of
@@ -113,6 +116,13 @@ class Trainer:
         self._moments = [[np.zeros_like(p.value) for _ in range(count)] for p in self._trained]
         self._progress = self._optimizer._begin()
         self._steps = 0
+        # Steps of a plain chain of layers are the core's; its weights may then be newer.
+        self._core = None
+        if type(self) is Trainer and isinstance(self._loss, Loss):
+            self._core = CoreSteps.of(
+                self._tape, self._trained, self._loss, self._optimizer, self._max_norm
+            )
+        self._core_is_newer = False
         # Of the last `forward`, None where `backward` has nothing to go back through.
         self._shape: tuple[int, int] | None = None
 
@@ -150,7 +160,19 @@ class Trainer:
         self._publish()
         return self._net
 
+    def _on_tape(self) -> None:
+        """Bring weights and moments to the tape, before they are looked at there."""
+        if self._core is not None and self._core_is_newer:
+            self._core.pull(self._moments, self._progress)
+            self._core_is_newer = False
+
+    def _off_tape(self) -> None:
+        """Bring them to the core, once they have changed on the tape."""
+        if self._core is not None:
+            self._core.push(self._moments, self._progress)
+
     def _publish(self) -> None:
+        self._on_tape()
         owners: dict[int, tuple[Any, dict[str, Array]]] = {}
         for p in self._trained:
             owners.setdefault(id(p.owner), (p.owner, {}))[1][p.name] = p.value
@@ -193,14 +215,45 @@ class Trainer:
         >>> trainer.network.weight
         array([[3.]], dtype=float32)
         """
-        value, _ = self._gradients(x, t, sample_weight)
-        self.update()
+        value = None if self._core is None else self._core_step(self._core, x, t, sample_weight)
+        if value is None:
+            value, _ = self._gradients(x, t, sample_weight)
+            self.update()
         return value
+
+    def _core_step(self, core: CoreSteps, x: Any, t: Any, sample_weight: Any) -> float | None:
+        """Take a step in the core, after the same checks as on the tape."""
+        loss = self._loss
+        assert isinstance(loss, Loss)
+        value = None
+        if sample_weight is None and loss._is_ready(t, self._net.dtype):
+            with suppress(ValueError):  # class numbers out of range, which is explained below
+                value = core.step(x, t, None, self._lr)
+        if value is None:
+            rows = self._rows(x)
+            m = rows.shape[0]
+            weights = check_weights(sample_weight, m)
+            if m == 0:
+                raise ValueError("the batch is empty")
+            n = self._net.out_features
+            targets = loss._targets(t, (m, n), rows.dtype, one=m == 1)
+            value = core.step(rows, targets, weights, self._lr)
+        if value is not None:
+            self._stepped(1)
+        return value
+
+    def _stepped(self, steps: int) -> None:
+        """Note that the core has taken steps."""
+        self._steps += steps
+        self._core_is_newer = self._core_is_newer or steps > 0
+        self._shape = None
+        self._clear()
 
     def _gradients(self, x: Any, t: Any, sample_weight: Any) -> tuple[float, Array]:
         """Compute the gradients of a batch alone; return its loss, and the gradient by its rows."""
         if self._loss is None:
             raise ValueError("this trainer has no loss: call forward, backward and update")
+        self._on_tape()
         rows = self._rows(x)
         self._shape = None
         value, dy = self._value_and_gradient(rows, t, sample_weight)
@@ -262,8 +315,44 @@ class Trainer:
         samples = self._samples(x, t, sample_weight)
         chosen, size = samples.order(order), count("batch_size", batch_size)
         samples.check_batches(chosen, size)
-        batches = samples.batches(chosen, size)
-        return np.array([self.step(*batch) for batch in batches])
+        return self._epoch(samples, chosen, size, [self._lr] * -(-chosen.size // size))
+
+    def _epoch(self, samples: Samples, order: Array, size: int, rates: list[float]) -> Array:
+        """Take a step on each batch, with a learning rate for each."""
+        if self._core is not None and rates and (given := samples.for_core()) is not None:
+            return self._core_epoch(self._core, given, order, size, rates)
+        losses = []
+        for batch, lr in zip(samples.batches(order, size), rates, strict=True):
+            self._lr = lr
+            losses.append(self.step(*batch))
+        return np.array(losses)
+
+    def _core_epoch(
+        self,
+        core: CoreSteps,
+        given: tuple[Array, Array, Array | None],
+        order: Array,
+        size: int,
+        rates: list[float],
+    ) -> Array:
+        """Take them in the core: one call for all batches in a row that have the same rate."""
+        order = order.astype(np.int64, copy=False)
+        losses: list[Array] = []
+        begin = 0
+        for lr, some in groupby(rates):
+            end = begin + sum(1 for _ in some) * size
+            self._lr = lr
+            try:
+                found = core.steps(*given, size, order[begin:end], lr)
+            except BaseException:
+                self._stepped(core.steps_done)  # Ctrl-C ends the call between two steps
+                raise
+            if found is None:
+                raise declined()
+            self._stepped(found.size)
+            losses.append(found)
+            begin = end
+        return np.concatenate(losses)
 
     def _samples(self, x: Any, t: Any, sample_weight: Any) -> Samples:
         """Check all samples before the first step."""
@@ -303,6 +392,7 @@ class Trainer:
         >>> dx.shape
         (4, 3)
         """
+        self._on_tape()
         rows = self._rows(x).copy()  # `backward` needs them as they are now
         self._shape = None
         y = self._run(rows)
@@ -386,7 +476,7 @@ class Trainer:
         >>> trainer.network.weight
         array([[1.5]])
         """
-        gradients = [p.gradient for p in self._trained]
+        gradients = [p.reduced() for p in self._trained]
         if any(g is None for g in gradients):
             raise ValueError("there are no gradients: call backward first")
         found = [g for g in gradients if g is not None]
@@ -396,13 +486,15 @@ class Trainer:
             scalars = self._optimizer._advance(self._progress, self._lr)
             for p, g, moments in zip(self._trained, found, self._moments, strict=True):
                 self._optimizer._apply(p.value, g, moments, scalars)
+        self._off_tape()
         self._steps += 1
         self._clear()
 
     @property
     def gradients(self) -> list[Array]:
         """The gradients that `backward` has added up: of each trained layer weight, bias, slopes."""
-        return [np.zeros_like(p.value) if p.gradient is None else p.gradient for p in self._trained]
+        found = [(p.value, p.reduced()) for p in self._trained]
+        return [np.zeros_like(value) if g is None else g for value, g in found]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -411,6 +503,7 @@ class Trainer:
         A trainer that is made of an equal network and is given this goes on bit for bit as if it had
         never stopped. Pickles of a trainer hold the same.
         """
+        self._on_tape()
         return {
             "values": [p.value.copy() for p in self._trained],
             "moments": [[a.copy() for a in moments] for moments in self._moments],
@@ -450,6 +543,8 @@ class Trainer:
         for p, a in zip(self._trained, values, strict=True):
             p.value = a
         self._moments, self._progress, self._steps, self._lr = moments, progress, steps, lr
+        self._core_is_newer = False
+        self._off_tape()
         self._clear()
         self._shape = None
 
