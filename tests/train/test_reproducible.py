@@ -13,6 +13,7 @@ from own_process import run_python
 from training_runs import CASES, fitted, in_steps, interrupted, pickled, step_by_step
 
 import fastlayer as fl
+from fastlayer.train.core import CoreSteps
 
 GOLDEN = {
     "classifier-float32": "1aea3add305a2e040006bdaf17310c0e220948cae33cbfc8b21f3bd5ac9ab44d",
@@ -32,6 +33,14 @@ SUPPORT = str(Path(training_runs.__file__).parent)
 @pytest.mark.parametrize("how", [in_steps, step_by_step, pickled], ids=lambda f: f.__name__)
 def test_however_the_steps_are_taken(case, how):
     assert how(case) == GOLDEN[case]
+
+
+@pytest.mark.thread_unsafe(reason="takes the fast path from all threads")
+@pytest.mark.parametrize("case", [*(case for case in CASES if "regressor" not in case), "fit"])
+def test_without_the_fast_path(case, monkeypatch):
+    """The digests are those of both; a regressor has parts that only the plain one knows."""
+    monkeypatch.setattr(CoreSteps, "of", lambda *_: None)
+    assert (fitted() if case == "fit" else in_steps(case)) == GOLDEN[case]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith("classifier")])

@@ -12,6 +12,7 @@ from gradient_bounds import random_case
 from helpers import FLOATS, assert_same_bits
 
 import fastlayer as fl
+from fastlayer.train.core import CoreSteps
 
 OPTIMIZERS = [fl.SGD(lr=0.1), fl.SGD(lr=0.05, momentum=0.9), fl.Adam(lr=0.01), fl.AdamW(lr=0.01)]
 
@@ -105,6 +106,53 @@ def test_forward_backward_update_is_a_step(seed, dtype):
         other.backward(loss.gradient(y, t, weights))
         other.update()
     assert_same_state(one, other)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("train", [False, True])
+def test_ways_to_take_a_step_may_alternate(rng, optimizer, dtype, train, monkeypatch):
+    """In the core and out of it, with a state that comes and goes: as if all were one way."""
+
+    def make():
+        net = fl.Network(
+            [
+                fl.Layer(4, 7, "gelu", dtype=dtype, rng=0),
+                fl.Layer(7, 5, "tanh", bias=False, dtype=dtype, rng=1),
+                fl.Layer(5, 3, dtype=dtype, rng=2),
+            ]
+        )
+        return fl.Trainer(net, "cross_entropy", optimizer, train=net[1:] if train else None)
+
+    x, t = data(rng)
+    x, w = x.astype(dtype), rng.random(40)
+    one = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(CoreSteps, "of", lambda *_: None)
+        plain = make()
+    loss, losses = fl.Loss("cross_entropy"), []
+    for i in range(24):
+        at = slice(i, i + 12)
+        match i % 6:
+            case 0 | 3:
+                losses.append(one.step(x[at], t[at], w[at]))
+            case 1:
+                y = one.forward(x[at])
+                one.backward(loss.gradient(y, t[at], w[at]))
+                losses.append(loss(y, t[at], w[at]))
+                one.update()
+            case 2 | 5:
+                losses += one.steps(x, t, 12, range(i, i + 12), w).tolist()
+            case 4:
+                one, state = make(), one.state
+                one.state = state
+                losses.append(one.step(x[at], t[at], w[at]))
+                assert one.network.layers[2].weight.dtype == dtype
+        assert plain.step(x[at], t[at], w[at]) == losses[-1]
+        one.lr = plain.lr = 0.01 / (i + 1)
+        if i % 5 == 0:
+            assert_same_state(one, plain)
+            assert_same_bits(one.forward(x), plain.forward(x))
+    assert_same_state(one, plain)
 
 
 def test_gradients_add_up_until_the_update(rng):
