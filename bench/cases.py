@@ -28,7 +28,7 @@ class Case:
     """One computation; the same for every peer, dtype and number of threads."""
 
     name: str
-    kind: str  # network, critic, column, accelerate, load, matmul, linear or activation
+    kind: str  # network, critic, column, accelerate, load, train, matmul, linear or activation
     reason: str
     sizes: tuple[int, ...]  # widths of a network; m, k, n of a product; bytes of an activation
     batch: int = 1
@@ -46,7 +46,7 @@ class Case:
 
     @property
     def layered(self) -> bool:
-        return self.kind in ("network", "critic", "column", "accelerate", "load")
+        return self.kind in ("network", "critic", "column", "accelerate", "load", "train")
 
     @property
     def joined(self) -> int:
@@ -113,6 +113,11 @@ class Case:
         """Useful ones, of products alone: an activation has no agreed count."""
         if self.kind == "load":
             return 0
+        if (
+            self.kind == "train"
+        ):  # forward, by the weights, and but for the first layer by the input
+            products = [k * n for n, k in self.shapes]
+            return 2 * STEPS * self.batch * (3 * sum(products) - products[0])
         if self.layered:
             return 2 * self.batch * sum(k * n for n, k in self.shapes)
         return 0 if self.kind == "activation" else 2 * math.prod(self.sizes)
@@ -124,6 +129,8 @@ class Case:
             return 0, 2 * self.sizes[0]
         if self.kind == "load":
             return 0, 0
+        if self.kind == "train":
+            return 0, size * STEPS * self.batch * self.sizes[0]
         if self.layered:
             weights = sum((k + 1) * n for n, k in self.shapes)
             ends = self.sizes[0] + self.joined + self.sizes[-1]
@@ -207,6 +214,17 @@ QUICK = (
     *("784-512-512-10@256", "784-128-10@1:column", "matmul:256", "linear:32x784x512"),
     "activation:tanh@1e6",
 )
+# Steps in a call: batches of rows that an index picks, as an epoch does it.
+STEPS = 16
+LEARNING_RATE = {"adam": 1e-4, "sgd": 1e-3}
+TRAINED = (
+    ((4, 8, 3), (1, 16), "tiny: all of it is the cost of a step"),
+    ((3, 64, 64, 2), (64,), "a policy of reinforcement learning"),
+    ((64, 100, 10), (1, 32, 200), "scikit-learn's digits, and its own batch of 200"),
+    ((784, 128, 10), (32, 128), "the textbook MNIST network"),
+    ((50, 256, 256, 256, 1), (64, 1024), "a table, regression"),
+    ((784, 512, 512, 10), (128, 256), "weights and their moments beyond L2"),
+)
 LATENCY = (  # float64: the first alone
     *("784-512-512-10@1", "3-8-8-3@1", "64-100-10@32", "784-512-512-10@32"),
     *("784-512-512-10@256", "784-512-512-10@4096", "50-256-256-256-1@64", "768-3072-768@8"),
@@ -246,6 +264,14 @@ def _networks():
         yield Case(f"load:{suffix}", "load", reason, (784, 512, 512, 10), layout=suffix)
 
 
+def _trained():
+    for sizes, batches, reason in TRAINED:
+        for batch in batches:
+            for optimizer in LEARNING_RATE:
+                name = f"train:{'-'.join(map(str, sizes))}@{batch}:{optimizer}"
+                yield Case(name, "train", reason, sizes, batch, layout=optimizer)
+
+
 def _activations():
     for size, label, reason, names in BYTES:
         for act in names:
@@ -265,6 +291,7 @@ def _activations():
 
 def _all():
     yield from _networks()
+    yield from _trained()
     for n in SQUARES:
         yield Case(f"matmul:{n}", "matmul", "a square product", (n, n, n))
     for name, sizes, layout, reason in PRODUCTS:
@@ -289,7 +316,7 @@ def reference(case: Case, dtype: str) -> tuple[np.ndarray, np.ndarray | float, f
     that rounds too). Whole networks: relative to the largest sum |h||w| of the last layer, as the
     bound of a sum grows beyond use over several layers; and a lone output may cancel to almost 0.
     """
-    from peers import numpy_plain
+    from peers import _training, numpy_plain
 
     eps = float(np.finfo(dtype).eps)
     if numpy_plain.erf is None:  # scipy is missing
@@ -302,6 +329,10 @@ def reference(case: Case, dtype: str) -> tuple[np.ndarray, np.ndarray | float, f
         bias = arrays[2] if case.kind == "linear" else np.zeros(1)
         bound = np.abs(a) @ np.abs(b) + np.abs(bias)
         return a @ b + bias, (case.sizes[1] + 2) * eps * bound, 0.0
+    if case.kind == "train":
+        # Rounding grows from step to step, but not far in so few.
+        losses = _training.reference(case)
+        return losses, 0.0, 2e-4 if dtype == "float32" else 1e-9
     turned = case.kind == "column" or case.layout == "columns"
     h = arrays[0].T if turned else arrays[0]
     scale = 1.0

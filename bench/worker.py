@@ -51,7 +51,11 @@ class Worker:
 
         self.drop()
         _files.ABOVE = reference
-        self.forms = self.peer.prepare(cases()[case], dtype, self.threads) or {}
+        chosen = cases()[case]
+        prepare = self.peer.prepare
+        if chosen.kind == "train":
+            prepare = getattr(self.peer, "train", lambda *_: None)
+        self.forms = prepare(chosen, dtype, self.threads) or {}
         last, error = next(reversed(self.forms), None), None
         for name in reversed(list(self.forms)):
             call, inputs = self.forms[name]

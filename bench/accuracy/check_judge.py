@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import replace
 
 import implementations as impl
 import mpmath as mp
@@ -23,6 +25,12 @@ def sigmoid(x):
 
 def softplus(x, beta=1, threshold=mp.inf):
     return x if beta * x > threshold else mp.log1p(mp.exp(beta * x)) / beta
+
+
+def gelu_tanh_slope(x, p, q):
+    root, cubic = mp.sqrt(2 / mp.pi), mp.mpf(44715) / 10**6
+    u = root * (x + cubic * x**3)
+    return (1 + mp.tanh(u)) / 2 + x / 2 * mp.sech(u) ** 2 * root * (1 + 3 * cubic * x**2)
 
 
 FORMULAS = {  # the plain ones: with 1400 bits nothing cancels
@@ -47,6 +55,23 @@ FORMULAS = {  # the plain ones: with 1400 bits nothing cancels
     "hardsigmoid": lambda x, p, q: min(max(x + 3, 0), 6) / 6,
     "hardswish": lambda x, p, q: x * min(max(x + 3, 0), 6) / 6,
     "softsign": lambda x, p, q: x / (1 + abs(x)),
+    "relu'": lambda x, p, q: x > 0,
+    "clip'": lambda x, low, high: low < x < high,
+    "leaky_relu'": lambda x, slope, q: 1 if x > 0 else slope,
+    "cos'": lambda x, p, q: -mp.sin(x),
+    "tanh'": lambda x, p, q: mp.sech(x) ** 2,
+    "sigmoid'": lambda x, p, q: sigmoid(x) * sigmoid(-x),
+    "silu'": lambda x, p, q: sigmoid(x) * (1 + x * sigmoid(-x)),
+    "softplus'": lambda x, beta, threshold: 1 if beta * x > threshold else sigmoid(beta * x),
+    "log_sigmoid'": lambda x, p, q: sigmoid(-x),
+    "celu'": lambda x, alpha, q: 1 if x > 0 else mp.exp(x / alpha),
+    "selu'": lambda x, p, q: SCALE * (1 if x > 0 else ALPHA * mp.exp(x)),
+    "gelu'": lambda x, p, q: mp.erfc(-x / mp.sqrt(2)) / 2 + x * mp.npdf(x),
+    "gelu_tanh'": gelu_tanh_slope,
+    "mish'": lambda x, p, q: mp.tanh(softplus(x)) + x * mp.sech(softplus(x)) ** 2 * sigmoid(x),
+    "hardsigmoid'": lambda x, p, q: mp.mpf(1) / 6 if -3 < x < 3 else 0,
+    "hardswish'": lambda x, p, q: 0 if x <= -3 else 1 if x >= 3 else (2 * x + 3) / 6,
+    "softsign'": lambda x, p, q: 1 / (1 + abs(x)) ** 2,
 }
 
 
@@ -77,11 +102,12 @@ def main() -> int:
     wrong = []
     for dtype in (np.float32, np.float64) if judge.wide else (np.float32,):
         x = points(dtype)
-        for function in impl.FUNCTIONS:
+        for function in (*impl.FUNCTIONS, *impl.DERIVATIVES):
+            function = replace(function, zero=math.nan)  # ULP everywhere
             parameters = [mp.mpf(float(dtype(number))) for number in function.parameters]
             formula = FORMULAS[function.reference]
             y = [rounded(formula(mp.mpf(float(number)), *parameters), dtype) for number in x]
-            verdict = judge.score(x, judge.refer(function, x), np.array(y, dtype))
+            verdict = judge.score(function, x, judge.refer(function, x), np.array(y, dtype))
             print(f"{function.title:18} {dtype.__name__} {verdict.worst:.7f} of {x.size}")
             if verdict.worst > 0.5 + 2.0**-14:
                 wrong.append(function.title)

@@ -1,10 +1,13 @@
 """What is judged: every function as fastlayer, NumPy, PyTorch and ONNX Runtime users write it.
 
+And its derivative, where PyTorch and JAX have it from automatic differentiation.
+
 The formulas are text: the table in the report shows exactly what ran.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +30,32 @@ class Function:
     numpy: str = ""
     torch: str = ""
     onnx: str = ""  # a graph's nodes, from x to y
+    jax: str = ""
+    zero: float = math.nan  # where a derivative passes through 0; errors near it count in eps
+
+
+def derivative(
+    title: str,
+    parameters: tuple[float, float],
+    fastlayer: str,
+    numpy: str,
+    torch: str,
+    jax: str = "",
+    *,
+    reference: str = "",
+    zero: float = math.nan,
+) -> Function:
+    """The derivative of a function, of which `torch` and `jax` name the function itself."""
+    return Function(
+        title,
+        reference or title,
+        parameters,
+        f"fl.activation_backward(1.0, x, {fastlayer})",
+        numpy,
+        f"grad({torch}, x)",
+        jax=f"grad({jax}, x)" if jax else "",
+        zero=zero,
+    )
 
 
 SOFTPLUS = "np.where(x > 20, x, np.logaddexp(0, x))"
@@ -184,6 +213,135 @@ FUNCTIONS = (
     ),
 )
 
+# What people write by hand.
+SIGMOID_SLOPE = "(lambda s: s * (1 - s))(1 / (1 + np.exp(-x)))"
+SILU_SLOPE = "(lambda s: s * (1 + x * (1 - s)))(1 / (1 + np.exp(-x)))"
+GELU_TANH_SLOPE = (
+    "(lambda t: 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654"
+    " * (1 + 0.134145 * x**2))(np.tanh(0.7978845608028654 * (x + 0.044715 * x**3)))"
+)
+MISH_SLOPE = "(lambda t: t + x * (1 - t * t) / (1 + np.exp(-x)))(np.tanh(np.logaddexp(0, x)))"
+DERIVATIVES = (
+    derivative("relu'", (0, 0), "'relu'", "np.where(x > 0, 1, x * 0)", "F.relu", "nn.relu"),
+    derivative(
+        "relu6'",
+        (0, 6),
+        "'relu6'",
+        "np.where((x > 0) & (x < 6), 1, x * 0)",
+        "F.relu6",
+        "nn.relu6",
+        reference="clip'",
+    ),
+    derivative(
+        "leaky_relu'",
+        (0.01, 0),
+        "'leaky_relu'",
+        "np.where(x > 0, 1, x.dtype.type(0.01))",
+        "F.leaky_relu",
+        "nn.leaky_relu",
+    ),
+    derivative("sin'", (0, 0), "'sin'", "np.cos(x)", "torch.sin", "jax.numpy.sin", reference="cos"),
+    derivative("cos'", (0, 0), "'cos'", "-np.sin(x)", "torch.cos", "jax.numpy.cos"),
+    derivative("tanh'", (0, 0), "'tanh'", "1 - np.tanh(x) ** 2", "torch.tanh", "nn.tanh"),
+    derivative("sigmoid'", (0, 0), "'sigmoid'", SIGMOID_SLOPE, "torch.sigmoid", "nn.sigmoid"),
+    derivative(
+        "silu'", (0, 0), "'silu'", SILU_SLOPE, "F.silu", "nn.silu", zero=-1.2784645427610738
+    ),
+    derivative(
+        "softplus'", (1, 20), "'softplus'", "1 / (1 + np.exp(-x))", "F.softplus", "nn.softplus"
+    ),
+    derivative(
+        "log_sigmoid'",
+        (0, 0),
+        "'log_sigmoid'",
+        "1 / (1 + np.exp(x))",
+        "F.logsigmoid",
+        "nn.log_sigmoid",
+    ),
+    derivative(
+        "elu'",
+        (1, 0),
+        "'elu'",
+        "np.where(x > 0, 1, np.exp(x))",
+        "F.elu",
+        "nn.elu",
+        reference="celu'",
+    ),
+    derivative(
+        "celu', alpha 0.75",
+        (0.75, 0),
+        "fl.Activation('celu', alpha=0.75)",
+        "np.where(x > 0, 1, np.exp(x / 0.75))",
+        "lambda x: F.celu(x, alpha=0.75)",
+        "lambda x: nn.celu(x, 0.75)",
+        reference="celu'",
+    ),
+    derivative(
+        "celu', alpha 3",
+        (3, 0),
+        "fl.Activation('celu', alpha=3)",
+        "np.where(x > 0, 1, np.exp(x / 3))",
+        "lambda x: F.celu(x, alpha=3)",
+        "lambda x: nn.celu(x, 3)",
+        reference="celu'",
+    ),
+    derivative(
+        "selu'",
+        (0, 0),
+        "'selu'",
+        "1.0507009873554805 * np.where(x > 0, 1, 1.6732632423543772 * np.exp(x))",
+        "F.selu",
+        "nn.selu",
+    ),
+    derivative(
+        "gelu' (erf)",
+        (0, 0),
+        "'gelu'",
+        "",
+        "F.gelu",
+        "lambda x: nn.gelu(x, approximate=False)",
+        reference="gelu'",
+        zero=-0.7517915246935645,
+    ),
+    derivative(
+        "gelu' (tanh)",
+        (0, 0),
+        "fl.Activation('gelu', approximate='tanh')",
+        GELU_TANH_SLOPE,
+        "lambda x: F.gelu(x, approximate='tanh')",
+        "nn.gelu",
+        reference="gelu_tanh'",
+        zero=-0.7524614220710163,
+    ),
+    derivative(
+        "mish'", (0, 0), "'mish'", MISH_SLOPE, "F.mish", "nn.mish", zero=-1.1924312145154953
+    ),
+    derivative(
+        "hardsigmoid'",
+        (0, 0),
+        "'hardsigmoid'",
+        "np.where(np.abs(x) < 3, x.dtype.type(1 / 6), x * 0)",
+        "F.hardsigmoid",
+        "nn.hard_sigmoid",
+    ),
+    derivative(
+        "hardswish'",
+        (0, 0),
+        "'hardswish'",
+        "np.where(x < -3, x * 0, np.where(x < 3, (2 * x + 3) / 6, 1))",
+        "F.hardswish",
+        "nn.hard_swish",
+    ),
+    derivative(
+        "softsign'",
+        (0, 0),
+        "'softsign'",
+        "1 / (1 + np.abs(x)) ** 2",
+        "F.softsign",
+        "nn.soft_sign",
+    ),
+)
+
 
 @cache
 def versions() -> dict[str, str]:
@@ -193,6 +351,7 @@ def versions() -> dict[str, str]:
         "NumPy": np.__version__,
         "PyTorch": "",
         "ONNX Runtime": "",
+        "JAX": "",
     }
     try:
         import torch
@@ -208,8 +367,30 @@ def versions() -> dict[str, str]:
         found["ONNX Runtime"] = onnxruntime.__version__
     except ImportError:
         pass
+    try:
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        found["JAX"] = jax.__version__
+    except ImportError:
+        pass
     fl.set_num_threads(1)
     return found
+
+
+def torch_grad(f, x):
+    """The derivative of an element-wise function at every x."""
+    import torch
+
+    x = x.requires_grad_()
+    return torch.autograd.grad(f(x).sum(), x)[0]
+
+
+def jax_grad(f, x):
+    """The same in JAX."""
+    import jax
+
+    return jax.vjp(f, x)[1](jax.numpy.ones_like(x))[0]
 
 
 def implementations(function: Function, dtype: type) -> dict[str, Compute]:
@@ -220,8 +401,15 @@ def implementations(function: Function, dtype: type) -> dict[str, Compute]:
     if versions()["PyTorch"]:
         import torch
 
-        formula = eval(f"lambda x: {function.torch}", {"torch": torch, "F": torch.nn.functional})
+        known = {"torch": torch, "F": torch.nn.functional, "grad": torch_grad}
+        formula = eval(f"lambda x: {function.torch}", known)
         found["PyTorch"] = lambda x: formula(torch.from_numpy(x)).numpy()
+    if versions()["JAX"] and function.jax:
+        import jax
+
+        known = {"jax": jax, "nn": jax.nn, "grad": jax_grad}
+        compiled = jax.jit(eval(f"lambda x: {function.jax}", known))
+        found["JAX"] = lambda x: np.asarray(compiled(x))
     if versions()["ONNX Runtime"] and function.onnx:
         session = onnx_session(function.onnx, dtype)
         if session is not None:

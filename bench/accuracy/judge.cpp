@@ -4,12 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "reference.hpp"
 
 // The findings on one implementation's results; of finite inputs, but for `nan_lost`.
 struct Verdict {
   double worst, near, at, sum;  // near: the worst where 2^-10 <= |x| <= 4
+  double at_zero;               // the worst next to the zero, in eps; counted nowhere else
   uint64_t count, exact, nan_lost;
 };
 
@@ -43,6 +45,24 @@ const Case<R>* find(const char* name) {
       {"hardsigmoid", [](R x, R, R) { return ref_clip(x + 3, R(0), R(6)) / 6; }},
       {"hardswish", [](R x, R, R) { return x < 3 ? x * ref_clip(x + 3, R(0), R(6)) / 6 : x; }},
       {"softsign", [](R x, R, R) { return x / (1 + f_abs(x)); }},
+      {"relu'", [](R x, R, R) { return R(x > 0); }},
+      {"clip'", [](R x, R low, R high) { return R(x > low && x < high); }},
+      {"leaky_relu'", [](R x, R slope, R) { return x > 0 ? R(1) : slope; }},
+      {"cos'", [](R x, R, R) { return -f_sin(x); }},
+      {"tanh'", [](R x, R, R) { return ref_tanh_slope(x); }},
+      {"sigmoid'", [](R x, R, R) { return ref_sigmoid_slope(x); }},
+      {"silu'", [](R x, R, R) { return ref_silu_slope(x); }},
+      {"softplus'",
+       [](R x, R beta, R most) { return beta * x > most ? R(1) : ref_sigmoid(beta * x); }},
+      {"log_sigmoid'", [](R x, R, R) { return ref_sigmoid(-x); }},
+      {"celu'", [](R x, R alpha, R) { return x > 0 ? R(1) : f_exp(x / alpha); }},
+      {"selu'", [](R x, R, R) { return ref_selu_slope(x); }},
+      {"gelu'", [](R x, R, R) { return ref_gelu_slope(x); }},
+      {"gelu_tanh'", [](R x, R, R) { return ref_gelu_tanh_slope(x); }},
+      {"mish'", [](R x, R, R) { return ref_mish_slope(x); }},
+      {"hardsigmoid'", [](R x, R, R) { return x > -3 && x < 3 ? 1 / R(6) : R(0); }},
+      {"hardswish'", [](R x, R, R) { return ref_hardswish_slope(x); }},
+      {"softsign'", [](R x, R, R) { return ref_softsign_slope(x); }},
   };
   for (const Case<R>& c : cases) {
     if (std::strcmp(c.name, name) == 0) return &c;
@@ -83,14 +103,21 @@ int refer(const char* name, double p0, double p1, const T* x, R* want, size_t n)
   return 0;
 }
 
-// Of every `step`-th input from `first` on; `y` holds the results for these alone.
+// Of every `step`-th input from `first` on; `y` holds the results for these alone. Less than 1/4
+// from `zero` the function passes through 0, and errors count absolutely.
 template <typename R, typename T>
-void judge(const T* x, const R* want, size_t first, size_t step, size_t n, const T* y,
+void judge(const T* x, const R* want, double zero, size_t first, size_t step, size_t n, const T* y,
            Verdict* verdict) {
   Verdict v = *verdict;
   for (size_t i = first; i < n; i += step, ++y) {
     if (std::isnan(x[i])) v.nan_lost += !std::isnan(*y);
     if (!std::isfinite(x[i])) continue;
+    if (std::fabs(static_cast<double>(x[i]) - zero) < 0.25) {
+      const double error =
+          static_cast<double>(f_abs(R(*y) - want[i])) / std::numeric_limits<T>::epsilon();
+      if (!(error <= v.at_zero)) v.at_zero = std::isnan(error) ? HUGE_VAL : error;
+      continue;
+    }
     double error = error_in_ulp(*y, want[i]);
     if (std::isnan(error)) error = HUGE_VAL;  // NaN out of a number
     ++v.count;
@@ -114,9 +141,9 @@ int refer_float32(const char* name, double p0, double p1, const float* x, double
   return refer(name, p0, p1, x, want, n);
 }
 
-void judge_float32(const float* x, const double* want, size_t first, size_t step, size_t n,
-                   const float* y, Verdict* verdict) {
-  judge(x, want, first, step, n, y, verdict);
+void judge_float32(const float* x, const double* want, double zero, size_t first, size_t step,
+                   size_t n, const float* y, Verdict* verdict) {
+  judge(x, want, zero, first, step, n, y, verdict);
 }
 
 #ifdef FASTLAYER_HAVE_WIDE
@@ -124,9 +151,9 @@ int refer_float64(const char* name, double p0, double p1, const double* x, Wide*
   return refer(name, p0, p1, x, want, n);
 }
 
-void judge_float64(const double* x, const Wide* want, size_t first, size_t step, size_t n,
-                   const double* y, Verdict* verdict) {
-  judge(x, want, first, step, n, y, verdict);
+void judge_float64(const double* x, const Wide* want, double zero, size_t first, size_t step,
+                   size_t n, const double* y, Verdict* verdict) {
+  judge(x, want, zero, first, step, n, y, verdict);
 }
 #endif
 

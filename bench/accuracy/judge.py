@@ -28,6 +28,7 @@ class Verdict(ctypes.Structure):
         ("near", ctypes.c_double),
         ("at", ctypes.c_double),
         ("sum", ctypes.c_double),
+        ("at_zero", ctypes.c_double),
         ("count", ctypes.c_uint64),
         ("exact", ctypes.c_uint64),
         ("nan_lost", ctypes.c_uint64),
@@ -38,6 +39,7 @@ class Verdict(ctypes.Structure):
         if other.worst > self.worst:
             self.worst, self.at = other.worst, other.at
         self.near = max(self.near, other.near)
+        self.at_zero = max(self.at_zero, other.at_zero)
         for name in ("sum", "count", "exact", "nan_lost"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -69,7 +71,13 @@ class Judge:
         return want
 
     def score(
-        self, x: np.ndarray, want: np.ndarray, y: np.ndarray, first: int = 0, step: int = 1
+        self,
+        function: Function,
+        x: np.ndarray,
+        want: np.ndarray,
+        y: np.ndarray,
+        first: int = 0,
+        step: int = 1,
     ) -> Verdict:
         """Judge y, the results for x[first::step]."""
         expected = len(range(first, x.size, step))
@@ -78,7 +86,8 @@ class Judge:
         verdict = Verdict()
         sizes = (ctypes.c_size_t(number) for number in (first, step, x.size))
         call = getattr(self.library, f"judge_{x.dtype}")
-        call(pointer(x), pointer(want), *sizes, pointer(y), ctypes.byref(verdict))
+        zero = ctypes.c_double(function.zero)
+        call(pointer(x), pointer(want), zero, *sizes, pointer(y), ctypes.byref(verdict))
         return verdict
 
 

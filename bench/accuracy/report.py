@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 from pathlib import Path
 
@@ -41,6 +42,10 @@ def stamp(results: Results, options: argparse.Namespace, compiler: str, seconds:
     name, flags = processor()
     ours = -(-(1 << 32) // options.stride)
     floats = "2^32" if options.stride == 1 else f"{ours:,}, one in {options.stride}"
+    if options.between:
+        low, high = options.between
+        ours = max(v.count for key, v in results.items() if key[1] == "float32")
+        floats = f"{ours:,} with {low:g} <= abs(x) < {high:g}, one in {options.stride}"
     if options.peer_stride > 1:
         step = options.stride * options.peer_stride
         floats += f"; peers {-(-ours // options.peer_stride):,}, one in {step}"
@@ -70,21 +75,30 @@ def ulp(value: float) -> str:
 
 
 def overview(results: Results) -> None:
-    """One table for each dtype: the largest error of everybody."""
-    for dtype in dict.fromkeys(key[1] for key in results):
-        print(f"### Largest error in ULP, {dtype}\n")
-        names = [name for name, version in impl.versions().items() if version]
-        rows = []
-        for title in dict.fromkeys(key[0] for key in results):
-            found = [results.get((title, dtype, name)) for name in names]
-            best = min(v.worst for v in found if v)
-            cells = [ulp(v.worst) if v else "-" for v in found]
-            cells = [
-                f"**{c}**" if v and v.worst == best else c
-                for c, v in zip(cells, found, strict=True)
-            ]
-            rows.append([title, *cells])
-        table(["function", *names], rows)
+    """One table for each dtype: the largest error of everybody. Derivatives have their own."""
+    zeros = {f.title for f in impl.DERIVATIVES if not math.isnan(f.zero)}
+    slopes = {f.title for f in impl.DERIVATIVES}
+    for kind, titles, unit in (
+        ("", {f.title for f in impl.FUNCTIONS}, "worst"),
+        (" of derivatives", slopes, "worst"),
+        (" of derivatives next to their zeros", zeros, "at_zero"),
+    ):
+        some = {key: getattr(v, unit) for key, v in results.items() if key[0] in titles}
+        for dtype in dict.fromkeys(key[1] for key in some):
+            eps = "in eps" if unit == "at_zero" else "in ULP"
+            print(f"### Largest error{kind} {eps}, {dtype}\n")
+            names = [name for name in impl.versions() if any(key[2] == name for key in some)]
+            rows = []
+            for title in dict.fromkeys(key[0] for key in some):
+                found = [some.get((title, dtype, name)) for name in names]
+                best = min(error for error in found if error is not None)
+                cells = ["-" if error is None else ulp(error) for error in found]
+                cells = [
+                    f"**{c}**" if error == best else c
+                    for c, error in zip(cells, found, strict=True)
+                ]
+                rows.append([title, *cells])
+            table(["function", *names], rows)
 
 
 def details(results: Results) -> None:
@@ -122,9 +136,14 @@ def gemm(rows: list[list[str]]) -> None:
 def formulas(functions: list[impl.Function]) -> None:
     """What exactly ran."""
     print("### The formulas\n")
-    columns = ["function", "fastlayer", "NumPy", "PyTorch", "ONNX Runtime (TYPE: float or double)"]
-    rows = []
-    for f in functions:
-        cells = (f.fastlayer, f.numpy, f.torch, f.onnx)
-        rows.append([f.title, *(f"`{cell}`" if cell else "-" for cell in cells)])
-    table(columns, rows)
+    for kind, last, field in (
+        (impl.FUNCTIONS, "ONNX Runtime (TYPE: float or double)", "onnx"),
+        (impl.DERIVATIVES, "JAX", "jax"),
+    ):
+        rows = []
+        for f in kind:
+            if f in functions:
+                cells = (f.fastlayer, f.numpy, f.torch, getattr(f, field))
+                rows.append([f.title, *(f"`{cell}`" if cell else "-" for cell in cells)])
+        if rows:
+            table(["function", "fastlayer", "NumPy", "PyTorch", last], rows)

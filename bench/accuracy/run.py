@@ -1,4 +1,4 @@
-"""Judge the activations of fastlayer and of its peers in ULP, and print Markdown tables.
+"""Judge the activations of fastlayer and of its peers, and their derivatives, in ULP, and print Markdown tables.
 
 float32: every input (fastlayer), one in 17 (peers). float64: two million inputs, dense where
 polynomial pieces join and in the tails. README.md beside this file tells more.
@@ -28,11 +28,20 @@ CHUNK = 1 << 17
 EDGES = (1.0, 3.0, 20.0, 21.75, 39.0, 40.0, 64.0, 709.0, 710.0, 745.0, 746.0, 870.0)
 
 
-def float_inputs(stride: int) -> Iterator[np.ndarray]:
-    """Every `stride`-th of the 2^32 float32 patterns, in chunks."""
-    for start in range(0, 1 << 32, CHUNK * stride):
-        stop = min(start + CHUNK * stride, 1 << 32)
-        yield np.arange(start, stop, stride, dtype=np.uint64).astype(np.uint32).view(np.float32)
+def float_ranges(between: tuple[float, float] | None) -> list[tuple[int, int]]:
+    """Of the 2^32 float32 patterns, all, or those with magnitudes in a range."""
+    if between is None:
+        return [(0, 1 << 32)]
+    low, high = (int(np.float32(number).view(np.uint32)) for number in between)
+    return [(sign + low, sign + high) for sign in (0, 1 << 31)]
+
+
+def float_inputs(stride: int, between: tuple[float, float] | None = None) -> Iterator[np.ndarray]:
+    """Every `stride`-th float32 pattern, in chunks."""
+    for low, high in float_ranges(between):
+        for start in range(low, high, CHUNK * stride):
+            stop = min(start + CHUNK * stride, high)
+            yield np.arange(start, stop, stride, dtype=np.uint64).astype(np.uint32).view(np.float32)
 
 
 def double_inputs(size: int) -> Iterator[np.ndarray]:
@@ -69,7 +78,9 @@ def double_inputs(size: int) -> Iterator[np.ndarray]:
 
 def inputs(dtype: type, options: argparse.Namespace) -> Iterator[np.ndarray]:
     """What is judged, chunk by chunk."""
-    return float_inputs(options.stride) if dtype == np.float32 else double_inputs(options.samples)
+    if dtype == np.float32:
+        return float_inputs(options.stride, options.between)
+    return double_inputs(options.samples)
 
 
 def measure(judge: Judge, functions: list[impl.Function], options: argparse.Namespace) -> Results:
@@ -77,7 +88,10 @@ def measure(judge: Judge, functions: list[impl.Function], options: argparse.Name
     known = (np.float32, np.float64) if judge.wide else (np.float32,)
     dtypes = [dtype for dtype in known if options.dtype in (None, dtype.__name__)]
     counts = {
-        np.float32: -(-(1 << 32) // (CHUNK * options.stride)),
+        np.float32: sum(
+            -(-(high - low) // (CHUNK * options.stride))
+            for low, high in float_ranges(options.between)
+        ),
         np.float64: 2 + -(-options.samples // CHUNK),
     }
     total = sum(counts[dtype] for dtype in dtypes) * len(functions)
@@ -96,7 +110,7 @@ def measure(judge: Judge, functions: list[impl.Function], options: argparse.Name
                         first = -index * CHUNK % step
                         with np.errstate(all="ignore"):
                             y = compute(np.ascontiguousarray(x[first::step]))
-                        found[name] = judge.score(x, want, y, first, step)
+                        found[name] = judge.score(function, x, want, y, first, step)
                     return found
 
                 bar.set_description(f"{function.title} {np.dtype(dtype)}")
@@ -136,6 +150,8 @@ def agreement(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     """(instruction set, float32 hash, float64 hash), each from a process of its own."""
     command = [sys.executable, __file__, "--hash", "--stride", str(options.hash_stride)]
     command += ["--samples", str(options.samples)]
+    if options.kind:
+        command += ["--kind", options.kind]
     for name in options.only:
         command += ["--only", name]
     for isa in fl.show_config(mode="dicts")["isa"]["supported"]:
@@ -151,24 +167,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--stride", type=int, default=1, help="take every N-th float32")
+    add("--between", type=float, nargs=2, metavar="X", help="float32 of these magnitudes alone")
     add("--peer-stride", type=int, default=17, help="and of these every N-th for the peers")
     add("--hash-stride", type=int, default=1021, help="every N-th float32 for the hashes")
     add("--samples", type=int, default=2_000_000, help="number of float64 inputs")
     add("--quick", action="store_true", help="--stride 4099 --peer-stride 1 --samples 200000")
     add("--threads", type=int, default=min(os.cpu_count() or 1, 16))
     add("--only", action="append", default=[], metavar="NAME", help="this function (repeatable)")
+    add("--kind", choices=("functions", "derivatives"), help="these alone")
     add("--dtype", choices=("float32", "float64"), help="this dtype alone")
     add("--hash", action="store_true", help="print the hashes for this instruction set, no tables")
     options = parser.parse_args()
     if options.quick:
         options.stride, options.peer_stride, options.samples = 4099, 1, 200_000
         options.hash_stride = 16411
-    titles = [function.title for function in impl.FUNCTIONS]
+    known = {"functions": impl.FUNCTIONS, "derivatives": impl.DERIVATIVES}
+    kinds = [known[options.kind]] if options.kind else known.values()
+    every = [function for kind in kinds for function in kind]
+    titles = [function.title for function in every]
     if unknown := set(options.only) - set(titles):
         parser.error(f"no function {', '.join(unknown)}; there are: {'; '.join(titles)}")
     if min(options.stride, options.peer_stride, options.samples, options.threads) < 1:
         parser.error("strides, samples and threads are at least 1")
-    functions = [f for f in impl.FUNCTIONS if not options.only or f.title in options.only]
+    functions = [f for f in every if not options.only or f.title in options.only]
     if options.hash:
         impl.versions()
         print(hashes(functions, options))
@@ -187,7 +208,7 @@ def main() -> int:
     report.stamp(results, options, judge.compiler, seconds)
     report.overview(results)
     same = report.instruction_sets(list(agreement(options)), options)
-    if impl.versions()["ONNX Runtime"]:
+    if impl.versions()["ONNX Runtime"] and options.kind != "derivatives":
         report.gemm(impl.gemm_agreement())
     report.details(results)
     report.formulas(functions)

@@ -60,3 +60,22 @@ def _load(case, dtype: str):
         return lambda x: fl.load(path)(x)
     path = state_dict_file(case, dtype)
     return None if path is None else lambda x: fl.from_state_dict(path, activation="relu")(x)
+
+
+def train(case, dtype: str, threads: int):
+    """An epoch in one call."""
+    from cases import LEARNING_RATE
+
+    from peers._training import samples
+
+    fl.set_num_threads(threads)
+    x, t, order = samples(case, dtype)
+    rate = LEARNING_RATE[case.layout]
+    optimizer = fl.Adam(lr=rate) if case.layout == "adam" else fl.SGD(lr=rate)
+    net = fl.Network([fl.Layer.from_arrays(*layer) for layer in case.layers(dtype)])
+    trainer = fl.Trainer(net, "mse" if case.sizes[-1] == 1 else "cross_entropy", optimizer)
+
+    def epoch():
+        return trainer.steps(x, t, case.batch, order).astype(dtype)
+
+    return {"steps": (epoch, ())}

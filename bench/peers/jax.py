@@ -58,3 +58,67 @@ def prepare(case, dtype: str, threads: int):
         return x
 
     return {"jit": (lambda *arrays: forward(parameters, *arrays).block_until_ready(), inputs)}
+
+
+def train(case, dtype: str, threads: int):
+    """A step at a time, and an epoch in one `scan`; weights are given away (donated)."""
+    import jax
+    from cases import LEARNING_RATE
+    from jax import numpy as jnp
+
+    from peers._training import BETAS, EPS, samples
+
+    jax.config.update("jax_enable_x64", True)
+    x, t, order = (jnp.asarray(a) for a in samples(case, dtype))
+    order = order.reshape(-1, case.batch)
+    rate, (b1, b2) = LEARNING_RATE[case.layout], BETAS
+
+    def loss_of(parameters, x, t):
+        for i, (weight, bias) in enumerate(parameters):
+            x = x @ weight + bias
+            if i < len(parameters) - 1:
+                x = jax.nn.relu(x)
+        if case.sizes[-1] == 1:
+            return jnp.mean((x - t) ** 2)
+        picked = jnp.take_along_axis(jax.nn.log_softmax(x), t[:, None], axis=1)
+        return -jnp.mean(picked)
+
+    def step(state, at):
+        parameters, m, v, count = state
+        loss, g = jax.value_and_grad(loss_of)(parameters, x[at], t[at])
+        if case.layout == "sgd":
+            parameters = jax.tree.map(lambda p, g: p - rate * g, parameters, g)
+            return (parameters, m, v, count), loss
+        count = count + 1
+        m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, m, g)
+        v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, v, g)
+        c1, c2 = 1 - b1**count, 1 - b2**count
+
+        def update(p, m, v):
+            return (p - rate * (m / c1) / (jnp.sqrt(v / c2) + EPS)).astype(p.dtype)
+
+        return (jax.tree.map(update, parameters, m, v), m, v, count), loss
+
+    def start():
+        parameters = [(jnp.asarray(w.T.copy()), jnp.asarray(b)) for w, b, _ in case.layers(dtype)]
+        zeros = jax.tree.map(jnp.zeros_like, parameters)
+        return [
+            (parameters, zeros, jax.tree.map(jnp.zeros_like, parameters), jnp.asarray(0, dtype))
+        ]
+
+    one = jax.jit(step, donate_argnums=0)
+    whole = jax.jit(lambda state, order: jax.lax.scan(step, state, order), donate_argnums=0)
+    kept = {"step": start(), "scan": start()}
+
+    def by_step():
+        losses = []
+        for at in order:
+            kept["step"][0], loss = one(kept["step"][0], at)
+            losses.append(loss)
+        return jnp.stack(losses).block_until_ready()
+
+    def by_scan():
+        kept["scan"][0], losses = whole(kept["scan"][0], order)
+        return losses.block_until_ready()
+
+    return {"step": (by_step, ()), "scan": (by_scan, ())}

@@ -181,3 +181,10 @@ def _activation(name: str, inputs):
         return out
 
     return {"out=": (call, inputs)}
+
+
+def train(case, dtype: str, threads: int):
+    from peers._training import ByHand
+
+    hand = ByHand(case, dtype)
+    return {"out=": (lambda: hand.epoch().astype(dtype), ())}

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace fastlayer {
@@ -84,14 +85,18 @@ class Guarded {
   T* data_;
 };
 
-// FNV-1a, 64 bits.
+// FNV-1a, 64 bits, of the bytes in little-endian order.
 template <typename T>
 uint64_t hash(const std::vector<T>& v) {
+  using Bits = std::conditional_t<sizeof(T) == sizeof(uint32_t), uint32_t, uint64_t>;
   uint64_t h = 0xcbf29ce484222325u;
   for (const T& x : v) {
-    unsigned char bytes[sizeof(T)];
-    std::memcpy(bytes, &x, sizeof(T));
-    for (unsigned char b : bytes) h = (h ^ b) * 0x100000001b3u;
+    Bits bits;
+    static_assert(sizeof bits == sizeof x, "");
+    std::memcpy(&bits, &x, sizeof bits);
+    for (unsigned byte = 0; byte < sizeof bits; ++byte) {
+      h = (h ^ (bits >> 8 * byte & 0xff)) * 0x100000001b3u;
+    }
   }
   return h;
 }

@@ -68,6 +68,13 @@ void add_hashes(const KernelTable* table, Hashes& hashes) {
     kern.activation({static_cast<Activation>(kind), T(0.75), T(20)}, x.data(), y.data(), n);
     hashes[type + "/activation/" + std::to_string(kind)] = hash(y);
   }
+  const std::vector<T> da = random.numbers<T>(n);
+  for (int kind = 0; kind < kActivationCount; ++kind) {
+    if (is_row_wise(static_cast<Activation>(kind))) continue;
+    const ActivationArgs<T> act = {static_cast<Activation>(kind), T(0.75), T(20)};
+    kern.activation_backward(act, da.data(), x.data(), y.data(), n);
+    hashes[type + "/backward/" + std::to_string(kind)] = hash(y);
+  }
   const auto rows = [&](const char* name, auto f) {
     for (ptrdiff_t i = 0; i < n; i += 125) f(&x[i], &y[i]);
     hashes[type + "/" + name] = hash(y);
@@ -75,6 +82,16 @@ void add_hashes(const KernelTable* table, Hashes& hashes) {
   rows("softmax", [&](const T* from, T* to) { kern.softmax(from, 125, to, 125, 1, 125, false); });
   rows("log_softmax",
        [&](const T* from, T* to) { kern.log_softmax(from, 125, to, 125, 1, 125, false); });
+  std::vector<T> p(125);
+  const auto backward = [&](const char* name, auto f) {
+    for (ptrdiff_t i = 0; i < n; i += 125) {
+      kern.softmax(&x[i], 125, p.data(), 125, 1, 125, false);
+      f(p.data(), &da[i], &y[i], 125);
+    }
+    hashes[type + "/backward/" + name] = hash(y);
+  };
+  backward("softmax", kern.softmax_backward);
+  backward("log_softmax", kern.log_softmax_backward);
   rows("layer_norm",
        [&](const T* from, T* to) { kern.layer_norm(from, nullptr, nullptr, T(1e-5), to, 125); });
   rows("rms_norm", [&](const T* from, T* to) { kern.rms_norm(from, nullptr, T(1e-6), to, 125); });

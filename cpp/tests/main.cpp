@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
   if (is("dense")) {
     test_dense();
   } else if (is("elementwise")) {
-    test_elementwise();
+    test_elementwise(!(argc > 2 && std::strcmp(argv[2], "inexact") == 0));
   } else if (is("fetch")) {
     test_fetch();
   } else if (is("guards")) {
@@ -34,11 +34,11 @@ int main(int argc, char** argv) {
   } else if (is("golden") && argc > 2) {
     test_golden(argv[2], argc > 3 && std::strcmp(argv[3], "--write") == 0);
   } else {
-    std::fprintf(
-        stderr,
-        "usage: %s dense|elementwise|fetch|guards [all]|plan|program|threads|trainer|training|exit|"
-        "golden FILE [--write]\n",
-        argv[0]);
+    std::fprintf(stderr,
+                 "usage: %s dense|elementwise [inexact]|fetch|guards "
+                 "[all]|plan|program|threads|trainer|training|exit|"
+                 "golden FILE [--write]\n",
+                 argv[0]);
     return 2;
   }
   std::printf("%s: ok\n", subject);

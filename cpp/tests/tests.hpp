@@ -15,7 +15,7 @@
 namespace fastlayer {
 
 void test_dense();
-void test_elementwise();
+void test_elementwise(bool exact);
 void test_fetch();
 void test_guards(bool all);
 void test_plan();

@@ -1,7 +1,7 @@
-"""The forward pass of dense neural networks on NumPy arrays.
+"""Dense neural networks on NumPy arrays: their forward pass, and training.
 
 Functions replace the NumPy lines of a layer (`linear`, `matmul`, `relu`, ...); `Layer` and
-`Network` keep the weights packed for the kernels. Shapes are ``x (m, k)``, ``weight (n, k)``,
+`Network` keep the weights packed for the kernels, and `Network.fit` trains. Shapes are ``x (m, k)``, ``weight (n, k)``,
 ``y (m, n)``: rows are samples, and a weight has one row for each neuron.
 
 Examples
@@ -80,11 +80,19 @@ if TYPE_CHECKING:
     from fastlayer.convert.state_dict import from_state_dict
     from fastlayer.convert.torch import from_torch
     from fastlayer.functions.backward import activation_backward, dense_backward, linear_backward
+    from fastlayer.train.gradients import check_gradients
+    from fastlayer.train.loss import Loss
+    from fastlayer.train.optimizers import SGD, Adam, AdamW
+    from fastlayer.train.schedules import Schedule
+    from fastlayer.train.trainer import Trainer
 
 __version__: str = _core.config()["version"]
 
 __all__ = [
+    "SGD",
     "Activation",
+    "Adam",
+    "AdamW",
     "Add",
     "BatchNorm",
     "Concat",
@@ -92,17 +100,21 @@ __all__ = [
     "Flatten",
     "Layer",
     "LayerNorm",
+    "Loss",
     "ModelFileError",
     "Multiply",
     "Network",
     "RMSNorm",
     "Residual",
+    "Schedule",
     "Slice",
+    "Trainer",
     "__version__",
     "accelerate",
     "activation_backward",
     "bias_add",
     "celu",
+    "check_gradients",
     "cos",
     "dense_backward",
     "dense_forward",
@@ -153,16 +165,26 @@ __all__ = [
 # Whoever converts or trains nothing does not pay for that; it is imported when asked for. The
 # classes are what methods and converters return: not in __all__, and here so that pickles find them.
 _LAZY = {
+    "Adam": "train.optimizers",
+    "AdamW": "train.optimizers",
     "Accelerated": "convert.numpy_objects",
     "Classifier": "convert.sklearn",
+    "GradientCheck": "train.gradients",
+    "Gradients": "train.gradients",
+    "History": "train.history",
+    "Loss": "train.loss",
     "Oriented": "convert._numpy.recognise",
     "Profile": "report.profile",
     "Proof": "report.verification",
     "Regressor": "convert.sklearn",
+    "SGD": "train.optimizers",
+    "Schedule": "train.schedules",
     "Summary": "report.summary",
+    "Trainer": "train.trainer",
     "Verification": "report.verification",
     "accelerate": "convert.numpy_objects",
     "activation_backward": "functions.backward",
+    "check_gradients": "train.gradients",
     "dense_backward": "functions.backward",
     "from_keras": "convert.keras",
     "from_onnx": "convert.onnx",

@@ -1,6 +1,6 @@
-"""`fastlayer.dask.predict`: a network on the blocks of a Dask array.
+"""A network on the blocks of a Dask array, and training on the workers of a cluster.
 
-Dask itself is imported when the function is called.
+Dask itself is imported when a function is called.
 """
 
 from __future__ import annotations
@@ -16,12 +16,24 @@ from fastlayer.network.batches import check_features
 from fastlayer.network.module import Module
 from fastlayer.network.network import Network
 from fastlayer.threads import num_threads
+from fastlayer.train.fit import Options
+from fastlayer.train.fit import fit as run
+from fastlayer.train.loss import Loss, check_weights
+from fastlayer.train.optimizers import SGD
+from fastlayer.train.sums import total
+from fastlayer.train.trainer import Trainer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from fastlayer.arrays import Array
     from fastlayer.network.ends import Classes
+    from fastlayer.train.history import History
+    from fastlayer.train.loss import LossLike
+    from fastlayer.train.optimizers import OptimizerLike
+    from fastlayer.train.schedules import ScheduleLike
 
-__all__ = ["predict"]
+__all__ = ["fit", "predict"]
 
 
 def predict(net: Module, x: Any) -> Any:
@@ -135,3 +147,148 @@ def _check(net: object, x: Any, da: Any) -> None:
 def _fastlayer_predict(block: Array, net: Module) -> Array:  # the dashboard shows the name
     with num_threads(1):
         return net(block)
+
+
+# Rows of a block of the sums over a batch, which are a part of the results.
+_BLOCK = 256
+
+
+def fit(
+    net: Network,
+    x: Any,
+    t: Any,
+    loss: LossLike | None = None,
+    *,
+    optimizer: OptimizerLike = "adam",
+    epochs: int = 10,
+    batch_size: int = 4096,
+    rng: int | np.random.Generator | None = None,
+    validation: Any = None,
+    patience: int | None = None,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | str | None = None,
+    schedule: ScheduleLike = None,
+    callback: Callable[[Network, History], Any] | None = None,
+    progress: Any = False,
+    train: Network | Iterable[Any] | None = None,
+    max_norm: float | None = None,
+) -> History:
+    """Train a network on the workers of a Dask cluster, as `fastlayer.Network.fit` does on one machine.
+
+    Each step cuts its batch into blocks of 256 rows, has the workers compute their gradients, and
+    adds these up in the order of the blocks. So the weights have the bits of ``net.fit`` with the
+    same arguments, however many workers there are and whichever of them are lost on the way.
+
+    Parameters
+    ----------
+    net : Network
+        Its layers have the new weights after each epoch.
+    x : dask.array.Array or array_like
+        Shape (N, in_features). Of a Dask array, workers compute the rows that a batch needs.
+    t : array_like
+        The targets.
+    loss : str or Loss, optional
+        As for `fastlayer.Network.fit`; no loss of your own.
+    optimizer, epochs, rng, validation, patience, sample_weight, class_weight, schedule, callback, \
+progress, train, max_norm
+        As for `fastlayer.Network.fit`.
+    batch_size : int
+        Samples in a step. Each 256 of them are a task, so a multiple of 256 for each core makes good
+        use of a cluster.
+
+    Returns
+    -------
+    History
+        The losses, epoch by epoch.
+
+    Raises
+    ------
+    ValueError, TypeError, FloatingPointError
+        As for `fastlayer.Network.fit`.
+    ImportError
+        Without Dask.
+
+    Examples
+    --------
+    >>> import fastlayer as fl
+    >>> import numpy as np
+    >>> from fastlayer.dask import fit
+    >>> x = np.random.default_rng(0).normal(size=(2000, 8))
+    >>> net = fl.Network([fl.Layer(8, 16, "tanh", rng=0), fl.Layer(16, 1, rng=1)])
+    >>> history = fit(net, x, x.sum(axis=1), epochs=5, batch_size=512, rng=0)
+    >>> again = fl.Network([fl.Layer(8, 16, "tanh", rng=0), fl.Layer(16, 1, rng=1)])
+    >>> history.loss == again.fit(x, x.sum(axis=1), epochs=5, batch_size=512, rng=0).loss
+    True
+    """
+    try:
+        import_module("dask")
+    except ImportError as error:
+        raise ImportError("fastlayer.dask needs Dask: pip install 'dask[array]'") from error
+    options = Options(
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        rng=rng,
+        validation=validation,
+        patience=patience,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        schedule=schedule,
+        callback=callback,
+        progress=progress,
+        train=train,
+        max_norm=max_norm,
+    )
+    return run(net, x, t, loss, options, make=_OnWorkers)
+
+
+class _OnWorkers(Trainer):
+    """A trainer whose gradients are computed by workers, 256 rows at a time."""
+
+    def _gradients(self, x: Any, t: Any, sample_weight: Any) -> tuple[float, Array]:
+        dask = import_module("dask")
+        if not isinstance(self._loss, Loss):
+            raise TypeError("a loss of one's own can't be computed on a cluster: name one")
+        m = len(t)
+        weights = check_weights(sample_weight, m)
+        whole = float(m) if weights is None else total(weights)
+        # As tasks: a worker that takes the place of a lost one gets them again.
+        held = dask.delayed(self._net._snapshot(), pure=True, traverse=False)
+        arrays = dask.delayed([p.value for p in self._tape.parameters], traverse=False)
+        call = dask.delayed(_block, pure=False, traverse=False)
+        parts = []
+        for begin in range(0, m, _BLOCK):
+            at = slice(begin, begin + _BLOCK)
+            rows = dask.delayed(x[at]) if hasattr(x, "dask") else x[at]
+            some = None if weights is None else weights[at]
+            parts.append(call(held, self._loss, arrays, rows, t[at], some, whole))
+        self._clear()
+        value = 0.0
+        for of_block, gradients in dask.compute(*parts):
+            value += of_block
+            for p, g in zip(self._tape.parameters, gradients, strict=True):
+                p.add(g)
+        return value / whole, np.empty(0)
+
+
+def _block(
+    net: Network,
+    loss: Loss,
+    arrays: list[Array],
+    x: Any,
+    t: Array,
+    weights: Array | None,
+    whole: float,
+) -> tuple[float, list[Array]]:
+    """Compute the loss and the gradients of up to 256 rows of a batch, on a worker."""
+    with num_threads(1):
+        trainer = Trainer(net, loss, SGD(lr=1.0))
+        for p, array in zip(trainer._tape.parameters, arrays, strict=True):
+            p.value = as_real(array)  # a message may hold it anywhere
+        z = trainer._tape.forward(trainer._rows(x))
+        targets = loss._targets(t, (z.shape[0], z.shape[1]), z.dtype)
+        some = None if weights is None else as_real(weights)
+        value, dy = loss._part(z, targets, some, whole)
+        trainer._tape.backward(dy)
+        found = [p.gradient for p in trainer._tape.parameters]
+    return value, [g for g in found if g is not None]

@@ -32,9 +32,9 @@ from model_files import (
 
 import fastlayer as fl
 
-STORED = np.arange(12, dtype="<f4")
-BIAS = np.arange(3, dtype="<f4")
-STORAGES = {"7": STORED.tobytes(), "8": BIAS.tobytes()}
+STORED = np.arange(12, dtype=np.float32)
+BIAS = np.arange(3, dtype=np.float32)
+STORAGES = {"7": STORED.astype("<f4").tobytes(), "8": BIAS.astype("<f4").tobytes()}
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_scripts_are_read_by_the_paths_of_attributes(tmp_path):
     for suffix in (".pt", ".jit", ".ptl"):
         path = tmp_path / f"net{suffix}"
         path.write_bytes(
-            script(tree(sizes=lists, device=device, scale=b"K\x02"), {"0": STORED.tobytes()})
+            script(tree(sizes=lists, device=device, scale=b"K\x02"), {"0": STORAGES["7"]})
         )
         assert_same_bits(read(path)[0].weight, STORED.reshape(3, 4))
         assert_same_bits(read(path, layers=["body.0"])[0].weight, STORED.reshape(3, 4))
@@ -226,13 +226,13 @@ LONG = record("__torch__ N", {f"{i:04d}" + "x" * 1000: b"N" for i in range(1500)
 SCRIPTS = {
     "no tensors": (script(record("__torch__ ReLU", {"training": b"\x88"})), "holds no tensors"),
     "frozen": (script(record("__torch__ Net", {}), **{"constants/0": bytes(4)}), "frozen.*state_dict"),
-    "quantised": (script(tree(packed=PACKED), {"0": STORED.tobytes()}), r"'packed' holds an object of '__torch__\.torch\.classes\.quantized\.Packed'"),
+    "quantised": (script(tree(packed=PACKED), {"0": STORAGES["7"]}), r"'packed' holds an object of '__torch__\.torch\.classes\.quantized\.Packed'"),
     "an object in itself": (script(SHARED), "hold each other"),
     "objects that double": (script(DOUBLED), "hold each other"),
     "long names": (script(LONG), "hold each other"),
-    "a path twice": (script(record("__torch__ Net", {"a": record("__torch__ B", {"b": TENSOR}), "a.b": TENSOR}), {"0": STORED.tobytes()}), "twice"),
+    "a path twice": (script(record("__torch__ Net", {"a": record("__torch__ B", {"b": TENSOR}), "a.b": TENSOR}), {"0": STORAGES["7"]}), "twice"),
     "a missing storage": (script(tree()), "missing"),
-    "names that are dropped": (script(record("__torch__ N", {"x" * 2000: TENSOR, "y" * 2000: TENSOR}), {"0": STORED.tobytes()}), "'' is there twice"),
+    "names that are dropped": (script(record("__torch__ N", {"x" * 2000: TENSOR, "y" * 2000: TENSOR}), {"0": STORAGES["7"]}), "'' is there twice"),
     "an unknown operation": (script(b"V1\n"), "operation"),
     "before 1.4": (zipped({"net/model.json": b"{}", "net/code/net.py": b"", "net/tensors/0": b""}), "before 1.4"),
     "code in place of a tree": (script(b"cos\nsystem\n(" + word("touch executed") + b"tR"), "os.system"),
@@ -422,7 +422,7 @@ def test_no_module_of_pytorch_is_imported(path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     path.write_bytes(WHOLE)
     read(path)
-    path.write_bytes(script(tree(), {"0": STORED.tobytes()}))
+    path.write_bytes(script(tree(), {"0": STORAGES["7"]}))
     read(path)
     assert "torch" not in sys.modules
 

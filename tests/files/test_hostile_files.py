@@ -23,8 +23,10 @@ from model_files import (
     legacy,
     members,
     pickled,
+    places,
     pt,
     record,
+    replaced,
     storage,
     tensor,
     with_header,
@@ -196,29 +198,6 @@ def tried(read, path, data):
     path.write_bytes(data)
     with suppress(fl.ModelFileError, fl.ConversionError):
         assert isinstance(read(str(path)), fl.Network)
-
-
-def places(value, path=()):
-    """Every place in a JSON document."""
-    yield path
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    for key, inner in items:
-        yield from places(inner, (*path, key))
-
-
-def replaced(document, path, value):
-    if not path:
-        return value
-    inner = replaced(document[path[0]], path[1:], value)
-    if isinstance(document, dict):
-        return {**document, path[0]: inner}
-    return [inner if i == path[0] else old for i, old in enumerate(document)]
 
 
 @pytest.fixture(scope="module")

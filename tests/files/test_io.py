@@ -178,7 +178,8 @@ def test_the_file_is_plain_numpy(path):
     net = every_part()
     net.save(path)
     with np.load(path, allow_pickle=False) as archive:
-        assert_same_bits(archive["1.weight"], net[1].weight)
+        assert archive["1.weight"].dtype == "<f8"
+        assert_same_bits(archive["1.weight"].astype(np.float64), net[1].weight)
         document = json.loads(archive["fastlayer"].tobytes())
     assert (document["format"], document["version"]) == ("fastlayer", 1)
     assert [layer["type"] for layer in document["layers"]][:2] == ["Flatten", "Layer"]
@@ -353,7 +354,7 @@ MEMBERS = {
     "document of floats": lambda c: c.update({"fastlayer.npy": npy(np.zeros(4))}),
     "other shape": lambda c: c.update({"1.weight.npy": npy(np.ones((12, 8)))}),
     "other dtype": lambda c: c.update({"1.weight.npy": npy(np.ones((8, 12), "f4"))}),
-    "other byte order": lambda c: c.update({"1.weight.npy": npy(np.ones((8, 12), ">f8"))}),
+    "other byte order": lambda c: c.update({"1.weight.npy": npy(np.ones((8, 12)), ">")}),
     "objects": lambda c: c.update({"1.weight.npy": npy(np.full((8, 12), None))}),
     "cut short": lambda c: c.update({"1.weight.npy": c["1.weight.npy"][:-1]}),
     "too long": lambda c: c.update({"1.weight.npy": c["1.weight.npy"] + b"x"}),

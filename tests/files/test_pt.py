@@ -16,7 +16,8 @@ from model_files import DATA, grid, members, number, pickled, pt, storage, tenso
 import fastlayer as fl
 from fastlayer.files import pt as _pt
 
-STORED = np.arange(12, dtype="<f4")
+STORED = np.arange(12, dtype=np.float32)
+BYTES = STORED.astype("<f4").tobytes()
 
 
 @pytest.fixture
@@ -63,16 +64,16 @@ def test_views_of_storages(path, name, order, dtype):
 
 
 def test_a_tensor_without_elements(path):
-    path.write_bytes(pt(one((0, 4)), {"0": STORED.tobytes()}))
+    path.write_bytes(pt(one((0, 4)), {"0": BYTES}))
     with _pt.stored(str(path)) as found:
-        assert_same_bits(found["0.weight"].read(), np.empty((0, 4), np.float32))
+        assert_same_bits(found["0.weight"].read(), np.empty((0, 4), "<f4"))
     with pytest.raises(fl.ConversionError, match=r"weight \(0, 4\)"):
         read(path)
 
 
 def test_tensors_may_share_a_storage(path):
     entries = {f"{i}.weight": tensor(storage("0", 12), i, (3, 3), (3, 1)) for i in range(3)}
-    path.write_bytes(pt(pickled(entries), {"0": STORED.tobytes()}))
+    path.write_bytes(pt(pickled(entries), {"0": BYTES}))
     for i, layer in enumerate(read(path)):
         assert_same_bits(layer.weight, STORED[i : i + 9].reshape(3, 3))
 
@@ -99,7 +100,7 @@ FORMATS = {
     "nothing": (b"", "not a zip archive"),
     "other zip": (zipped({"a.txt": b"hello"}), r"data\.pkl.*missing"),
     "two pickles": (zipped({"a/data.pkl": b".", "b/data.pkl": b"."}), r"data\.pkl.*missing"),
-    "byte order": (pt(one(), {"0": STORED.tobytes()}, byteorder=b"middle"), "byteorder"),
+    "byte order": (pt(one(), {"0": BYTES}, byteorder=b"middle"), "byteorder"),
 }
 
 
@@ -107,6 +108,12 @@ FORMATS = {
 def test_other_formats_are_refused_by_name(path, name, capsys):
     refuse(path, *FORMATS[name])
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", [b"o\\s\nsystem", b"os\nsys\\tem", b"os\nsys\\x41tem", b"\\O\nx"])
+def test_names_with_backslashes_are_refused(path, name):
+    """One part of the reader would take them for escapes, with a warning, and the other as they are."""
+    refuse(path, pt(b"\x80\x02c" + name + b"\n."), "a backslash")
 
 
 NAMES = [
@@ -135,7 +142,7 @@ def test_every_other_name_makes_nothing(path, tmp_path, name, use):
     called = b"c" + module + b"\n" + attribute + b"\n"
     odd = called + USES[use].replace(b"(%s", b"(" + word(f"touch {trace}") + b"t", 1)
     weights = {"0.weight": tensor(storage("0", 12), 0, (3, 4), (4, 1))}
-    path.write_bytes(pt(pickled({"odd": odd, **weights}), {"0": STORED.tobytes()}))
+    path.write_bytes(pt(pickled({"odd": odd, **weights}), {"0": BYTES}))
     assert_same_bits(read(path, layers=["0"])[0].weight, STORED.reshape(3, 4))
     shown = re.escape(repr(name.replace(" ", ".")))
     with pytest.raises(
@@ -158,7 +165,7 @@ def test_names_that_are_neither_text_nor_integers_are_left_out(path):
     """A tuple of tuples can take for ever to hash."""
     odd = b"".join(key + number(1) + b"s" for key in (b"]", b")", b"G" + bytes(8), b"N"))
     data = pickled({"0.weight": tensor(storage("0", 12), 0, (3, 4), (4, 1))})
-    path.write_bytes(pt(data[:-1] + odd + b".", {"0": STORED.tobytes()}))
+    path.write_bytes(pt(data[:-1] + odd + b".", {"0": BYTES}))
     assert_same_bits(read(path)[0].weight, STORED.reshape(3, 4))
 
 
@@ -260,7 +267,6 @@ DAMAGED = {
     "empty stack": (b"\x80\x02s.", "damaged"),
     "no mark": (b"\x80\x02}u.", "damaged"),
     "unknown memo": (b"\x80\x02h\x05.", "damaged"),
-    "a name with a hidden sign": (b"\x80\x02ccollections\nOrderedDict\xe2\x80\x8b\n.", "ascii"),
     "no newline": (b"\x80\x02cos", "cut short"),
     "no text": (b"\x80\x02X\x02\x00\x00\x00\xff\xfe.", "damaged"),
     "protocol": (b"\x80\x06}.", "protocol 6"),
@@ -274,13 +280,20 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_descriptions(path, name):
     pickle, message = DAMAGED[name]
-    refuse(path, pt(pickle, {"0": STORED.tobytes()}), message)
+    refuse(path, pt(pickle, {"0": BYTES}), message)
+
+
+def test_a_name_with_a_hidden_sign(path):
+    """Newer versions of pickletools take it for UTF-8, where it is another name."""
+    path.write_bytes(pt(b"\x80\x02ccollections\nOrderedDict\xe2\x80\x8b\n.", {"0": BYTES}))
+    with pytest.raises((fl.ModelFileError, fl.ConversionError), match=r"ascii|OrderedDict\\u200b"):
+        read(path)
 
 
 def test_damaged_storages(path):
-    content = members(pt(one(), {"0": STORED.tobytes()}))
+    content = members(pt(one(), {"0": BYTES}))
     whole = zipped(content)
-    at = whole.index(STORED.tobytes())
+    at = whole.index(BYTES)
     refuse(path, whole[:at] + b"\1" + whole[at + 1 :], "checksum")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import assert_same_bits
+from hostile import SANITIZED
 from model_files import DATA, every_part, header_of, with_header
 
 import fastlayer as fl
@@ -44,12 +45,13 @@ def test_both_formats_hold_the_same_document_and_arrays(path, tmp_path):
     with np.load(tmp_path / "model.npz") as archive:
         document = json.loads(archive["fastlayer"].tobytes())
         arrays = {name: archive[name] for name in archive.files if name != "fastlayer"}
+    assert {a.dtype.str for a in arrays.values()} <= {"<f4", "<f8"}
     header, _ = header_of(path.read_bytes())
     assert json.loads(header["__metadata__"]["fastlayer"]) == document
     held = package.load_file(path)
     assert held.keys() == arrays.keys()
     for name, array in arrays.items():
-        assert_same_bits(held[name], array)
+        assert_same_bits(held[name], array.astype(array.dtype.newbyteorder("=")))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -93,6 +95,7 @@ print(private() - before, sys.argv[1] in maps)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is counted too")
 def test_mapping_leaves_nothing_but_the_panels(path, tmp_path):
     layers = [fl.Layer(1024, 1024, init="zeros") for _ in range(12)]
     fl.Network(layers).save(path)  # 48 MiB
@@ -102,8 +105,10 @@ def test_mapping_leaves_nothing_but_the_panels(path, tmp_path):
         command, capture_output=True, text=True, check=True
     ).stdout.split()
     panels = sum(layer._state.packed.nbytes for layer in layers) / 1024
-    # The panels, and 2 MB for the interpreter's own; a copy of the weights would be 49,152 kB.
-    assert panels <= int(grown) <= panels + 2048
+    # The panels, and 2 MB for the interpreter's own; a copy of the weights would be 49,152 kB. Where
+    # the file's order is not the machine's, one layer's weights are copied at a time.
+    one_layer = 4096 if sys.byteorder == "big" else 0
+    assert panels <= int(grown) <= panels + 2048 + one_layer
     assert mapped == "False"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -143,6 +144,28 @@ def test_on_windows(tmp_path, monkeypatch):
     monkeypatch.setattr(save, "_unnamed", lambda folder, name: None)
     OLD.save(tmp_path / "m.npz")
     assert os.listdir(tmp_path) == ["m.npz"]
+
+
+def test_errors_of_other_files_keep_their_names(tmp_path, kind):
+    """What is written may be read from somewhere, and fail there."""
+
+    def write(file):
+        file.write(b"half")
+        raise OSError(errno.EIO, "no more of it", "in.npy")
+
+    with pytest.raises(OSError, match="no more of it") as caught:
+        save.write_atomically(str(tmp_path / "m.npz"), write)
+    assert caught.value.filename == "in.npy"
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_was_handled_before_is_no_cause(tmp_path):
+    try:
+        raise PermissionError(errno.EACCES, "before")
+    except PermissionError:
+        with pytest.raises(FileNotFoundError) as caught:
+            OLD.save(tmp_path / "none" / "m.npz")
+    assert caught.value.filename == str(tmp_path / "none" / "m.npz")
 
 
 def test_a_failing_write_leaves_nothing(tmp_path, kind):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from anywhere import KINDS, Memory, sides
 from helpers import (
+    DERIVATIVES,
     ELEMENTWISE,
     FLOATS,
     LAYOUTS,
@@ -21,6 +22,7 @@ from helpers import (
     assert_within,
     ref_network,
     reference,
+    slope_limit,
     sum_bound,
     ulp,
     ulp_error,
@@ -64,7 +66,12 @@ def assert_right(y, exact, bound, dtype):
 def check_product(y, a, b, start=None):
     """``a @ b + start`` in the dtype of NumPy's promotion."""
     operands = [v for v in (a, b, start) if v is not None]
-    compute, result = dtypes_of(*operands)
+    check_product_in(y, a, b, *dtypes_of(*operands), start)
+
+
+def check_product_in(y, a, b, compute, result, start=None):
+    """The same, computed in one dtype and rounded to another."""
+    operands = [v for v in (a, b, start) if v is not None]
     wide = [v.astype(wide_type(compute)) for v in computed(compute, *operands)]
     exact, magnitude = np.matmul(*wide[:2]), np.matmul(*map(np.abs, wide[:2]))
     if start is not None:
@@ -223,6 +230,95 @@ def test_prelu(lead, n, data):
     memory.check_out(lambda a, out: fl.prelu(*a, out=out), y)
 
 
+# --- the backward pass
+
+
+@given(
+    st.sampled_from([name for name in ELEMENTWISE if name != "gelu"]),
+    hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=5),
+    st.data(),
+)
+def test_activation_backward(name, shapes, data):
+    memory = Memory(data)
+    for shape in shapes.input_shapes:
+        memory.array(shape)
+    da, z = memory.arrays()
+    dz = memory.unchanged(lambda: fl.activation_backward(da, z, name))
+    compute, result = dtypes_of(da, z)
+    d, v = computed(compute, da, z)
+    with np.errstate(all="ignore"):
+        slope = fl.activation_backward(compute.type(1), v, name)
+        exact = reference(name, v, compute, functions=DERIVATIVES)
+        assert (ulp_error(slope, exact) <= slope_limit(name, v, exact, compute)).all()
+        assert_same_bits(dz, (d * slope).astype(result))
+    memory.check_out(lambda a, out: fl.activation_backward(*a, name, out=out), dz)
+
+
+@given(st.sampled_from(["softmax", "log_softmax"]), LEADS, SIDES, st.data())
+def test_rowwise_backward(name, lead, n, data):
+    memory = Memory(data)
+    shape = sides((*lead, n))
+    for _ in range(2):
+        memory.array(shape, memory.dtype(["?", "i1", "u1", "f2", "f4", "f8"]))
+    da, z = memory.arrays()
+    axis = data.draw(st.integers(-z.ndim, z.ndim - 1))
+    act = fl.Activation(name, axis=axis)
+    dz = memory.unchanged(lambda: fl.activation_backward(da, z, act))
+    compute, result = dtypes_of(da, z)
+    rows = (np.ascontiguousarray(np.moveaxis(a, axis, -1)) for a in computed(compute, da, z))
+    expected = fl.activation_backward(*rows, name)  # its accuracy: test_backward.py
+    assert_same_bits(np.asarray(dz), np.moveaxis(expected, -1, axis).astype(result))
+    memory.check_out(lambda a, out: fl.activation_backward(*a, act, out=out), dz)
+
+
+def check_gradients(f, memory, columns):
+    """Products against NumPy, and each of the three places of ``out=``."""
+    dz, x, w = memory.arrays()
+    found = memory.unchanged(lambda: f(dz, x, w))
+    compute, result = dtypes_of(dz, x, w)
+    d, v, m = (np.asarray(a) for a in (dz, x, w))
+    n, k = (1, *w.shape)[-2:]
+    if columns:
+        count = 1 if x.ndim == 1 else x.shape[1]
+        d, v = d.reshape(n, count).T, v.reshape(k, count).T
+    else:
+        count = int(np.prod(x.shape[:-1]))
+        d, v = d.reshape(count, n), v.reshape(count, k)
+    bias = w.shape[:-1] + (1,) * (columns and x.ndim == 2 and w.ndim == 2)
+    assert [np.shape(y) for y in found] == [x.shape, w.shape, bias]
+    d, v, m = computed(compute, d, v, m.reshape(n, k))
+    ones = np.ones(count, compute)
+    dx = np.reshape(found[0], (k, count)).T if columns else np.reshape(found[0], (count, k))
+    for y, a, b in ((dx, d, m), (np.reshape(found[1], (n, k)), d.T, v)):
+        check_product_in(y, a, b, compute, result)
+    check_product_in(np.reshape(found[2], n), d.T, ones, compute, result)
+    at = memory.draw(st.integers(0, 2))
+
+    def into(arrays, out):
+        return f(*arrays, out=tuple(out if i == at else None for i in range(3)))[at]
+
+    memory.check_out(into, found[at])
+
+
+@given(LEADS, SIDES, SIDES, st.booleans(), st.data())
+def test_linear_backward(lead, k, n, single, data):
+    memory = Memory(data)
+    outputs = () if single else (n,)
+    *lead, k = sides((*lead, k), 100)
+    for shape in ((*lead, *outputs), (*lead, k), (*outputs, k)):
+        memory.array(shape)
+    check_gradients(fl.linear_backward, memory, columns=False)
+
+
+@given(st.none() | SIDES, SIDES, SIDES, st.booleans(), st.data())
+def test_dense_backward(m, k, n, single, data):
+    memory = Memory(data)
+    outputs, samples = () if single else (n,), () if m is None else (m,)
+    for shape in ((*outputs, *samples), (k, *samples), (*outputs, k)):
+        memory.array(shape)
+    check_gradients(fl.dense_backward, memory, columns=True)
+
+
 # --- layers and networks
 
 
@@ -282,6 +378,17 @@ CALLS = {
     "dot": lambda v, out: fl.dot(v, np.ones(4), out=out),
     "bias_add": lambda v, out: fl.bias_add(v, np.ones(4), out=out),
     "tanh": lambda v, out: fl.tanh(v, out=out),
+    "tanh's da": lambda v, out: fl.activation_backward(v, np.ones((2, 4)), "tanh", out=out),
+    "tanh's z": lambda v, out: fl.activation_backward(1.0, v, "tanh", out=out),
+    "linear's dz": lambda v, out: fl.linear_backward(
+        v, np.ones((2, 3)), np.ones((4, 3)), out=(out, None, None)
+    ),
+    "linear's x": lambda v, out: fl.linear_backward(
+        np.ones((2, 3)), v, np.ones((3, 4)), out=(None, None, out)
+    ),
+    "dense weights": lambda v, out: fl.dense_backward(
+        np.ones(2), np.ones(4), v, out=(None, out, None)
+    ),
     "softmax": lambda v, out: fl.softmax(v, out=out),
     "layer": lambda v, out: fl.Layer(4, 3, rng=0)(v, out=out),
     "network": lambda v, out: fl.Network([fl.Layer(4, 3, rng=0)])(v, axis=0, out=out),
@@ -365,6 +472,12 @@ def test_objects_that_offer_an_array_are_arrays(rng, offered, dtype, layout):
     a, z = fl.dense_forward(offered(x.T), ow, offered(b[:, None]), "relu")
     assert_same_bits(z, fl.linear(x, w, b).T)
     assert_same_bits(a, fl.relu(z))
+    assert_same_bits(fl.activation_backward(ox, ox, "tanh"), fl.activation_backward(x, x, "tanh"))
+    dz = fl.linear(x, w)
+    for got, wanted in zip(
+        fl.linear_backward(offered(dz), ox, ow), fl.linear_backward(dz, x, w), strict=True
+    ):
+        assert_same_bits(got, wanted)
     layer, plain = fl.Layer.from_arrays(ow, ob, "relu"), fl.Layer.from_arrays(w, b, "relu")
     assert_same_bits(layer.weight, plain.weight)
     out = np.empty((5, 3), layer.dtype)

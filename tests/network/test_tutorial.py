@@ -411,6 +411,44 @@ def test_s3_4_dense_forward_returns_a_then_z():
     assert_same_bits(a, z)
 
 
+def test_s3_5_gradients_of_a_dense_layer():
+    """Weights: an outer product. Biases: the gradient, summed over samples. Inputs: a product."""
+    dz = np.array([0.25, -1.5])
+    dx, dw, db = fl.dense_backward(dz, PIXEL, W)
+    assert_same_bits(dw, np.outer(dz, PIXEL))  # one rounding in each element
+    assert_same_bits(db, dz)
+    assert_decimal(dx, [-1.15, -0.575, 0.625], dz, W.T)
+    assert_within(dx, W.T @ dz, bound_of(dz, W.T))
+    # The loops that these lines stand for.
+    assert dw.tolist() == [[g * x for x in PIXEL] for g in dz]
+
+
+def test_s3_5_gradients_of_a_batch():
+    dz = np.array([[1.0, -2.0], [0.5, 0.0], [-1.0, 4.0], [0.25, 1.0]])
+    dx, dw, db = fl.linear_backward(dz, X, W)
+    assert_within(dw, sum(np.outer(g, x) for g, x in zip(dz, X, strict=True)), bound_of(dz.T, X.T))
+    assert_same_bits(db, dz.sum(axis=0))  # exact in binary
+    assert_within(dx, dz @ W, bound_of(dz, W.T))
+    columns = fl.dense_backward(dz.T, X.T, W)
+    for got, expected in zip(columns, (dx.T, dw, db[:, None]), strict=True):
+        assert_same_bits(got, expected)
+
+
+def bound_of(x, weight):
+    """For two results, each within its bound."""
+    return 2 * linear_bound(x, weight)
+
+
+def test_s3_5_the_gradient_passes_the_activation():
+    da = np.ones((4, 2))
+    dz = fl.activation_backward(da, Z, "relu")
+    assert dz.tolist() == (Z > 0).astype(float).tolist()
+    slope = fl.Activation("leaky_relu", negative_slope=0.1)
+    assert_same_bits(fl.activation_backward(da, Z, slope), np.maximum(Z > 0, 0.1))
+    own = (leaky_relu, lambda z: np.maximum(z > 0, 0.1))
+    assert_same_bits(fl.activation_backward(da, Z, own), np.maximum(Z > 0, 0.1))
+
+
 # --- S4: columns, and a layer class
 
 

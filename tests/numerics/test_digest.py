@@ -1,7 +1,7 @@
 """200 random networks have the bits that they had when network_digests.txt was written.
 
 The file changes only with the contract of docs/numerics.md. To write it anew:
-``python tests/numerics/test_digest.py > tests/numerics/network_digests.txt``.
+``PYTHONPATH=tests/support python tests/numerics/test_digest.py > tests/numerics/network_digests.txt``.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import numbers
 
 import fastlayer as fl
 
@@ -22,13 +23,6 @@ ACTIVATIONS = [
     fl.Activation("gelu", approximate="tanh"),
 ]
 WIDTHS = [1, 2, 3, 5, 8, 10, 15, 16, 17, 31, 32, 33, 50, 64, 100, 128, 200, 255, 256, 257, 512, 700]
-
-
-def numbers(rng, shape, dtype, scale):
-    """Bell-shaped, and exact in float32: only integers are drawn, which every NumPy does alike."""
-    drawn = rng.randint(-(2**19), 2**19, size=(4, *np.atleast_1d(shape)))
-    power = int(np.floor(np.log2(scale)))
-    return np.ldexp(drawn.sum(axis=0).astype(np.float64), power - 19).astype(dtype)
 
 
 def one(seed):

@@ -394,7 +394,7 @@ def test_a_full_disk_is_one_line(model, tmp_path):
     files = (tmp_path / "in.npy", "-o", tmp_path / "out.npy")
     done = run_process("predict", model, *files, preexec_fn=small_files)
     done.args = ["predict"]
-    assert refusal_of(done) == "File too large\n"
+    assert refusal_of(done) == f"{tmp_path / 'out.npy'}: File too large\n"
     assert not leftovers(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""`fastlayer.dask.predict`: on Dask's own schedulers, and on a real cluster of two processes."""
+"""`fastlayer.dask`: on Dask's own schedulers, and on a real cluster of two processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from helpers import assert_same_bits
 
 import fastlayer as fl
-from fastlayer.dask import predict
+from fastlayer.dask import fit, predict
 from fastlayer.network.ends import Classes, Ends
 
 dask = pytest.importorskip("dask")
@@ -383,3 +383,72 @@ def test_a_killed_worker_is_survived(client, x, tmp_path):
     os.kill(int(first.read_text()), signal.SIGKILL)
     (tmp_path / "released").touch()
     assert_same_bits(future.result(timeout=60), net(x))
+
+
+# --- training
+
+SAMPLES = 700  # two blocks of 256 rows and a rest
+
+
+def learner():
+    slopes = fl.Activation("prelu", weight=0.25)
+    ones = np.ones(16, np.float32)
+    return fl.Network(
+        [
+            fl.Layer(24, 16, slopes, rng=0),
+            fl.LayerNorm(16, weight=ones, bias=0 * ones),
+            fl.Residual(fl.Layer(16, 16, "gelu", rng=1)),
+            fl.Layer(16, 3, "softmax", rng=2),
+        ]
+    )
+
+
+@pytest.fixture
+def samples(rng):
+    return rng.standard_normal((SAMPLES, 24)).astype(np.float32), rng.integers(0, 3, SAMPLES)
+
+
+OPTIONS = {"epochs": 2, "batch_size": 600, "rng": 0, "max_norm": 1.0}
+
+
+def assert_trained_alike(one, other, histories):
+    assert histories[0].loss == histories[1].loss
+    assert histories[0].val_loss == histories[1].val_loss
+    for a, b in zip(one, other, strict=True):
+        assert pickle.dumps(a) == pickle.dumps(b)
+
+
+@pytest.mark.parametrize("chunks", [None, (700, 24), (90, 24), (300, 10)], ids=str)
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_training_has_the_bits_of_one_machine(samples, rng, chunks, loss):
+    x, t = samples
+    if loss == "mse":
+        t = np.eye(3)[t]
+    options = {**OPTIONS, "sample_weight": rng.random(SAMPLES), "validation": 0.1}
+    one, other = learner(), learner()
+    rows = x if chunks is None else da.from_array(x, chunks=chunks)
+    histories = one.fit(x, t, loss, **options), fit(other, rows, t, loss, **options)
+    assert_trained_alike(one, other, histories)
+    assert one[0].activation != learner()[0].activation
+
+
+def test_training_on_a_cluster_survives_a_killed_worker(client, samples):
+    x, t = samples
+
+    def kill(net, history):
+        if history.epochs == 1:
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+    one, other = learner(), learner()
+    options = {**OPTIONS, "epochs": 4}
+    histories = (
+        one.fit(x, t, **options),
+        fit(other, da.from_array(x, chunks=(100, 24)), t, callback=kill, **options),
+    )
+    assert_trained_alike(one, other, histories)
+
+
+def test_a_loss_of_ones_own_is_refused(samples):
+    x, t = samples
+    with pytest.raises(TypeError, match="name one"):
+        fit(learner(), x, t, lambda y, t: (0.0, y))

@@ -126,7 +126,7 @@ def test_excerpts_are_what_the_files_hold(page) -> None:
 
 
 CONTRIBUTING = ROOT / "docs" / "contributing.md"
-FIGURES = {f"python docs/images/{name}.py": name for name in ("flow", "critic")}
+FIGURES = {f"python docs/images/{name}.py": name for name in ("flow", "critic", "training")}
 
 
 def table_of_commands() -> list[str]:
@@ -159,6 +159,11 @@ def test_the_commands_of_the_table_are_run_by_the_ci() -> None:
 def test_a_figure_is_what_its_script_draws(command, tmp_path) -> None:
     images, name = ROOT / "docs" / "images", FIGURES[command]
     assert command in table_of_commands()
+    drawn = (images / f"{name}.svg").read_bytes()
+    if made := re.search(rb"Matplotlib v([\d.]+)", drawn):
+        matplotlib = pytest.importorskip("matplotlib")
+        if matplotlib.__version__.encode() != made[1]:
+            pytest.skip(f"drawn by matplotlib {made[1].decode()}, here is {matplotlib.__version__}")
     for script in ("drawing.py", f"{name}.py"):
         (tmp_path / script).write_bytes((images / script).read_bytes())
     run_command(command.replace("docs/images/", ""), tmp_path)

@@ -132,8 +132,8 @@ OBJECTS = {
         lambda: fl.Network([fl.Layer(2, 1)]),
         {
             *FORWARD,
-            *("activations", "astype", "copy", "input_names", "layers", "output_names", "predict"),
-            *("profile", "save", "summary", "verification", "verify"),
+            *("activations", "astype", "copy", "fit", "gradients", "input_names", "layers"),
+            *("output_names", "predict", "profile", "save", "summary", "verification", "verify"),
         },
     ),
     "RMSNorm": (lambda: fl.RMSNorm(2), NORM),

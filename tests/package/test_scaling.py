@@ -50,7 +50,7 @@ def restored():
 
 
 def test_examples_are_short():
-    for heading in ("Dask", "Ray", "Spark"):
+    for heading in ("Dask", "Training on a cluster", "Ray", "Spark"):
         assert len([line for line in example(heading).splitlines() if line.strip()]) <= 15
 
 
@@ -74,6 +74,16 @@ def test_dask(tmp_path):
     expected = names["net"](names["x"].compute())
     assert_same_bits(names["y"].compute(), expected)
     assert np.array_equal(names["labels"], expected.argmax(axis=1))
+
+
+def test_training_on_a_cluster(tmp_path):
+    pytest.importorskip("dask.array")
+    names = names_of(example("Training on a cluster"), tmp_path)
+    net = fl.Network([fl.Layer(64, 32, "relu", rng=0), fl.Layer(32, 1, rng=1)])
+    x = names["x"].compute()
+    history = net.fit(x, names["t"], epochs=2, batch_size=2_048, rng=0)
+    assert history.loss == names["history"].loss
+    assert_same_bits(names["net"](x), net(x))
 
 
 def test_ray(tmp_path):

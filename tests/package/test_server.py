@@ -160,3 +160,11 @@ def test_gunicorn_with_preload_answers(folder, monkeypatch, capsys):
     assert len(lines) == 20
     assert len(set(lines)) == 1
     assert lines[0].startswith("[1, 3] [")
+
+
+def test_the_long_run_finds_nothing_in_a_short_one(folder):
+    pytest.importorskip("gunicorn.workers.gasgi")
+    command = [sys.executable, ROOT / "bench" / "soak.py", "--minutes", "0.05"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the same all the time" in done.stdout

@@ -59,6 +59,14 @@ def run_softmax(out):
     return fl.log_softmax(LONGER_ROWS, out=out)
 
 
+def run_activation_backward(out):
+    return fl.activation_backward(LONGER_ROWS, LONGER_ROWS, "gelu", out=out)
+
+
+def run_softmax_backward(out):
+    return fl.activation_backward(LONGER_ROWS, LONGER_ROWS, "softmax", out=out)
+
+
 @functools.cache
 def large_network():
     """Of 100 MB, of which a block of rows by the plan takes longer than a turn."""
@@ -99,10 +107,15 @@ LONG_CALLS = {
     "stack": (run_stack, (30_000, 64, 16)),
     "activation": (run_activation, LONGER_ROWS.shape),
     "softmax": (run_softmax, LONGER_ROWS.shape),
+    "backward pass of an activation": (run_activation_backward, LONGER_ROWS.shape),
+    "backward pass of softmax": (run_softmax_backward, LONGER_ROWS.shape),
 }
 
 
-FLOAT64 = (run_activation, run_softmax, run_long_sums, run_float64_columns)
+FLOAT64 = (
+    *(run_activation, run_softmax, run_long_sums, run_float64_columns),
+    *(run_activation_backward, run_softmax_backward),
+)
 
 
 @pytest.fixture(autouse=True)

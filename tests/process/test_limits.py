@@ -193,6 +193,8 @@ CALLS = {
     "activation": lambda: fl.gelu(ROWS),
     "softmax": lambda: fl.softmax(ROWS),
     "bias_add": lambda: fl.bias_add(ROWS, ROWS[0]),
+    "activation_backward": lambda: fl.activation_backward(ROWS, ROWS, "gelu"),
+    "linear_backward": lambda: fl.linear_backward(ROWS, ROWS, ROWS[: ROWS.shape[1]]),
 }
 
 

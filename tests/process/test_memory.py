@@ -6,20 +6,16 @@ The long run is ``HYPOTHESIS_PROFILE=long pytest tests/process/test_memory.py``:
 import contextlib
 import gc
 import os
-import pathlib
-import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from helpers import LONG
+from preloaded import SANITIZED, compiled, run_preloaded
 
 import fastlayer as fl
 
-SUPPORT = pathlib.Path(__file__).parents[1] / "support"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, preloads a library")
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")  # which keeps what is freed for a while
 
 
 @pytest.fixture
@@ -33,23 +29,9 @@ def net():
 @LINUX
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer's malloc is preloaded")
 def test_every_allocation_that_fails_is_a_memory_error(tmp_path):
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    assert compiler, "a C compiler is missing"
-    shim = tmp_path / "failing_malloc.so"
-    command = [compiler, "-O1", "-shared", "-fPIC", "-o", shim, SUPPORT / "failing_malloc.c"]
-    subprocess.run(command, check=True)
-    # Without memory a tracer hangs.
-    untraced = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
-    done = subprocess.run(
-        [sys.executable, SUPPORT / "out_of_memory.py", shim],
-        env={**untraced, "LD_PRELOAD": str(shim), "PYTHONMALLOC": "malloc"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("failures") == 20
+    library = compiled("failing_malloc", tmp_path)
+    said = run_preloaded(library, "out_of_memory.py", PYTHONMALLOC="malloc")
+    assert said.count("failures") == 23
 
 
 # --- sizes that overflow
@@ -131,6 +113,13 @@ def test_references_come_back(net):
         lambda: fl.bias_add(out, b, out=out),
         lambda: fl.relu(x, out=x),
         lambda: fl.softmax(x, out=wrong),
+        lambda: fl.activation_backward(x, x, name, out=x),
+        lambda: fl.activation_backward(1.0, x, "softmax"),
+        lambda: fl.activation_backward(1.0, x, boom),
+        lambda: fl.activation_backward(1.0, x, (boom, boom)),
+        lambda: fl.linear_backward(out, x, w),
+        lambda: fl.linear_backward(out, x, w, out=(None, wrong, None)),
+        lambda: fl.dense_backward(out.T, x.T, w, out=(None, None, b[:, None])),
         lambda: layer(x),
         lambda: layer(x, out=out),
         lambda: layer(x, out=wrong),

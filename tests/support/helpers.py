@@ -150,7 +150,8 @@ def _mp_map(function, x):
             mantissa, exponent = mpmath.frexp(function(mpmath, mpmath.mpf(float(v))))
             high = float(mantissa)
             low = float(mantissa - high)
-            out[i] = np.ldexp(np.longdouble(high) + np.longdouble(low), int(exponent))
+            exponent = min(max(int(exponent), -20_000), 20_000)  # 0 or inf beyond
+            out[i] = np.ldexp(np.longdouble(high) + np.longdouble(low), exponent)
     return out
 
 
@@ -262,7 +263,7 @@ LIPSCHITZ = {
 }
 
 
-def reference(name, x, dtype, **parameters):
+def reference(name, x, dtype, *, functions=REFERENCES, **parameters):
     """The exact activation; its parameters are numbers of `dtype`, as in the computation."""
     if name == "leaky_relu":
         parameters = {"negative_slope": 0.01, **parameters}
@@ -271,7 +272,135 @@ def reference(name, x, dtype, **parameters):
         for key, v in parameters.items()
     }
     with np.errstate(all="ignore"):
-        return REFERENCES[name](np.asarray(x, wide_type(dtype)), **parameters)
+        y = functions[name](np.asarray(x, wide_type(dtype)), **parameters)
+        return np.asarray(y, wide_type(dtype))
+
+
+# Derivatives, accurate relative to the result but for the rounding of the wide type next to a zero.
+
+
+def _sigmoid_slope(x):
+    e = np.exp(-np.abs(x))
+    return e / ((1 + e) * (1 + e))
+
+
+def _silu_slope(x):
+    a = np.abs(x)
+    e = np.exp(-a)
+    n = np.where(x < 0, e * (1 + e - a), 1 + e * (1 + a))
+    return n / ((1 + e) * (1 + e))
+
+
+def _mish_slope(x):
+    """mish is x n / (n + 2) with n = e^x (e^x + 2); numerator and denominator by E = e^-|x|."""
+    a = np.abs(x)
+    e = np.exp(-a)
+    below = e * (4 * (1 - a) + e * (6 - 4 * a + e * (4 + e))) / (2 + 2 * e + e * e) ** 2
+    above = (1 + e * (4 + e * (6 + 4 * a + 4 * e * (1 + a)))) / (1 + 2 * e + 2 * e * e) ** 2
+    return np.where(x < 0, below, above)
+
+
+def _gelu_slope(x, approximate="none"):
+    if x.dtype == np.longdouble:
+
+        def exact(mp, v):
+            if abs(v) > 60:
+                return mp.mpf(v > 0)  # off by e^-1800
+            if approximate == "none":
+                return mp.erfc(-v / mp.sqrt(2)) / 2 + v * mp.npdf(v)
+            root, cubic = mp.sqrt(2 / mp.pi), mp.mpf("0.044715")
+            u = 2 * root * (v + cubic * v**3)
+            s, rest = 1 / (1 + mp.exp(-u)), 1 / (1 + mp.exp(u))
+            return s * (1 + v * rest * 2 * root * (1 + 3 * cubic * v**2))
+
+        return _mp_map(exact, x)
+    x = np.clip(x, -60, 60)
+    if approximate == "tanh":
+        root = 2 * math.sqrt(2 / math.pi)
+        s = _sigmoid(root * (x + 0.044715 * x**3))
+        other = _sigmoid(-root * (x + 0.044715 * x**3))
+        return s * (1 + x * other * root * (1 + 3 * 0.044715 * x**2))
+    tail = np.vectorize(math.erfc, otypes=[float])(-x / math.sqrt(2)) / 2
+    return tail + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def _exp_of_quotient(x, y):
+    """e^(x / y), for which the quotient needs more than extended precision."""
+    if x.dtype == np.longdouble and y not in (1, 2):
+        return _mp_map(lambda mp, v: mp.exp(v / float(y)), x)
+    return np.exp(x / y)
+
+
+def _sigmoid_of_product(x, y):
+    if x.dtype == np.longdouble and y not in (1, 2):
+        return _mp_map(lambda mp, v: 1 / (1 + mp.exp(-v * float(y))), x)
+    return _sigmoid(x * y)
+
+
+def _selu_slope(x):
+    scale = x.dtype.type("1.0507009873554804934193349852946")
+    alpha = x.dtype.type("1.6732632423543772848170429916717")
+    return np.where(x > 0, scale, scale * alpha * np.exp(np.minimum(x, 0)))
+
+
+DERIVATIVES = {
+    "identity": np.ones_like,
+    "relu": lambda x: x > 0,
+    "leaky_relu": lambda x, negative_slope=0.01: np.where(x > 0, 1, negative_slope),
+    "relu6": lambda x: (x > 0) & (x < 6),
+    "hardtanh": lambda x, min_val=-1.0, max_val=1.0: (x > min_val) & (x < max_val),
+    "elu": lambda x, alpha=1.0: np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0))),
+    "celu": lambda x, alpha=1.0: np.where(x > 0, 1, _exp_of_quotient(np.minimum(x, 0), alpha)),
+    "selu": _selu_slope,
+    "gelu": _gelu_slope,
+    "silu": _silu_slope,
+    "mish": _mish_slope,
+    "sigmoid": _sigmoid_slope,
+    "log_sigmoid": lambda x: _sigmoid(-x),
+    "hardsigmoid": lambda x: np.where(np.abs(x) < 3, x.dtype.type(1) / 6, 0),
+    "hardswish": lambda x: np.where(x <= -3, 0, np.where(x >= 3, 1, (2 * x + 3) / 6)),
+    "tanh": lambda x: 4 * _sigmoid_slope(2 * x),
+    "softplus": lambda x, beta=1.0, threshold=20.0: np.where(
+        beta * x > threshold, 1, _sigmoid_of_product(x, beta)
+    ),
+    "softsign": lambda x: 1 / (1 + np.abs(x)) / (1 + np.abs(x)),
+    "exp": np.exp,
+    "sin": np.cos,
+    "cos": lambda x: -np.sin(x),
+    "sqrt": lambda x: 1 / (2 * np.sqrt(x)),
+    "threshold": lambda x, threshold=0.0, value=0.0: x > threshold,
+    "hardshrink": lambda x, lambd=0.5: np.abs(x) > lambd,
+    "softshrink": lambda x, lambd=0.5: np.abs(x) > lambd,
+}
+
+# Limits in ULP of numerics.md, (float32, float64), of derivatives. Less than 1/4 from a zero of the
+# derivative that is no kink, the limit is in eps.
+SLOPE_LIMITS = {
+    **dict.fromkeys(("identity", "relu", "leaky_relu", "relu6", "hardtanh"), (0, 0)),
+    **dict.fromkeys(("threshold", "hardshrink", "softshrink"), (0, 0)),
+    **dict.fromkeys(("hardsigmoid", "hardswish"), (0.51, 0.51)),
+    **dict.fromkeys(("exp", "sin", "cos", "elu", "celu", "selu"), (1, 1)),
+    **dict.fromkeys(("tanh", "sigmoid", "softplus", "log_sigmoid", "softsign"), (1, 1)),
+    "sqrt": (1.5, 1.5),  # 1/2 of the quotient, and up to 1 from 1/2 of the root
+    "silu": (1.5, 1.5),
+    "gelu": (2.5, 2.5),
+    "mish": (2.5, 2.5),
+}
+SLOPE_ZEROS = {  # the place, and the limit in eps
+    "silu": (-1.278, 0.0625),
+    "gelu": (-0.752, 0.25),
+    "mish": (-1.192, 0.125),
+}
+
+
+def slope_limit(name, x, exact, dtype):
+    """What the limits allow the derivative to be off by, in ULP of `exact`."""
+    limit = SLOPE_LIMITS[name][np.dtype(dtype) == np.float64]
+    if name in SLOPE_ZEROS:
+        place, at_zero = SLOPE_ZEROS[name]
+        at_zero = at_zero * np.finfo(dtype).eps / ulp(exact, dtype)
+        limit = np.where(np.abs(x - place) < 0.25, at_zero, limit)
+    return limit
 
 
 def activation_bound(name, z, z_bound, dtype, **parameters):
@@ -433,6 +562,13 @@ def random_values(rng, shape, dtype):
         plain = dtype.newbyteorder("=")
         return rng.integers(info.min, info.max, shape, plain, endpoint=True).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
+
+
+def numbers(rng, shape, dtype, scale):
+    """Bell-shaped, and exact in float32: only integers are drawn, which every NumPy does alike."""
+    drawn = rng.randint(-(2**19), 2**19, size=(4, *np.atleast_1d(shape)))
+    power = int(np.floor(np.log2(scale)))
+    return np.ldexp(drawn.sum(axis=0).astype(np.float64), power - 19).astype(dtype)
 
 
 # ----------------------------------------------------------------------------- configuration

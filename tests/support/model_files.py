@@ -89,9 +89,9 @@ def assert_round_trips(net, x):
 # ----------------------------------------------------------------------------- zip and npy
 
 
-def npy(array):
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.asarray(array))
+def npy(array, order="<"):
+    array, file = np.asarray(array), io.BytesIO()
+    np.lib.format.write_array(file, array.astype(array.dtype.newbyteorder(order), copy=False))
     return file.getvalue()
 
 
@@ -131,6 +131,33 @@ def edit_document(content, change):
     change(document)
     text = np.frombuffer(json.dumps(document).encode(), np.uint8)
     return {**content, "fastlayer.npy": npy(text)}
+
+
+# ----------------------------------------------------------------------------- JSON
+
+
+def places(value, path=()):
+    """Every place in a JSON document."""
+    yield path
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+def replaced(document, path, value):
+    """A document with another value at a place."""
+    if not path:
+        return value
+    inner = replaced(document[path[0]], path[1:], value)
+    if isinstance(document, dict):
+        return {**document, path[0]: inner}
+    return [inner if i == path[0] else old for i, old in enumerate(document)]
 
 
 # ----------------------------------------------------------------------------- safetensors

@@ -33,7 +33,7 @@ _positive.__name__ = "positive integer"  # argparse puts it into its message
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=_PROGRAM, description="The forward pass of dense neural networks on NumPy arrays."
+        prog=_PROGRAM, description="Dense neural networks on NumPy arrays."
     )
     parser.add_argument("--version", action="version", version=f"fastlayer {__version__}")
     commands = parser.add_subparsers(

@@ -18,9 +18,10 @@ from numpy.lib import format as npy
 from fastlayer.arrays import as_real
 from fastlayer.errors import Damaged
 from fastlayer.files.load import load
-from fastlayer.files.reading import reading, size_of
+from fastlayer.files.reading import naming, reading, size_of
 from fastlayer.files.save import write_atomically
-from fastlayer.network.batches import check_features, reporting
+from fastlayer.network.batches import check_features
+from fastlayer.report.progress import reporting
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -108,7 +109,7 @@ class _Rows:
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file = file
+        self._file, self._name = file, name
         try:
             version = npy.read_magic(file)
             if version not in _HEADERS:  # the third is for fields with names beyond Latin-1
@@ -149,8 +150,9 @@ class _Rows:
         for low in range(0, max(1, m), size):
             n = min(size, m - low)
             part = room[:, : n * width]
-            for i, strip in enumerate(part if part.size else ()):
-                self._read((i * m + low) * width, strip)
+            with naming(self._name):  # or it would be called the file that is being written
+                for i, strip in enumerate(part if part.size else ()):
+                    self._read((i * m + low) * width, strip)
             rows = (
                 part.reshape(*self.row[::-1], n).T if self._fortran else part.reshape(n, *self.row)
             )

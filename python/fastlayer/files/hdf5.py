@@ -45,12 +45,13 @@ _REFUSED = {
 }
 _KNOWN = {_SPACE, _DATATYPE, _LAYOUT, _ATTRIBUTE, _SYMBOLS, *_REFUSED}
 _SHARED = 0x02  # a flag of messages
-# Datatype messages of little-endian IEEE numbers, without their version: flags and layout of bits.
+# Datatype messages of IEEE numbers, without their version and flags: the layout of bits.
 _FLOATS = {
-    (4, 0, 32, 23, 8, 0, 23, 127): "<f4",
-    (8, 0, 64, 52, 11, 0, 52, 1023): "<f8",
-    (2, 0, 16, 10, 5, 0, 10, 15): "<f2",
+    (4, 0, 32, 23, 8, 0, 23, 127): "f4",
+    (8, 0, 64, 52, 11, 0, 52, 1023): "f8",
+    (2, 0, 16, 10, 5, 0, 10, 15): "f2",
 }
+_BIG_ENDIAN, _OTHER_ORDER = 0x01, 0x40  # flags of floats
 
 
 class _Message(NamedTuple):
@@ -157,8 +158,9 @@ class Hdf5:
             symbols = self._read(node + 8, 40 * count)
             for offset, header, cache in struct.iter_unpack("<QQI20x", symbols):
                 end = names.find(b"\0", offset, offset + _LONGEST_NAME)
-                if cache == 2 or end < 0 or header == _NOWHERE:
-                    raise _damaged(node, "a link to somewhere else, or a name that does not end")
+                if cache == 2 or end <= offset or header == _NOWHERE:
+                    why = "a link to somewhere else, or a name that is empty or does not end"
+                    raise _damaged(node, why)
                 self.charge(_LOOK_UP + _CHARACTER * (end - offset), node)
                 name = names[offset:end].decode("utf-8", "replace")
                 if name in entries or len(entries) >= _MOST_ENTRIES:
@@ -229,8 +231,8 @@ class Hdf5:
         _require(fits, at, f"the attribute {name!r} is longer than its message")
         self.charge(_TEXT * count, at)
         cells = [rest[i * size : (i + 1) * size] for i in range(count)]
-        if kind[0] & 15 == 3:
-            return [c.rstrip(b"\0 ").decode("utf-8", "replace") for c in cells]
+        if kind[0] & 15 == 3 and kind[1] & 15 <= 2:
+            return [_unpadded(c, kind[1] & 15).decode("utf-8", "replace") for c in cells]
         text = kind[0] & 15 == 9 and kind[1] & 15 == 1 and size == 16
         _require(text, at, f"the attribute {name!r} is not text")
         places = [struct.unpack("<IQI", c) for c in cells]
@@ -240,14 +242,14 @@ class Hdf5:
 
     def _long_text(self, at: int, length: int, address: int, wanted: int) -> str:
         """Return a text of variable length, from a global heap."""
-        if length == 0:
+        if length == 0 and address in (0, _NOWHERE):
             return ""
         if self._heap[0] != address:
             self._heap = address, self._places(address)
         _require(wanted in self._heap[1], at, "a text that is not where it should be")
         place, size = self._heap[1][wanted]
-        _require(length <= size, place, "a text cut short")
-        return self._read(place, length).rstrip(b"\0").decode("utf-8", "replace")
+        _require(length == size, place, "a text of another length than its place")
+        return _unpadded(self._read(place, length), 0).decode("utf-8", "replace")
 
     def _places(self, address: int) -> dict[int, tuple[int, int]]:
         """Return where a global heap has its objects, and their sizes, by their index of 16 bits."""
@@ -299,6 +301,13 @@ class Hdf5:
         raise _damaged(layout.at, "an array in pieces, or of another size than its shape says")
 
 
+def _unpadded(cell: bytes, padding: int) -> bytes:
+    """Return a text of fixed length without what fills it up: from the first zero on, zeros, spaces."""
+    if padding == 0:
+        return cell.partition(b"\0")[0]
+    return cell.rstrip(b" " if padding == 2 else b"\0")
+
+
 def _refuse(messages: list[_Message]) -> None:
     for kind, at, _ in messages:
         if kind in _REFUSED:
@@ -336,11 +345,11 @@ def _dtype_of(data: bytes) -> DType:
     Raises
     ------
     TypeError
-        Anything but little-endian floating-point numbers.
+        Anything but floating-point numbers in one of the two byte orders.
     """
-    if len(data) >= 20 and data[0] & 15 == 1 and not data[1] & 0x41:
+    if len(data) >= 20 and data[0] & 15 == 1 and not data[1] & _OTHER_ORDER:
         size = int.from_bytes(data[4:8], "little")
         found = _FLOATS.get((size, *struct.unpack_from("<HHBBBBI", data, 8)))
         if found is not None:
-            return np.dtype(found)
-    raise TypeError("numbers that are not little-endian float32 or float64")
+            return np.dtype((">" if data[1] & _BIG_ENDIAN else "<") + found)
+    raise TypeError("numbers that are not float32 or float64")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from fastlayer.errors import Damaged
-from fastlayer.files.reading import DOCUMENT, Stored, parse_json, reading, require
+from fastlayer.files.reading import DOCUMENT, Stored, ordered_dtype, parse_json, reading, require
 from fastlayer.files.zip import members
 
 if TYPE_CHECKING:
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
     from fastlayer.files.zip import Member
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same network gives the same bytes
+_DIM = rb"(?:0|[1-9][0-9]{0,18})"
 _HEADER = re.compile(
-    rb"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), \}\s*"
+    rb"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), "
+    rb"'shape': \((|%b,|%b(?:, %b)+)\), \} *\n" % (_DIM, _DIM, _DIM)
 )
 _DTYPES = {"<f4": "float32", "<f8": "float64", "|u1": "uint8"}
 
 
 def write(file: BinaryIO, text: bytes, arrays: dict[str, Array]) -> None:
-    """Write a document and arrays as an archive, uncompressed.
+    """Write a document and arrays as an archive, uncompressed and in little-endian order.
 
     Raises
     ------
@@ -46,9 +48,8 @@ def write(file: BinaryIO, text: bytes, arrays: dict[str, Array]) -> None:
             info = zipfile.ZipInfo(f"{name}.npy", _DATE)
             info.external_attr = 0o644 << 16
             with archive.open(info, "w", force_zip64=True) as member:
-                np.lib.format.write_array(
-                    member, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False
-                )
+                plain = np.ascontiguousarray(array, ordered_dtype(array.dtype.name, "<"))
+                np.lib.format.write_array(member, plain.reshape(array.shape), allow_pickle=False)
     members(file)
 
 
@@ -84,10 +85,7 @@ def _find(archive: dict[str, Member], name: str) -> Stored:
         raise Damaged(name, "has a damaged or unknown .npy header")
     code, fortran, dims = (group.decode("latin-1") for group in match.groups())
     dtype = _DTYPES.get(code, code)
-    try:
-        shape = tuple(int(d) for d in dims.split(",") if d.strip())
-    except ValueError:  # two numbers in a row, or one of thousands of digits
-        raise Damaged(name, "has an impossible shape") from None
+    shape = tuple(int(d) for d in dims.split(",") if d)
     size = member.size - start
 
     def read() -> Array:

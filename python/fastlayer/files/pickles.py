@@ -68,6 +68,7 @@ MOST_OPERATIONS = 200_000
 _LONGEST_INTEGER = 64  # bytes; seeds have 8, states of random generators 16
 # Constants, numbers, text, bytes, containers, the memo, objects; named as in the module pickle.
 _MARK, _DICT, _SET, _FROZEN, _FRAME = b"(", b"}", b"\x8f", b"\x91", b"\x95"
+_NAME = b"c"  # of a class, on two lines
 _SIZES = {b"X": 4, b"T": 4, b"B": 4, b"\x8d": 8, b"\x8e": 8, b"\x96": 8}  # of texts and bytes
 _TEXTS, _INTEGER, _PUT, _CALL = (b"X", b"\x8c", b"\x8d"), b"\x8a", b"r", b"R"
 _PROTOCOL, _STOP, _NEW, _NEW_WITH_NAMES = b"\x80", b".", b"\x81", b"\x92"
@@ -130,6 +131,9 @@ def checked(data: bytes, most: int = MOST_OPERATIONS) -> tuple[bytes, int]:
             same += _NO_TEXT
             depth += 1
             continue
+        if code == _NAME and b"\\" in data[at : data.find(b"\n", data.find(b"\n", at) + 1)]:
+            # genops takes what follows for an escape, of which it may warn, and Unpickler doesn't.
+            raise Damaged(KEY, f"has a name with a backslash at byte {at}")
         try:
             operation, argument, _ = next(operations)
             if code in _TEXTS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -83,15 +83,32 @@ def require(met: bool, key: str, why: str) -> None:
 
 
 @contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Inside, an error of the system that names no file, as those of open ones don't, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path
+        raise
+
+
+@contextmanager
 def reading(path: str) -> Iterator[BinaryIO]:
-    """Open a regular file; inside, `Damaged` becomes `ModelFileError`."""
+    """Open a regular file; inside, `Damaged` becomes `ModelFileError`, and nameless errors its own."""
     # Without O_NONBLOCK, opening a named pipe would wait for somebody to write into it.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    number = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise ModelFileError(path, "file", "is not a regular file")
-    with os.fdopen(number, "rb") as file:
+
+    def regular(name: str, _: int) -> int:
+        number = os.open(name, flags)
+        with ExitStack() as undo:
+            undo.callback(os.close, number)
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                raise ModelFileError(path, "file", "is not a regular file")
+            undo.pop_all()
+        return number
+
+    with naming(path), open(path, "rb", opener=regular) as file:
         head = file.read(64).lstrip().lower()
         file.seek(0)
         for start, why in _INSTEAD:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import sys
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +21,11 @@ _fcntl: Any = None
 with suppress(ImportError):  # Windows
     _fcntl = import_module("fcntl")
 
+# What systems answer that can't open folders, and file systems that can't synchronise them.
+_UNABLE = {
+    errno.EACCES, errno.EPERM, errno.EISDIR, errno.EBADF, errno.EINVAL, errno.ENOSYS,
+    errno.ENOTSUP, errno.EOPNOTSUPP,
+}  # fmt: skip
 OWN = {".npz": "fastlayer.files.npz", ".safetensors": "fastlayer.files.safetensors"}
 
 
@@ -43,19 +50,58 @@ def save(net: Any, path: str | PathLike[str], table: Table) -> None:
 def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
     """Let `write` fill a new file, then give it the name `path` in one step.
 
-    A reader sees the old file or the whole new one, also after a crash. What saves under this name
-    have left behind because they were killed goes first.
+    A reader sees the old file or the whole new one, also after a crash or a loss of power. What
+    saves under this name have left behind because they were killed goes first.
+
+    Raises
+    ------
+    OSError
+        What the system refused, under the name `path`. The old file is still there, or, where the
+        last steps failed, the whole new one, which a loss of power might then undo.
     """
     folder, name = os.path.split(os.path.abspath(path))
+    outer, foreign = sys.exc_info()[1], None
+
+    def fill(file: BinaryIO) -> None:
+        nonlocal foreign
+        try:
+            write(file)
+        except OSError as error:  # of the new file, if it has no name
+            foreign = None if error.filename is None else error
+            raise
+
     _clear(folder, name)
+    try:
+        _replace(path, folder, name, fill)
+        _synchronise(folder)
+    except OSError as error:
+        cause = _first(error, outer)
+        if cause.errno is None or cause is foreign:
+            raise
+        # It names the folder, a file that is gone, or none: the caller knows this name.
+        system = getattr(cause, "winerror", None)
+        raise OSError(cause.errno, cause.strerror, path, system) from error
+
+
+def _first(error: OSError, outer: BaseException | None) -> OSError:
+    """Return the error of the system that others followed, when files were closed after it."""
+    found, before = error, error.__context__
+    while before is not None and before is not outer:
+        found = before if isinstance(before, OSError) else found
+        before = before.__context__
+    return found
+
+
+def _replace(path: str, folder: str, name: str, write: Callable[[BinaryIO], None]) -> None:
     with ExitStack() as undo:
-        temporary, file = _unnamed(folder, name) or _named(folder, name)
+        unnamed = _unnamed(folder, name)
+        temporary, file = unnamed or _named(folder, name)
         undo.callback(_remove, temporary)
         with file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-            if not os.path.exists(temporary):
+            if unnamed:
                 # With a folder given, the link is to what the other one in /proc points to.
                 os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno())
             if _fcntl is not None:  # before the lock goes with the file
@@ -63,13 +109,19 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
         if _fcntl is None:  # Windows renames no open file
             os.replace(temporary, path)
         undo.pop_all()
-    # Some systems can't open folders, some file systems can't synchronise them; the file itself was.
-    with suppress(OSError):
+
+
+def _synchronise(folder: str) -> None:
+    """Wait until the new name is on the disk, where the system can tell."""
+    try:
         number = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(number)
         finally:
             os.close(number)
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
 
 
 def _temporary(folder: str, name: str) -> str:
@@ -81,12 +133,17 @@ def _unnamed(folder: str, name: str) -> tuple[str, BinaryIO] | None:
     flag = getattr(os, "O_TMPFILE", 0)
     if not flag or not os.path.isdir("/proc/self/fd"):
         return None
-    try:
+
+    def opener(folder: str, _: int) -> int:
         number = os.open(folder, flag | os.O_RDWR, 0o666)
+        _lock(number)  # for the moment between the two names
+        return number
+
+    try:
+        # Not fdopen, which leaves the number open where it fails.
+        return _temporary(folder, name), open(folder, "w+b", opener=opener)
     except OSError:
         return None
-    _lock(number)  # for the moment between the two names
-    return _temporary(folder, name), os.fdopen(number, "w+b")
 
 
 def _named(folder: str, name: str) -> tuple[str, BinaryIO]:
@@ -95,14 +152,27 @@ def _named(folder: str, name: str) -> tuple[str, BinaryIO]:
         # Not tempfile: its files are private, and a model gets the permissions of any other file.
         temporary = _temporary(folder, name)
         file = open(temporary, "x+b")  # noqa: SIM115 - the caller closes it
-        # Another process may take it for left behind before the lock is there.
-        if _lock(file.fileno()) is not False and os.path.exists(temporary):
-            return temporary, file
-        file.close()
+        with ExitStack() as undo:
+            undo.callback(_remove, temporary)
+            undo.enter_context(file)
+            # Another process may take it for left behind before the lock is there.
+            if _lock(file.fileno()) is not False and _is_there(temporary):
+                undo.pop_all()
+                return temporary, file
+
+
+def _is_there(path: str) -> bool:
+    # Not exists, which takes every failure for a no.
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
+    """Remove a file after a failure, which matters more than this; the next save clears it."""
+    with suppress(OSError):
         os.unlink(path)
 
 

@@ -24,9 +24,12 @@ _KEY = "archive"
 _LARGEST_DIRECTORY = 1 << 20
 _LONGEST_NAME = 1024  # names of folders are put in front of others
 _LOCAL = struct.Struct("<4s5HLLLHH")
-# What zipfile raises for damaged directories; an OSError is a seek to an impossible place.
+# What zipfile raises for damaged directories; an OSError is a seek to an impossible place, or in
+# `_Bounded.failure`.
 _DAMAGE = (zipfile.BadZipFile, ValueError, OSError, OverflowError, RuntimeError, struct.error)
-_ENCRYPTED, _UTF8 = 0x1, 0x800
+_UTF8 = 0x800
+_ENCRYPTED = 0x1 | 0x40 | 0x2000  # in three ways: the bytes, with strong keys, the directory
+_PATCH = 0x20  # of another file
 
 
 class Member(NamedTuple):
@@ -86,12 +89,18 @@ class _Part:
 class _Bounded:
     """A file of which `zipfile` reads no more at a time than a directory may have."""
 
+    failure: OSError | None = None  # of the disk, which `zipfile` takes for no archive
+
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(_LARGEST_DIRECTORY + 1 if size < 0 else min(size, 1 << 21))
+        try:
+            data = self._file.read(_LARGEST_DIRECTORY + 1 if size < 0 else min(size, 1 << 21))
+        except OSError as error:
+            self.failure = error
+            raise
         too_long = f"its directory has more than {_LARGEST_DIRECTORY} bytes"
         require(len(data) <= _LARGEST_DIRECTORY, _KEY, too_long)
         return data
@@ -110,6 +119,8 @@ def members(file: BinaryIO, unread: str | None = None) -> dict[str, Member]:
     except Damaged:
         raise
     except _DAMAGE as error:
+        if bounded.failure is not None:
+            raise bounded.failure from None
         raise Damaged(_KEY, str(error) or type(error).__name__) from error
     end, size = 0, size_of(file)
     found: dict[str, Member] = {}
@@ -147,6 +158,7 @@ def _check(info: zipfile.ZipInfo, aside: bool) -> None:
     require(not leads, name, "is no name for a member: a path that leads elsewhere, or a folder")
     require(not stat.S_ISLNK(info.external_attr >> 16), name, "is a symbolic link")
     require(not info.flag_bits & _ENCRYPTED, name, "is encrypted")
+    require(not info.flag_bits & _PATCH, name, "is a patch of another file")
     if aside:
         return
     stored = info.compress_type == zipfile.ZIP_STORED

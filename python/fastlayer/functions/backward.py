@@ -6,12 +6,13 @@ gradient has the same bits whatever the threads, the layout or the instruction s
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import as_real, as_result, cast, evaluate, normalize_axis, promoted
+from fastlayer.arrays import as_real, as_result, cast, check_out, evaluate, normalize_axis, promoted
 from fastlayer.functions.activation import Activation, resolve
 from fastlayer.functions.products import matmul
 
@@ -123,8 +124,15 @@ def _backward(act: Activation | Pair, da: Array, z: Array, out: Array | None) ->
     """`activation_backward` of arrays of one shape and dtype, float32 or float64."""
     if not isinstance(act, Activation):
         slope = cast(as_real(act[1](z), "the result of the derivative"), z.dtype)
+        if slope.ndim > 0 and slope.shape != z.shape:
+            raise ValueError(
+                f"the derivative gave shape {slope.shape} for z of shape {z.shape}; it must work "
+                "element by element"
+            )
         with np.errstate(all="ignore"):
             return np.asarray(np.multiply(da, slope, out=out))
+    if act.name in _ROWWISE and z.ndim == 0:
+        raise ValueError(f"{act.name} needs an axis, but z has no dimensions")
     if act._fused is not None:
         name, p0, p1 = act._fused
         return _core.activation_backward(name, da, z, p0, p1, out)
@@ -217,10 +225,10 @@ def linear_backward(
     dtypes = promoted((d, dz), (rows, x), (w, weight))
     d, rows, w = (cast(a, dtypes[0]) for a in (d, rows, w))
     n, k = (1, *w.shape)[-2:]
-    samples = d.reshape(-1, n)
+    m = math.prod(rows.shape[:-1])
     to = _targets(out, "linear_backward")
     shapes = rows.shape, w.shape, w.shape[:-1]
-    return _gradients(samples, rows.reshape(-1, k), w.reshape(n, k), shapes, dtypes, to)
+    return _gradients(d.reshape(m, n), rows.reshape(m, k), w.reshape(n, k), shapes, dtypes, to)
 
 
 def dense_backward(
@@ -322,6 +330,9 @@ def _gradients(
     Where `columns`, the first is delivered as its transpose. All three are computed before any is
     delivered, for `out` may overlap what they are computed from.
     """
+    for shape, target in zip(shapes, out, strict=True):
+        if target is not None:
+            check_out(target, shape, dtypes[1])
     dx = matmul(dz, weight)
     found = dx.T if columns else dx, matmul(dz.T, rows), sum_of_rows(dz)
 

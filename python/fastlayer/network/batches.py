@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager, suppress
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlayer.arrays import as_real, check_out, copied, is_array, may_share
+from fastlayer.report.progress import reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from fastlayer.arrays import Array, DType
     from fastlayer.network.module import Module
-
-    Progress = Callable[[int, int | None], object]
+    from fastlayer.report.progress import Progress
 
 
 # Without a batch_size, progress is told this many times at most, and no batch is smaller than 256
@@ -110,29 +108,3 @@ def _stream(
 
 def _shared(x: Any, out: Array) -> bool:
     return may_share(as_real(x), out)
-
-
-@contextmanager
-def reporting(progress: bool | Progress, total: int | None) -> Iterator[Callable[[int], object]]:
-    """Give what is told of rows that are done: it tells a callable, or moves a bar.
-
-    There is a bar where tqdm is installed and stderr is a terminal.
-    """
-    done = 0
-
-    def tell(rows: int) -> None:
-        nonlocal done
-        done += rows
-        if callable(progress):
-            progress(done, total)
-
-    tqdm = None
-    if progress and not callable(progress):
-        with suppress(ImportError):
-            tqdm = import_module("tqdm.auto").tqdm
-    if tqdm is None:
-        yield tell
-        return
-    # None: no bar where nobody would see it move. Notebooks count as terminals.
-    with closing(tqdm(total=total, unit=" rows", unit_scale=True, disable=None)) as bar:
-        yield bar.update

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fastlayer.run.ops import Op
 
     Branch = Sequence[Part | Outline]
+    _Form = tuple[int, int]
 
 _MOST_BRANCHES = 1000
 _NOTHING = Sizes(None, None, None, None, True)
@@ -38,6 +39,28 @@ def _one(values: Iterable[tuple[int, Any]], what: str) -> Any:
             raise ValueError(f"{what} {found[1]} in branch {found[0]} and {value} in branch {i}")
         found = (i, value) if found is None and value is not None else found
     return None if found is None else found[1]
+
+
+def _form(sizes: Sizes) -> _Form | None:
+    """Return how many times its input a branch is wide, and how much more; None is unknown."""
+    if sizes.out_features is not None:
+        return 0, sizes.out_features
+    return (1, 0) if sizes.keeps else (sizes.copies, sizes.more) if sizes.copies else None
+
+
+def _meeting(forms: Iterable[_Form | None], name: str) -> int | None:
+    """Return the features of which all branches give as many, None where that are any."""
+    found: int | None = None
+    first, *others = dict.fromkeys(form for form in forms if form is not None) or [(1, 0)]
+    for copies, more in others:
+        # Where the copies are alike, the rest differs, and always will.
+        x, rest = divmod(more - first[1], first[0] - copies) if copies != first[0] else (0, 0)
+        if rest or x < 1 or x != (found or x):
+            raise ValueError(
+                f"{name} takes as many features of each branch, which never gives them"
+            )
+        found = x
+    return found
 
 
 class Branches(Module):
@@ -66,23 +89,29 @@ class Branches(Module):
             raise ValueError(f"{name}: a Flatten goes in front of the branches, not into them")
         takes = _one(enumerate(s.takes for s in sizes), f"{name} takes the same rows: features")
         found = _one(enumerate(s.dtype for s in sizes), f"{name} has one dtype, not")
-        outs = [takes if s.out_features is None and s.keeps else s.out_features for s in sizes]
-        out = self._width(outs)
+        least = max(s.least for s in sizes)
+        forms = [_form(s) for s in sizes]
+        outs = [s.out_features if takes is None else s.given(takes) for s in sizes]
+        out, form = self._width(outs, forms)
         keeps = all(s.keeps and s.out_features is None for s in sizes)
         keeps = keeps and self._join != "concat"
-        least = max(s.least for s in sizes)
-        handed = any(s.keeps and s.out_features is None for s in sizes)
-        # A branch that hands on what it is given is as wide as the others.
-        needed = out if takes is None and handed and self._join != "concat" else takes
+        needed = takes
+        if takes is None and self._join != "concat":
+            needed = _meeting(forms, name)
+            out = forms[0][0] * needed + forms[0][1] if needed and forms[0] and not out else out
         if needed is not None and needed < least:
             raise ValueError(f"{name}: one branch takes {needed} features, and another {least}")
-        self._known = Sizes(needed, takes, out, found, keeps, least=least)
+        copies, more = form if form and out is None and not keeps else (0, 0)
+        self._known = Sizes(needed, takes, out, found, keeps, least=least, copies=copies, more=more)
         self._branches = cast("Any", tuple(map(tuple, branches)))
         self._dtype = found or dtype or FLOAT64
 
-    def _width(self, outs: list[int | None]) -> int | None:
-        found: int | None = _one(enumerate(outs), f"{type(self).__name__} takes as many of each:")
-        return found
+    def _width(
+        self, outs: list[int | None], forms: list[_Form | None]
+    ) -> tuple[int | None, _Form | None]:
+        """Return how many features it gives, and how that depends on the input."""
+        found = _one(enumerate(outs), f"{type(self).__name__} takes as many of each:")
+        return found, forms[0] if len(set(forms)) == 1 else None
 
     @classmethod
     def _held(cls, branches: Sequence[Branch], dtype: DType) -> Self:
@@ -226,8 +255,16 @@ class Concat(Branches):
 
     _join = "concat"
 
-    def _width(self, outs: list[int | None]) -> int | None:
-        return None if None in outs else sum(n for n in outs if n is not None)
+    def _width(
+        self, outs: list[int | None], forms: list[_Form | None]
+    ) -> tuple[int | None, _Form | None]:
+        known = [form for form in forms if form is not None]
+        total = sum(copies for copies, _ in known), sum(more for _, more in known)
+        widths = [n for n in outs if n is not None]
+        return (
+            sum(widths) if len(widths) == len(outs) else None,
+            total if len(known) == len(forms) else None,
+        )
 
 
 class Add(Branches):

@@ -37,6 +37,8 @@ def check_chain(parts: Sequence[Part | Outline], what: str) -> Sizes:
     keeps, seen_through = True, True
     giver = typed = least = 0
     multiple: int | None = 0  # where the width is not known, it is one of this
+    # And as long as that can be told, so many times what the chain is given, and so many more.
+    copies, more = 1, 0
     for i, part in enumerate(parts):
         own = part._sizes
         if own.takes is not None and width is not None and own.takes != width:
@@ -49,6 +51,14 @@ def check_chain(parts: Sequence[Part | Outline], what: str) -> Sizes:
                 f"{what}: layer {i} {part._title()} takes {own.takes} features, and what comes of "
                 f"layer {giver} {parts[giver]._title()} is a multiple of {multiple}"
             )
+        if own.takes is not None and width is None and copies and not keeps:
+            needed, rest = divmod(own.takes - more, copies)
+            if rest or needed < max(least, 1) or needed != (takes or needed):
+                raise ValueError(
+                    f"{what}: layer {i} {part._title()} takes {own.takes} features, and layer "
+                    f"{giver} {parts[giver]._title()} never gives as many"
+                )
+            takes = needed
         if width is not None and own.least > width:
             raise ValueError(
                 f"{what}: layer {i} {part._title()} takes {own.least} features or more, but layer "
@@ -65,21 +75,25 @@ def check_chain(parts: Sequence[Part | Outline], what: str) -> Sizes:
             takes = own.takes
         if seen_through and in_features is None:
             in_features = own.in_features
-        if keeps and width is None:
-            least = max(least, own.least)
+        if copies and width is None:
+            least = max(least, -(-(own.least - more) // copies))
         if own.out_features is not None:
-            width, multiple, giver = own.out_features, None, i
+            width, multiple, giver, copies = own.out_features, None, i, 0
+        elif own.copies:
+            width, multiple, giver = None if width is None else own.given(width), None, i
+            copies, more = own.copies * copies, own.copies * more + own.more
         elif not own.keeps:
             # A Flatten hands on that it is a multiple; so the layer before is the one to name.
             passed = own.multiple == 0 and (width or multiple)
             giver = giver if passed else i
             multiple = (width or multiple) if own.multiple == 0 else own.multiple
-            width = None
+            width, copies = None, 0
         keeps = keeps and own.keeps
         seen_through = keeps or own.flattens
     if takes is not None and takes < least:
         raise ValueError(f"{what} takes {takes} features, and one of its layers {least} or more")
-    return Sizes(takes, in_features, width, dtype, keeps, multiple=multiple, least=least)
+    known = Sizes(takes, in_features, width, dtype, keeps, multiple=multiple, least=least)
+    return known if keeps or width is not None else known._replace(copies=copies, more=more)
 
 
 class Chain(Module):
@@ -123,8 +137,8 @@ class Chain(Module):
     @property
     def out_features(self) -> int | None:
         """Number of features that it gives, None where that depends on the input."""
-        known = self._known.out_features
-        return self.in_features if known is None and self._known.keeps else known
+        features = self.in_features
+        return self._known.out_features if features is None else self._known.given(features)
 
     @property
     def _sizes(self) -> Sizes:
@@ -222,6 +236,10 @@ class Residual(Chain):
             raise ValueError(
                 f"Residual: the layers take {k} features ({first}) and give {n} ({last}); a sum "
                 "needs both alike"
+            )
+        if self._known.copies and (self._known.copies, self._known.more) != (1, 0):
+            raise ValueError(
+                "Residual: the layers never give as many features as they take; a sum needs both alike"
             )
         if k is None:
             self._known = self._known._replace(takes=n)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from threading import Lock
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 from weakref import ref
 
@@ -16,6 +15,7 @@ from fastlayer.functions.activation import Activation
 from fastlayer.network.initializers import initialize
 from fastlayer.network.module import Module
 from fastlayer.network.part import Function, as_part
+from fastlayer.run import renewal
 from fastlayer.run.ops import IDENTITY, CallOp, DenseOp, RowsOp
 from fastlayer.run.part import Outline, Sizes
 
@@ -41,17 +41,6 @@ class _Keep:
 
 
 _KEEP: Any = _Keep()
-_updating = Lock()
-
-
-def _renew_lock() -> None:
-    # A process forked during an update has nobody left to release the lock.
-    global _updating
-    _updating = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _State:
@@ -317,22 +306,31 @@ class Layer(Module):
         >>> layer([1.0, 1.0])
         array([3.5], dtype=float32)
         """
-        with _updating:
-            state = self._state
-            shape = (self.out_features, self.in_features)
-            packed = state.packed
-            if weight is not _KEEP or bias is not _KEEP:
-                w = packed.weight() if weight is _KEEP else as_real(weight, "weight")
-                if w.shape != shape:
-                    raise ValueError(f"weight of {self} has shape {shape}, got {w.shape}")
-                b = packed.bias() if bias is _KEEP else bias
-                b = None if b is None else cast(_as_bias(b, shape[0]), self._dtype)
-                packed = _core.PackedWeights(cast(w, self._dtype), b)
-            chosen = state.activation
-            if activation is not _KEEP:
-                chosen = _as_activation(activation, shape[0])
-            self._state = _State(packed, chosen)
-            self._version.advance()
+        with renewal.lock():
+            self._become(self._renewed(weight, bias, activation))
+
+    def _renewed(
+        self, weight: ArrayLike = _KEEP, bias: Any = _KEEP, activation: Any = _KEEP
+    ) -> _State:
+        """Return the state that `update` puts in the place of the one that there is."""
+        state = self._state
+        shape = (self.out_features, self.in_features)
+        packed = state.packed
+        if weight is not _KEEP or bias is not _KEEP:
+            w = packed.weight() if weight is _KEEP else as_real(weight, "weight")
+            if w.shape != shape:
+                raise ValueError(f"weight of {self} has shape {shape}, got {w.shape}")
+            b = packed.bias() if bias is _KEEP else bias
+            b = None if b is None else cast(_as_bias(b, shape[0]), self._dtype)
+            packed = _core.PackedWeights(cast(w, self._dtype), b)
+        chosen = state.activation
+        if activation is not _KEEP:
+            chosen = _as_activation(activation, shape[0])
+        return _State(packed, chosen)
+
+    def _become(self, state: _State) -> None:
+        self._state = state
+        self._version.advance()
 
     @overload
     def forward(
@@ -417,8 +415,26 @@ class Layer(Module):
         after = state.activation._lower(dtype)
         first = after[0]
         if isinstance(first, RowsOp) and first.fused is not None:
-            return [DenseOp(state.packed, first.fused, (version,))]
-        return [DenseOp(state.packed, IDENTITY, (version,)), *after]
+            return [DenseOp(state.packed, first.fused, (version,), self)]
+        for op in after:
+            if isinstance(op, RowsOp):  # a prelu
+                op.owner = self
+        return [DenseOp(state.packed, IDENTITY, (version,), self), *after]
+
+    @property
+    def _slopes(self) -> Array | None:
+        """The slopes of a prelu, which are trained too."""
+        act = self._state.activation
+        if not isinstance(act, Activation) or act.name != "prelu":
+            return None
+        slopes: Array = act.parameters["weight"]
+        return slopes
+
+    def _taking(self, arrays: dict[str, Array]) -> Callable[[], None]:
+        given: dict[str, Any] = {name: a for name, a in arrays.items() if name != "slopes"}
+        if "slopes" in arrays:
+            given["activation"] = Activation("prelu", weight=arrays["slopes"])
+        return partial(self._become, self._renewed(**given))
 
     def _astype(self, dtype: DType) -> Layer:
         return Layer.from_arrays(self.weight, self.bias, self.activation, dtype=dtype)

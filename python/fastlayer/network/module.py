@@ -12,6 +12,7 @@ import numpy as np
 from fastlayer import _core
 from fastlayer.arrays import as_real, normalize_axis
 from fastlayer.errors import ShapeMismatch
+from fastlayer.run import renewal
 from fastlayer.run.compile import compile_steps
 from fastlayer.run.ops import decline
 from fastlayer.run.part import Part, Sizes
@@ -202,9 +203,9 @@ class Module(Part):
         steps, folds, made_for = self._compilation
         if steps is None or (made_for is not None and width not in (None, made_for)):
             folds = dict(folds)
-            steps, made_for = compile_steps(
-                self._lower(self._dtype), self._dtype, folds, width, self._ends
-            )
+            with renewal.lock():
+                ops = self._lower(self._dtype)
+            steps, made_for = compile_steps(ops, self._dtype, folds, width, self._ends)
             self._compilation = (steps, folds, made_for)
         # Always: another thread may have put an older program there.
         self._run = steps[0].run if len(steps) == 1 else decline

@@ -10,12 +10,13 @@ from fastlayer.arrays import FLOAT32, as_real, float_dtype, promote
 from fastlayer.errors import Damaged, unfit
 from fastlayer.functions.activation import Activation
 from fastlayer.network.branches import Add, Concat, Multiply, Slice
-from fastlayer.network.chain import Chain, Residual
+from fastlayer.network.chain import Chain, Residual, check_chain
 from fastlayer.network.ends import Ends
 from fastlayer.network.layer import Layer
 from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten, as_parts
 from fastlayer.run.ops import OneRowOp, check_one_row, decline
+from fastlayer.run.part import Outline, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
     from fastlayer.report.summary import Summary
     from fastlayer.report.verification import Proof, Verification
     from fastlayer.run.ops import Op, Step
-    from fastlayer.run.part import Outline
+    from fastlayer.train.gradients import Gradients
+    from fastlayer.train.history import History
+    from fastlayer.train.loss import LossLike
+    from fastlayer.train.optimizers import OptimizerLike
+    from fastlayer.train.schedules import ScheduleLike
 
     Features: TypeAlias = Mapping[str, int] | Sequence[int]
 
@@ -127,8 +132,14 @@ class Network(Chain):
 
     def _end(self, inputs: Ends, outputs: Ends) -> None:
         inputs.check(super().in_features, "input")
-        outputs.check(self.out_features, "output")
         self._in, self._out = inputs, outputs
+        outputs.check(self.out_features, "output")
+        if any(inputs.widths) or outputs.widths:
+            before, behind = (
+                _stand_in("of the inputs", inputs),
+                _stand_in("of the outputs", outputs),
+            )
+            check_chain((*before, *self._parts, *behind), "Network")
 
     @property
     def in_features(self) -> int | None:
@@ -325,6 +336,165 @@ class Network(Chain):
             return Network._of(self.layers[index], self._dtype, self._traits, ends)
         given: Part = self._parts[index]._given
         return given
+
+    def gradients(
+        self,
+        x: Any,
+        t: Any,
+        loss: LossLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        wrt_input: bool = False,
+    ) -> Gradients:
+        """Return the gradients of a mean loss by all weights; the network stays as it is.
+
+        Parameters
+        ----------
+        x : array_like, or tuple of these
+            Shape (m, in_features), or one sample; or all inputs.
+        t : array_like
+            The targets, see `Loss`.
+        loss : str, Loss or callable
+            See `Trainer`.
+        sample_weight : array_like, optional
+            Shape (m,): how much each sample counts.
+        wrt_input : bool
+            Whether the gradient by `x` is wanted too.
+
+        Returns
+        -------
+        Gradients
+            Its `loss`, `weights[i]`, `biases[i]`, and `input`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `Trainer` and its `step`.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> net = fl.Network([fl.Layer.from_arrays([[2.0, 1.0]], [0.5])])
+        >>> found = net.gradients([[1.0, 1.0]], [[3.0]], "mse", wrt_input=True)
+        >>> found.loss, found.weights[0], found.biases[0], found.input
+        (0.25, array([[1., 1.]]), array([1.]), array([[2., 1.]]))
+        """
+        from fastlayer.train.gradients import gradients
+
+        return gradients(self, x, t, loss, sample_weight, wrt_input)
+
+    def fit(
+        self,
+        x: Any,
+        t: Any = None,
+        loss: LossLike | None = None,
+        *,
+        optimizer: OptimizerLike = "adam",
+        epochs: int = 10,
+        batch_size: int = 32,
+        rng: int | np.random.Generator | None = None,
+        validation: Any = None,
+        patience: int | None = None,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
+        schedule: ScheduleLike = None,
+        callback: Callable[[Network, History], Any] | None = None,
+        progress: Any = False,
+        train: Network | Iterable[Any] | None = None,
+        max_norm: float | None = None,
+    ) -> History:
+        """Train the network; its layers have the new weights after each epoch.
+
+        From the same weights, samples, arguments and seed come the same weights, bit for bit, on
+        any number of threads and any instruction set. Other threads may call the network meanwhile:
+        its layers change together. Where anything is raised, Ctrl-C included, the network has the
+        weights of the last whole epoch.
+
+        Parameters
+        ----------
+        x : array_like, tuple of these, callable or iterator
+            Shape (N, in_features), any real dtype; a memory-mapped array is read a batch at a
+            time. A tuple for several inputs. Or a function that returns the batches of an epoch,
+            tuples ``(x, t)`` or ``(x, t, sample_weight)``; or an iterator of these for one epoch.
+        t : array_like, optional
+            The targets, see `Loss`; none beside a stream of batches.
+        loss : str, Loss or callable, optional
+            See `Trainer`. By default what belongs to the last activation: cross entropy to a
+            softmax, binary cross entropy to a sigmoid, Poisson's to exp, else the mean square.
+        optimizer : str, SGD, Adam or AdamW
+            ``"adam"`` and ``"adamw"`` stand for those with their defaults.
+        epochs : int
+            How often all samples are gone through.
+        batch_size : int
+            Samples in a step.
+        rng : int or numpy.random.Generator, optional
+            Seed of the order of the samples, which changes from epoch to epoch.
+        validation : float or tuple, optional
+            The share of the samples that is held back, drawn at random; or samples ``(x, t)`` or
+            ``(x, t, sample_weight)``.
+        patience : int, optional
+            So many epochs without a lower validation loss end the run. The weights of the best
+            epoch come back.
+        sample_weight : array_like, optional
+            Shape (N,): how much each sample counts. There is no step for a batch in which all are 0.
+        class_weight : dict or "balanced", optional
+            How much the samples of each class count; "balanced" makes classes count alike.
+        schedule : str, Schedule or callable, optional
+            How the learning rate goes: ``"step"``, ``"cosine"``, ``"one_cycle"``, ``"warmup"``, a
+            `Schedule`, or a function of the fraction of the run that gives a factor.
+        callback : callable, optional
+            Called as ``callback(net, history)`` after each epoch; True ends the run.
+        progress : bool or callable, optional
+            True shows a bar where tqdm is installed and stderr is a terminal or a notebook; a
+            callable is told ``(epochs done, epochs)``.
+        train : Network or iterable of parts, optional
+            The parts that learn, such as ``net[-2:]``; all by default.
+        max_norm : float, optional
+            Gradients of a larger norm are scaled down to it.
+
+        Returns
+        -------
+        History
+            The losses, epoch by epoch; a picture in a notebook.
+
+        Raises
+        ------
+        ValueError
+            Shapes that don't fit, targets out of range, a loss that doesn't fit the last layer.
+            Before anything has changed.
+        TypeError
+            Arrays that are no real numbers; a part that has no derivative.
+        FloatingPointError
+            The loss has become infinite or NaN; the message says in which step.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(200, 2))
+        >>> net = fl.Network([fl.Layer(2, 16, "relu", rng=0), fl.Layer(16, 2, "softmax", rng=1)])
+        >>> history = net.fit(x, x[:, 0] > x[:, 1], epochs=20, rng=0, optimizer=fl.Adam(lr=0.01))
+        >>> history.epochs, history.loss[-1] < 0.2
+        (20, True)
+        """
+        from fastlayer.train.fit import Options, fit
+
+        options = Options(
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            rng=rng,
+            validation=validation,
+            patience=patience,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            schedule=schedule,
+            callback=callback,
+            progress=progress,
+            train=train,
+            max_norm=max_norm,
+        )
+        return fit(self, x, t, loss, options)
 
     @property
     def verification(self) -> Proof | None:
@@ -619,6 +789,12 @@ class Network(Chain):
             if e.names
         ]
         return f"Network([{inner}\n]{''.join(ends)})"
+
+
+def _stand_in(title: str, ends: Ends) -> list[Outline]:
+    """Return a part that takes and gives as many features as the ends have, where that is known."""
+    n = sum(ends.widths)
+    return [Outline(title, Sizes(n, n, n, None, True), lambda: None)] if n else []
 
 
 # What a file may hold: a document names no class but these.

@@ -1,4 +1,4 @@
-"""LayerNorm, RMSNorm and BatchNorm, with arrays that do not change."""
+"""LayerNorm, RMSNorm and BatchNorm; training alone changes their arrays."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer import _core
 from fastlayer.arrays import FLOAT32, as_real, cast, count, digest, float_dtype, frozen, promote
 from fastlayer.errors import Damaged
 from fastlayer.network.module import Module
@@ -14,6 +15,8 @@ from fastlayer.run.ops import AffineOp, RowsOp
 from fastlayer.run.part import Outline, Sizes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, DTypeLike
     from typing_extensions import Self
 
@@ -29,6 +32,7 @@ class _Norm(Module):
     _features: int
     _arrays: dict[str, Array]  # those that were given
     _eps: float
+    _version: _core.Version  # of the arrays
     _digest: str | None = None
 
     def __init__(
@@ -50,7 +54,31 @@ class _Norm(Module):
         self._eps = float(np.finfo(self._dtype).eps) if eps is None else float(eps)
         if not self._eps >= 0:
             raise ValueError(f"eps must not be negative, got {eps}")
-        self._arrays = {name: frozen(cast(a, self._dtype)) for name, a in arrays.items()}
+        self._version = _core.Version()
+        self._become(self._renewed(arrays))
+
+    def _renewed(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        return {name: frozen(cast(a, self._dtype)) for name, a in arrays.items()}
+
+    def _become(self, arrays: dict[str, Array]) -> None:
+        """Replace the arrays as a whole, in every network that holds the norm."""
+        self._arrays = arrays
+        self._digest = None
+        self._version.advance()
+
+    def _taking(self, arrays: dict[str, Array]) -> Callable[[], None]:
+        return partial(self._become, self._renewed({**self._arrays, **arrays}))
+
+    def _snapshot(self) -> Self:
+        return self._copied(_version=_core.Version())
+
+    def _rows_op(self, method: str, *names: str) -> RowsOp:
+        """Return the operation with these arrays, None for one that there isn't, and eps."""
+        # The version before the arrays: a change between the two is seen by whoever watches it.
+        watch = ((self._version, self._version.value),)
+        held = self._arrays
+        args = (*(held.get(name) for name in names), self._eps)
+        return RowsOp(method, args, self._features, owner=self, watch=watch)
 
     @property
     def in_features(self) -> int:
@@ -170,7 +198,7 @@ class LayerNorm(_Norm):
         return self._arrays.get("bias")
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [RowsOp("layer_norm", (self.weight, self.bias, self._eps), self._features)]
+        return [self._rows_op("layer_norm", "weight", "bias")]
 
 
 class RMSNorm(_Norm):
@@ -213,7 +241,7 @@ class RMSNorm(_Norm):
         super().__init__(normalized_shape, eps, dtype, weight=weight)
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [RowsOp("rms_norm", (self.weight, self._eps), self._features)]
+        return [self._rows_op("rms_norm", "weight")]
 
 
 class BatchNorm(_Norm):

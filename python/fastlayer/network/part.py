@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.files.document import Reader
-    from fastlayer.functions.activation import ActivationLike
     from fastlayer.run.ops import Op
 
     # As the user gave it, and sees it.
@@ -88,33 +87,41 @@ class Flatten(Part):
 
 
 class Function(Part):
-    """A function of the user's; where it is an activation, it keeps the shape."""
+    """A function of the user's; where it is an activation, it keeps the shape.
+
+    With a derivative it was given as a pair, and can be trained through.
+    """
 
     _rowwise = False
 
-    def __init__(self, function: Callable[..., Any], keeps_shape: bool = False) -> None:
-        self.function, self.keeps_shape = function, keeps_shape
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        keeps_shape: bool = False,
+        derivative: Callable[..., Any] | None = None,
+    ) -> None:
+        self.function, self.keeps_shape, self.derivative = function, keeps_shape, derivative
 
     @property
     def _given(self) -> Any:
-        return self.function
+        return self.function if self.derivative is None else (self.function, self.derivative)
 
     @property
     def _sizes(self) -> Sizes:
         return Sizes(None, None, None, None, False)
 
     def _lower(self, dtype: DType) -> list[Op]:
-        return [CallOp(self.function, dtype, self.keeps_shape)]
+        return [CallOp(self.function, dtype, self.keeps_shape, self.derivative)]
 
     def _token(self) -> Any:
-        return self.function  # as it is, for dask to look at
+        return self._given  # as it is, for dask to look at
 
     def _title(self) -> str:
         name: str = getattr(self.function, "__name__", type(self.function).__name__)
         return name
 
     def _argument(self) -> str:
-        return repr(self.function)
+        return repr(self._given)
 
     def _describe(self, key: str, arrays: dict[str, Array]) -> dict[str, Any]:
         raise ValueError(
@@ -123,8 +130,10 @@ class Function(Part):
         )
 
 
-def as_part(activation: ActivationLike) -> Part:
+def as_part(activation: Any) -> Part:
     """Resolve what `activation=` takes for use inside a layer, where rows are samples."""
+    if isinstance(activation, tuple):
+        return Function(*_pair(activation))
     resolved = resolve_rowwise(activation)
     return resolved if isinstance(resolved, Activation) else Function(resolved, keeps_shape=True)
 
@@ -142,6 +151,16 @@ def as_parts(items: Iterable[Any], what: str) -> tuple[Part, ...]:
             )
         if item is None:
             raise TypeError(f"{what}: layer {i} is None")
+        if isinstance(item, tuple):
+            parts.append(Function(*_pair(item)))
+            continue
         resolved = resolve_rowwise(item)
         parts.append(resolved if isinstance(resolved, Part) else Function(resolved))
     return tuple(parts)
+
+
+def _pair(given: tuple[Any, ...]) -> tuple[Callable[..., Any], bool, Callable[..., Any]]:
+    """Return the arguments of a `Function` for an activation and its derivative."""
+    if len(given) != 2 or not all(map(callable, given)):
+        raise TypeError(f"a pair of an activation holds two callables (f, df), got {given!r}")
+    return given[0], True, given[1]

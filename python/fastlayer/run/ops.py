@@ -86,13 +86,18 @@ class Op:
 class DenseOp(Op):
     """A dense layer and the activation fused into it.
 
-    `watch` holds the versions of the layers whose weights these are, as they were read.
+    `watch` holds the versions of the layers whose weights these are, as they were read, and `owner`
+    is the layer that training gives new ones.
     """
 
     def __init__(
-        self, weights: _core.PackedWeights, fused: Fused, watch: tuple[Watch, ...]
+        self,
+        weights: _core.PackedWeights,
+        fused: Fused,
+        watch: tuple[Watch, ...],
+        owner: Any = None,
     ) -> None:
-        self.weights, self.fused, self.watch = weights, fused, watch
+        self.weights, self.fused, self.watch, self.owner = weights, fused, watch, owner
         self.takes = weights.in_features
         self.plain = fused == IDENTITY  # nothing is fused into it yet
 
@@ -110,6 +115,7 @@ class RowsOp(Op):
 
     `takes` is None where any number of features will do. `fused` is what a dense layer before it
     can take over, and `call` does the same on arrays whose number of features is not known yet.
+    `owner` is what training gives new arguments, and `watch` as of a `DenseOp`.
     """
 
     def __init__(
@@ -119,12 +125,16 @@ class RowsOp(Op):
         takes: int | None,
         fused: Fused | None = None,
         call: CallOp | None = None,
+        owner: Any = None,
+        watch: tuple[Watch, ...] = (),
     ) -> None:
         self.method, self.args, self.takes = method, args, takes
-        self.fused, self.call = fused, call
+        self.fused, self.call, self.owner, self.watch = fused, call, owner, watch
 
     def emit(self, program: _core.Program) -> None:
         getattr(program, self.method)(*self.args)
+        for version, value in self.watch:
+            program.watch(version, value)
 
     def step(self) -> Step:
         assert self.call is not None  # else its width is known, and it runs in the core
@@ -272,13 +282,21 @@ class FlattenOp(PythonOp):
 class CallOp(PythonOp):
     """A function of the user's, or an activation before the number of features is known.
 
-    Where it `passes` the number of features on, it stands for an activation.
+    Where it `passes` the number of features on, it stands for an activation, and may have a
+    derivative.
     """
 
     where = "Python"
 
-    def __init__(self, function: Callable[..., Any], dtype: DType, passes: bool) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        dtype: DType,
+        passes: bool,
+        derivative: Callable[..., Any] | None = None,
+    ) -> None:
         self.function, self.dtype, self.passes = function, dtype, passes
+        self.derivative = derivative
 
     def __call__(self, x: Array) -> Array:
         name = getattr(self.function, "__name__", type(self.function).__name__)

@@ -29,6 +29,15 @@ class Sizes(NamedTuple):
     # The features that it gives are a multiple of this, or where it is 0, of those that come in.
     multiple: int | None = None
     least: int = 0  # features that have to come in at least
+    # The features that it gives are `copies` times those that come in and `more`; 0 is unknown.
+    copies: int = 0
+    more: int = 0
+
+    def given(self, features: int) -> int | None:
+        """Return how many features it gives of so many, None where that can't be told."""
+        if self.out_features is not None or self.keeps:
+            return features if self.out_features is None else self.out_features
+        return self.copies * features + self.more if self.copies else None
 
 
 class Outline:
@@ -92,6 +101,14 @@ class Part:
     def _snapshot(self) -> Self:
         """Return the same with the weights that it has now; no weight is copied."""
         return self
+
+    def _taking(self, arrays: dict[str, Array]) -> Callable[[], None]:
+        """Return what replaces arrays by those that training has made of them.
+
+        They have the names that it was told. The caller holds the lock of renewals; all that can
+        fail has been done when this returns.
+        """
+        raise NotImplementedError
 
     def _flops(self, batch: int) -> int:
         """Return the floating-point operations of its matrix products."""

@@ -1,0 +1,1 @@
+"""Gradients and training. What it promises: docs/training.md; imported when it is asked for."""
