@@ -49,11 +49,12 @@ template <typename T>
 void check_gradients() {
   const ptrdiff_t most = kernels<T>().max_tile_rows;
   for (const bool at_end : {false, true}) {
-    for (const ptrdiff_t rows : {1, 2, 15, 255, 256, 257, 600}) {
+    for (const ptrdiff_t rows : {1, 2, 17, 256, 257, 513}) {
       for (const ptrdiff_t panels : {1, 2, 3, 5}) {
         for (const ptrdiff_t k :
              {ptrdiff_t(1), ptrdiff_t(2), most - 1, most, most + 1, 2 * most, 3 * most + 1}) {
-          if (k > 0) check_gradient<T>(rows, k, panels, at_end);
+          const bool few = rows <= 17 || panels == 3 || k == 1;
+          if (k > 0 && few) check_gradient<T>(rows, k, panels, at_end);
         }
       }
     }

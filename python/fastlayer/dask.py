@@ -173,7 +173,7 @@ def fit(
     train: Network | Iterable[Any] | None = None,
     max_norm: float | None = None,
 ) -> History:
-    """Train a network on the workers of a Dask cluster, as `Network.fit` does on one machine.
+    """Train a network on the workers of a Dask cluster, as `fastlayer.Network.fit` does on one machine.
 
     Each step cuts its batch into blocks of 256 rows, has the workers compute their gradients, and
     adds these up in the order of the blocks. So the weights have the bits of ``net.fit`` with the
@@ -188,10 +188,10 @@ def fit(
     t : array_like
         The targets.
     loss : str or Loss, optional
-        As for `Network.fit`; no loss of your own.
+        As for `fastlayer.Network.fit`; no loss of your own.
     optimizer, epochs, rng, validation, patience, sample_weight, class_weight, schedule, callback, \
 progress, train, max_norm
-        As for `Network.fit`.
+        As for `fastlayer.Network.fit`.
     batch_size : int
         Samples in a step. Each 256 of them are a task, so a multiple of 256 for each core makes good
         use of a cluster.
@@ -204,7 +204,7 @@ progress, train, max_norm
     Raises
     ------
     ValueError, TypeError, FloatingPointError
-        As for `Network.fit`.
+        As for `fastlayer.Network.fit`.
     ImportError
         Without Dask.
 

@@ -660,8 +660,8 @@ def test_infinities_and_nan_reach_the_loss_and_nothing_else():
 
 
 def long_epoch():
-    trainer, x, t = problem(np.random.default_rng(19), rows=2000, widths=(11, 300, 5))
-    return trainer, x, t, np.tile(np.arange(2000), 200)
+    trainer, x, t = problem(np.random.default_rng(19), rows=2000, widths=(11, 1000, 5))
+    return trainer, x, t, np.tile(np.arange(2000), 500)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer")
@@ -678,7 +678,7 @@ def test_an_exception_of_a_signal_handler_ends_an_epoch_between_two_steps():
 
     before = signal.signal(signal.SIGALRM, handler)
     rates = scalars(ADAM)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
         with pytest.raises(KeyboardInterrupt):
             trainer.steps(x, t, None, 20, order, rates)
@@ -703,7 +703,7 @@ def test_a_second_thread_is_refused():
     def train():
         start.wait()
         try:
-            results.append(trainer.steps(x, t, None, 20, order[:40_000], scalars(ADAM)))
+            results.append(trainer.steps(x, t, None, 20, order[:4_000], scalars(ADAM)))
         except RuntimeError as error:
             results.append(str(error))
 
@@ -715,5 +715,5 @@ def test_a_second_thread_is_refused():
     texts = [r for r in results if isinstance(r, str)]
     assert all("at work" in text for text in texts)
     for _ in range(2 - len(texts)):
-        alone.steps(x, t, None, 20, order[:40_000], scalars(ADAM))
+        alone.steps(x, t, None, 20, order[:4_000], scalars(ADAM))
     assert_same_bits(trainer.weight(0), alone.weight(0))

@@ -91,8 +91,8 @@ def gradients(
 _CHECKED = 64
 
 
-class GradientCheck(float, Shown):
-    """The largest relative difference that `check_gradients` found, as a number and a table."""
+class GradientCheck(Shown, float):
+    """The largest relative difference that `fastlayer.check_gradients` found, as a number and a table."""
 
     _rows: list[list[str]]
 
@@ -115,9 +115,6 @@ class GradientCheck(float, Shown):
         verdict = "they agree" if self < 1e-5 else "they do not agree"
         notes = (f"largest relative difference {float(self):.2g}: {verdict}",)
         return Table(header, self._rows, left=2, notes=notes)
-
-    __str__ = Shown.__str__
-    __repr__ = Shown.__repr__
 
 
 def check_gradients(
