@@ -16,10 +16,10 @@ from fastlayer.network.batches import check_features
 from fastlayer.network.module import Module
 from fastlayer.network.network import Network
 from fastlayer.threads import num_threads
-from fastlayer.train.fit import Options
 from fastlayer.train.fit import fit as run
 from fastlayer.train.loss import Loss, check_weights
 from fastlayer.train.optimizers import SGD
+from fastlayer.train.sources import Options
 from fastlayer.train.sums import total
 from fastlayer.train.trainer import Trainer
 

@@ -170,6 +170,7 @@ def test_a_circle_is_found(tmp_path, put_in):
 LARGE = {
     "python/fastlayer/network/layer.py": "the class Layer, whole",
     "python/fastlayer/network/network.py": "the class Network, whole",
+    "python/fastlayer/train/trainer.py": "the class Trainer, whole",
 }
 
 

@@ -477,7 +477,8 @@ class Network(Chain):
         >>> history.epochs, history.loss[-1] < 0.2
         (20, True)
         """
-        from fastlayer.train.fit import Options, fit
+        from fastlayer.train.fit import fit
+        from fastlayer.train.sources import Options
 
         options = Options(
             optimizer=optimizer,
