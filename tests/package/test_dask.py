@@ -332,6 +332,8 @@ def test_tasks_use_one_thread_each(x):
 def client(tmp_path_factory):
     distributed = pytest.importorskip("distributed")
     folder = str(tmp_path_factory.mktemp("workers"))
+    # It leaves OMP_NUM_THREADS=1 behind, which PyTorch would hand to everybody when it is imported.
+    environment = dict(os.environ)
     with (
         dask.config.set({"temporary-directory": folder}),
         distributed.LocalCluster(
@@ -339,6 +341,8 @@ def client(tmp_path_factory):
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
+        os.environ.clear()
+        os.environ.update(environment)
         yield client
 
 
