@@ -341,9 +341,9 @@ def client(tmp_path_factory):
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        os.environ.clear()
-        os.environ.update(environment)
         yield client
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def test_cluster_gives_the_bits_of_one_process(client, x):
