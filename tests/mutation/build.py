@@ -22,7 +22,7 @@ ISA_FLAGS = {
     "avx512": ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma"),
 }
 FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
-SUBJECTS = ("plan", "program", "dense", "golden", "threads", "elementwise")
+SUBJECTS = ("plan", "program", "dense", "golden", "threads", "elementwise", "training", "trainer")
 TOO_LONG = (124, 137, 152)  # by timeout, killed, by the limit on processor time
 EXTENSION = f"python/fastlayer/_core{sysconfig.get_config_var('EXT_SUFFIX')}"
 
@@ -69,7 +69,7 @@ class Build:
     def kernels(self, isa: str) -> list[str]:
         names = [*dict.fromkeys(("scalar", isa, "avx2"))][: 2 if isa != "scalar" else 3]
         files = [f"cpp/kernels/kernels_{name}.cpp" for name in names]
-        for group in ("pairs", "quads"):
+        for group in ("pairs", "quads", "backward"):
             files += [f"cpp/kernels/{group}_{name}.cpp" for name in names if name != "scalar"]
         return files
 
