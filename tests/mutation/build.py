@@ -41,7 +41,9 @@ def isa_of(file: str) -> str:
     """The instruction set whose kernels show a mutant of `file`."""
     stem = pathlib.PurePath(file).name.split(".")[0]
     name = stem.partition("_")[2]
-    known = stem.startswith(("vec_", "kernels_", "pairs_", "quads_")) and name != "pair"
+    known = (
+        stem.startswith(("vec_", "kernels_", "pairs_", "quads_", "backward_")) and name != "pair"
+    )
     return name if known else "avx2"
 
 
