@@ -21,7 +21,7 @@ from fastlayer.train.loss import Loss, check_weights
 from fastlayer.train.optimizers import SGD
 from fastlayer.train.sources import Options
 from fastlayer.train.sums import total
-from fastlayer.train.trainer import Trainer
+from fastlayer.train.trainer import OnTape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -242,7 +242,7 @@ progress, train, max_norm
     return run(net, x, t, loss, options, make=_OnWorkers)
 
 
-class _OnWorkers(Trainer):
+class _OnWorkers(OnTape):
     """A trainer whose gradients are computed by workers, 256 rows at a time."""
 
     def _gradients(self, x: Any, t: Any, sample_weight: Any) -> tuple[float, Array]:
@@ -282,7 +282,7 @@ def _block(
 ) -> tuple[float, list[Array]]:
     """Compute the loss and the gradients of up to 256 rows of a batch, on a worker."""
     with num_threads(1):
-        trainer = Trainer(net, loss, SGD(lr=1.0))
+        trainer = OnTape(net, loss, SGD(lr=1.0))
         for p, array in zip(trainer._tape.parameters, arrays, strict=True):
             p.value = as_real(array)  # a message may hold it anywhere
         z = trainer._tape.forward(trainer._rows(x))

@@ -36,8 +36,7 @@ class CoreSteps:
         optimizer: Optimizer,
         max_norm: float | None,
     ) -> None:
-        self._layers, self._trained = layers, trained
-        self._optimizer = optimizer
+        self._trained, self._optimizer = trained, optimizer
         chosen = {id(p) for p in trained}
         first = layers[0].weight.value
         self._core = _core.Trainer(first.dtype.name, first.shape[1])
@@ -85,7 +84,7 @@ class CoreSteps:
         """How many steps the last call of `steps` came to."""
         return self._core.steps_done
 
-    def pull(self, moments: Sequence[Sequence[Array]], progress: dict[str, float]) -> None:
+    def pull(self, moments: Sequence[list[Array]], progress: dict[str, float]) -> None:
         """Give the tape what the core has."""
         found = {}
         for i, layer in self._learning:
@@ -95,9 +94,7 @@ class CoreSteps:
                 assert bias is not None
                 found[id(layer.bias)] = bias, self._moments(i, "bias")
         for p, kept in zip(self._trained, moments, strict=True):
-            p.value, newer = found[id(p)]
-            for a, b in zip(kept, newer, strict=True):
-                a[...] = b
+            p.value, kept[:] = found[id(p)]
         progress.update(zip(progress, self._scalars[_POWERS].tolist(), strict=False))
 
     def _moments(self, layer: int, name: str) -> list[Array]:

@@ -10,7 +10,7 @@ from fastlayer.arrays import FLOAT64, as_real
 from fastlayer.report.tables import Shown, Table
 from fastlayer.train.optimizers import SGD
 from fastlayer.train.tape import Dense
-from fastlayer.train.trainer import Trainer
+from fastlayer.train.trainer import OnTape
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -76,7 +76,7 @@ def gradients(
     wrt_input: bool,
 ) -> Gradients:
     """Compute what `Network.gradients` returns."""
-    trainer = Trainer(net, loss, SGD(lr=1.0))
+    trainer = OnTape(net, loss, SGD(lr=1.0))
     shape = None if isinstance(x, tuple) else as_real(x).shape
     first = trainer._tape.nodes[0]
     if isinstance(first, Dense):
@@ -163,7 +163,7 @@ def check_gradients(
     True
     """
     wide: Any = net._astype(FLOAT64)
-    trainer = Trainer(wide, loss, SGD(lr=1.0))
+    trainer = OnTape(wide, loss, SGD(lr=1.0))
     trainer._gradients(x, t, sample_weight)
     found = [np.array(g) for g in trainer.gradients]
     rows, worst = [], 0.0
@@ -194,7 +194,7 @@ def check_gradients(
     return GradientCheck._of(worst, rows)
 
 
-def _quotient(trainer: Trainer, flat: Array, i: int, batch: tuple[Any, Any, Any]) -> float:
+def _quotient(trainer: OnTape, flat: Array, i: int, batch: tuple[Any, Any, Any]) -> float:
     """Return the symmetric difference quotient of the loss by one element of an array."""
     x, t, weights = batch
     before = float(flat[i])

@@ -204,6 +204,7 @@ class Adam(Optimizer):
         "weight_decay": 0.0,
     }
     _moments = 2
+    _core_name = "adam"
 
     def __init__(
         self,
@@ -233,7 +234,7 @@ class Adam(Optimizer):
 
     def _in_core(self) -> tuple[str, list[float]]:
         p = self._parameters
-        return type(self).__name__.lower(), [p["lr"], 0.0, p["weight_decay"], *p["betas"], p["eps"]]
+        return self._core_name, [p["lr"], 0.0, p["weight_decay"], *p["betas"], p["eps"]]
 
     def _begin(self) -> dict[str, float]:
         return {"beta1_power": 1.0, "beta2_power": 1.0}
@@ -296,6 +297,7 @@ class AdamW(Adam):
     """
 
     _defaults: ClassVar[dict[str, Any]] = {**Adam._defaults, "weight_decay": 0.01}
+    _core_name = "adamw"
 
     def __init__(
         self,

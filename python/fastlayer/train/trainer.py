@@ -635,6 +635,10 @@ class Trainer:
         )
 
 
+class OnTape(Trainer):
+    """A trainer of which gradients are wanted, and no steps: it makes nothing ready for the core."""
+
+
 def _rate(lr: Any) -> float:
     value = number("lr", lr)
     if not 0 < value < math.inf:
