@@ -191,13 +191,13 @@ class Affine(Node):
     """A frozen scale and shift of each feature: a BatchNorm, a scaler."""
 
     def __init__(self, op: AffineOp, dtype: DType) -> None:
-        self.scale, self.shift = cast(op.scale, dtype), cast(op.shift, dtype)
+        self.scale = cast(op.scale, dtype)
+        self.program = _core.Program(dtype.name, op.scale.size)
+        self.program.affine(self.scale, cast(op.shift, dtype))
+        self.program.finish()
 
     def forward(self, x: Array) -> Array:
-        program = _core.Program(x.dtype.name, x.shape[1])
-        program.affine(self.scale, self.shift)
-        program.finish()
-        return _done(program.run(x))
+        return _done(self.program.run(x))
 
     def backward(self, dy: Array) -> Array:
         with np.errstate(all="ignore"):
