@@ -278,7 +278,9 @@ OptimizerArgs<T> Trainer<T>::advance(Rates& rates) const {
   args.decays = rates.weight_decay != 0;
   args.decay = static_cast<T>(optimizer_ == Optimizer::kAdamW ? rates.lr * rates.weight_decay
                                                               : rates.weight_decay);
-  args.lr = static_cast<T>(rates.lr);
+  const bool velocity = rates.other_forms != 0 && optimizer_ != Optimizer::kSgd;
+  args.lr = velocity ? T(1) : static_cast<T>(rates.lr);
+  args.gain = velocity ? static_cast<T>(rates.lr) : T(1);
   args.momentum = static_cast<T>(rates.momentum);
   if (has_second_moment(optimizer_)) {
     rates.power1 *= rates.beta1;
@@ -287,10 +289,29 @@ OptimizerArgs<T> Trainer<T>::advance(Rates& rates) const {
     args.b2 = static_cast<T>(rates.beta2);
     args.c2 = static_cast<T>(1 - rates.beta2);
     args.step = static_cast<T>(rates.lr / (1 - rates.power1));
-    args.r2 = static_cast<T>(1 / std::sqrt(1 - rates.power2));
-    args.eps = static_cast<T>(rates.eps);
+    const double scale = 1 / std::sqrt(1 - rates.power2);
+    args.r2 = static_cast<T>(scale);
+    args.eps = static_cast<T>(rates.other_forms != 0 ? rates.eps * scale : rates.eps);
   }
   return args;
+}
+
+template <typename T>
+void Trainer<T>::want_squares() {
+  ptrdiff_t neurons = 0;
+  for (const Layer& layer : layers_) neurons += layer.n;
+  if (neuron_squares_.size() == 0) neuron_squares_ = zeros<double>(static_cast<size_t>(neurons));
+}
+
+template <typename T>
+double Trainer<T>::squares() const {
+  double total = 0;
+  const double* sums = neuron_squares_.data();
+  for (const Layer& layer : layers_) {
+    if (layer.trained) total = total + kernels<T>().blocked_dot(sums, nullptr, layer.n);
+    sums += layer.n;
+  }
+  return total;
 }
 
 template class Trainer<float>;

@@ -27,6 +27,12 @@ struct Rates {
   double lr, momentum, weight_decay, beta1, beta2, eps;
   double max_norm;  // of the gradient of all parameters; 0: any
   double power1, power2;
+  // The loss counts `value_scale` times, its gradient `slope_scale` times; and penalty / 2 times
+  // the squares of the weights, not the biases, over the weight of the batch is added.
+  double value_scale = 1, slope_scale = 1, penalty = 0;
+  // 1: the learning rate goes into the moment of SGD, and eps of Adam is added before the
+  // correction of the root, as in scikit-learn.
+  double other_forms = 0;
 };
 
 // Rows to learn from, and which of them in which order.
@@ -152,6 +158,10 @@ class Trainer {
   // Gradients are there: clipping, weights, turned copies.
   void finish_step(OptimizerArgs<T>& args, double max_norm, int thread, int threads);
   OptimizerArgs<T> advance(Rates& rates) const;
+  void want_squares();
+  void add_squares(SharedStep& step, int thread, int threads);
+  // The sum of the squares of all weights that are trained, once neuron_squares_ are there.
+  double squares() const;
   double norm() const;
 
   ptrdiff_t in_;
@@ -164,6 +174,7 @@ class Trainer {
   std::vector<Unit> units_;
   std::vector<Squares> squares_;
   AlignedArray<double> square_sums_;
+  AlignedArray<double> neuron_squares_;  // of the weights of each neuron of the layers in turn
 
   ptrdiff_t room_ = 0;  // rows
   ptrdiff_t ld_x_ = 0;
@@ -178,11 +189,13 @@ class Trainer {
   ptrdiff_t own_ = 0;  // elements of a thread's scratch
   AlignedArray<T> scratch_;
   int room_for_threads_ = 0;
-  ptrdiff_t batch_ = 0;  // rows of the batch whose gradients are d
+  ptrdiff_t batch_ = 0;         // rows of the batch whose gradients are d
+  double share_ = 0;            // of one of them in the loss, where they have no weights
+  bool spares_biases_ = false;  // decay is that of a penalty
   ptrdiff_t open_rows_ = 0;
   bool has_gradient_ = false;
-  SharedStep steps_[5] = {SharedStep(0), SharedStep(0), SharedStep(0), SharedStep(0),
-                          SharedStep(0)};
+  SharedStep steps_[6] = {SharedStep(0), SharedStep(0), SharedStep(0),
+                          SharedStep(0), SharedStep(0), SharedStep(0)};
 };
 
 }  // namespace fastlayer

@@ -154,7 +154,7 @@ void Trainer<T>::loss_block(const Samples& s, ptrdiff_t begin, ptrdiff_t first, 
   l.n = last.n;
   l.ldy = l.ldd = last.ld;
   l.ldt = last.n;
-  l.share = 1.0 / static_cast<double>(batch_);
+  l.share = share_;
   l.scratch = scratch;
   const ptrdiff_t some = loss_rows(l.n);
   for (ptrdiff_t i = first; i < first + count; i += some) {
@@ -236,13 +236,46 @@ template <typename T>
 void Trainer<T>::optimize(const Unit& unit, const OptimizerArgs<T>& args, const T* g,
                           ptrdiff_t panel_stride) {
   Layer& layer = at(unit.layer);
-  for (ptrdiff_t p = 0; p < unit.panels; ++p) {
-    const ptrdiff_t first = (unit.panel + p) * layer.stride() + unit.line * kLine<T>;
-    kernels<T>().optimize(args, layer.w.data() + first, g + p * panel_stride,
+  const auto lines = [&](const OptimizerArgs<T>& of, ptrdiff_t panel, ptrdiff_t line,
+                         ptrdiff_t count) {
+    const ptrdiff_t first = (unit.panel + panel) * layer.stride() + line * kLine<T>;
+    kernels<T>().optimize(of, layer.w.data() + first,
+                          g + panel * panel_stride + (line - unit.line) * kLine<T>,
                           layer.m.data() + (layer.m.size() > 0 ? first : 0),
-                          layer.v.data() + (layer.v.size() > 0 ? first : 0), unit.lines * kLine<T>);
+                          layer.v.data() + (layer.v.size() > 0 ? first : 0), count * kLine<T>);
+  };
+  const ptrdiff_t spared = spares_biases_ && unit.line == 0 ? 1 : 0;
+  OptimizerArgs<T> of_bias = args;
+  of_bias.decays = false;
+  for (ptrdiff_t p = 0; p < unit.panels; ++p) {
+    if (spared > 0) lines(of_bias, p, 0, 1);
+    lines(args, p, unit.line + spared, unit.lines - spared);
   }
   if (layer.turned.size() > 0) turn(unit);
+}
+
+// Before any weight changes: the threads meet at the end of it.
+template <typename T>
+void Trainer<T>::add_squares(SharedStep& step, int thread, int threads) {
+  constexpr ptrdiff_t kPanels = 8;
+  ptrdiff_t count = 0;
+  for (const Layer& layer : layers_) count += (layer.panels() + kPanels - 1) / kPanels;
+  const ptrdiff_t pieces = std::min(count, kMaxPieces);
+  step.run(static_cast<int>(pieces), thread, threads, [&](ptrdiff_t piece) {
+    ptrdiff_t begin = count * piece / pieces, left = count * (piece + 1) / pieces - begin;
+    double* sums = neuron_squares_.data();
+    for (const Layer& layer : layers_) {
+      const ptrdiff_t parts = (layer.panels() + kPanels - 1) / kPanels;
+      for (; begin < parts && left > 0; ++begin, --left) {
+        const ptrdiff_t panel = begin * kPanels, neuron = panel * kLine<T>;
+        kernels<T>().neuron_squares(layer.w.data() + panel * layer.stride() + kLine<T>,
+                                    layer.stride(), std::min(kPanels * kLine<T>, layer.n - neuron),
+                                    layer.k, sums + neuron);
+      }
+      begin = std::max<ptrdiff_t>(begin - parts, 0);
+      sums += layer.n;
+    }
+  });
 }
 
 template <typename T>
@@ -290,12 +323,22 @@ double Trainer<T>::step(const Samples& s, ptrdiff_t begin, ptrdiff_t count, Rate
   if (s.weights != nullptr) {
     for (ptrdiff_t i = 0; i < count; ++i) weights[i] = s.weight(begin + i);
     total = dot(weights, nullptr, count);
-    for (ptrdiff_t i = 0; i < count; ++i) weights[room_ + i] = weights[i] / total;
+    for (ptrdiff_t i = 0; i < count; ++i) {
+      weights[room_ + i] = rates.slope_scale * weights[i] / total;
+    }
   }
+  share_ = rates.slope_scale / total;
   OptimizerArgs<T> args = advance(rates);
+  spares_biases_ = rates.penalty > 0;
+  if (spares_biases_) {
+    args.decays = true;
+    args.decay = static_cast<T>(rates.penalty / total);
+    want_squares();
+  }
   const Blocks parts = blocks(count, team);
   parallel(team, [&](int thread) {
     T* const scratch = own(thread);
+    if (spares_biases_) add_squares(steps_[5], thread, team);
     over_rows(steps_[0], parts, thread, team, [&](ptrdiff_t first, ptrdiff_t some) {
       load(s, begin, first, some);
       forward_block(first, some, through_);
@@ -314,7 +357,9 @@ double Trainer<T>::step(const Samples& s, ptrdiff_t begin, ptrdiff_t count, Rate
     });
     if (clips) finish_step(args, rates.max_norm, thread, team);
   });
-  return dot(values, s.weights == nullptr ? nullptr : weights, count) / total;
+  const double sum = dot(values, s.weights == nullptr ? nullptr : weights, count);
+  const double value = rates.value_scale * (sum / total);
+  return spares_biases_ ? value + 0.5 * rates.penalty * squares() / total : value;
 }
 
 template <typename T>
@@ -372,6 +417,7 @@ void Trainer<T>::backward(const RowsView& dy, const RowsView* dx) {
 template <typename T>
 void Trainer<T>::update(Rates& rates) {
   OptimizerArgs<T> args = advance(rates);
+  spares_biases_ = false;
   const int team = team_for(update_picoseconds());
   parallel(team, [&](int thread) { finish_step(args, rates.max_norm, thread, team); });
 }

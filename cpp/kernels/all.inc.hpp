@@ -66,6 +66,7 @@ constexpr Kernels<T> kernels() {
   k.optimize = &optimize<T>;
   k.loss = &loss<T>;
   k.square_sums = &square_sums<T>;
+  k.neuron_squares = &neuron_squares<T>;
   k.blocked_dot = &blocked_dot;
   return k;
 }

@@ -15,7 +15,7 @@ FL_INLINE void optimize_as(const OptimizerArgs<T>& o, T* w, const T* g, T* m, T*
   constexpr bool kAdams = K == Optimizer::kAdam || K == Optimizer::kAdamW;
   const bool clips = o.clips, decays = o.decays && K != Optimizer::kAdamW;
   const V clip = V::set1(o.clip), decay = V::set1(o.decay), lr = V::set1(o.lr);
-  const V momentum = V::set1(o.momentum);
+  const V momentum = V::set1(o.momentum), gain = V::set1(o.gain);
   const V c1 = V::set1(o.c1), b2 = V::set1(o.b2), c2 = V::set1(o.c2);
   const V step = V::set1(o.step), r2 = V::set1(o.r2), eps = V::set1(o.eps);
   for (ptrdiff_t i = 0; i < n; i += V::kLanes) {
@@ -32,6 +32,7 @@ FL_INLINE void optimize_as(const OptimizerArgs<T>& o, T* w, const T* g, T* m, T*
       weight = weight - step * (first / (sqrt(second) * r2 + eps));
     } else {
       if constexpr (K != Optimizer::kSgd) {
+        d = gain * d;
         const V kept = momentum * V::load(m + i) + d;
         kept.store(m + i);
         d = K == Optimizer::kNesterov ? d + momentum * kept : kept;
@@ -55,6 +56,29 @@ void optimize(const OptimizerArgs<T>& o, T* w, const T* g, T* m, T* v, ptrdiff_t
       return optimize_as<T, Optimizer::kAdam>(o, w, g, m, v, n);
     case Optimizer::kAdamW:
       return optimize_as<T, Optimizer::kAdamW>(o, w, g, m, v, n);
+  }
+}
+
+// A line holds an element of each neuron of a panel: the chains lie beside each other.
+template <typename T>
+void neuron_squares(const T* lines, ptrdiff_t panel_stride, ptrdiff_t n, ptrdiff_t k,
+                    double* sums) {
+  constexpr ptrdiff_t L = kLine<T>;
+  for (ptrdiff_t j = 0; j < n; j += L, lines += panel_stride) {
+    double c[L] = {};
+    for (ptrdiff_t k0 = 0; k0 < k; k0 += kSumBlock) {
+      const ptrdiff_t end = k - k0 < kSumBlock ? k : k0 + kSumBlock;
+      double a[L] = {};
+      for (ptrdiff_t kk = k0; kk < end; ++kk) {
+        for (ptrdiff_t l = 0; l < L; ++l) {
+          const double w = lines[kk * L + l];
+          a[l] = __builtin_fma(w, w, a[l]);
+        }
+      }
+      for (ptrdiff_t l = 0; l < L; ++l) c[l] = c[l] + a[l];
+    }
+    const ptrdiff_t neurons = n - j < L ? n - j : L;
+    for (ptrdiff_t l = 0; l < neurons; ++l) sums[j + l] = c[l];
   }
 }
 

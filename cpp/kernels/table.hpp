@@ -105,6 +105,7 @@ struct OptimizerArgs {
   T clip;              // times the gradient
   T decay;             // times the weights, added to the gradient; of AdamW taken off the weights
   T lr, momentum;
+  T gain;                       // of the gradient on its way into the moment of SGD
   T c1, b2, c2, step, r2, eps;  // Adam: 1 - b1, b2, 1 - b2; see optimizer.inc.hpp
 };
 
@@ -186,6 +187,9 @@ struct Kernels {
   // squares of block b, kSumBlock elements, from block `first` on; the last may be shorter.
   void (*square_sums)(const T* lines, ptrdiff_t panel_stride, ptrdiff_t n, ptrdiff_t k,
                       ptrdiff_t first, ptrdiff_t count, double* sums);
+  // sums[j] is the blocked sum of the squares of neuron j, of n in panels.
+  void (*neuron_squares)(const T* lines, ptrdiff_t panel_stride, ptrdiff_t n, ptrdiff_t k,
+                         double* sums);
   // The blocked sum of u times v; v may be null for ones.
   double (*blocked_dot)(const double* u, const double* v, ptrdiff_t n);
 };

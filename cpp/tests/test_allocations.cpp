@@ -170,7 +170,9 @@ void check_trainer() {
   std::unique_ptr<Trainer<T>> failing, other = build_trainer(w);
   fail_each("building a trainer", [&] { failing = build_trainer(w); });
   for (const double max_norm : {0.0, 0.1}) {
-    Rates rates = {0.01, 0, 0, 0.9, 0.999, 1e-8, max_norm, 1, 1}, others = rates;
+    Rates rates = {0.01, 0, 0, 0.9, 0.999, 1e-8, max_norm, 1, 1};
+    rates.penalty = 0.1;
+    Rates others = rates;
     double loss = 0;
     const auto step = [&] {
       failing->reserve(max_norm > 0 ? 50 : 40);

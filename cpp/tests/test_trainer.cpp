@@ -53,7 +53,20 @@ std::unique_ptr<Trainer<T>> trainer_of(const Weights<T>& weights, Loss loss, Opt
   return trainer;
 }
 
-Rates rates_of(double max_norm) { return {0.01, 0.9, 0.01, 0.9, 0.999, 1e-8, max_norm, 1, 1}; }
+Rates rates_of(double max_norm) {
+  return {0.01, 0.9, 0.01, 0.9, 0.999, 1e-8, max_norm, 1, 1, 1, 1, 0, 0};
+}
+
+// As scikit-learn counts: a penalty of the weights alone, other forms of the optimisers.
+Rates penalised() {
+  Rates rates = rates_of(0);
+  rates.weight_decay = 0;
+  rates.value_scale = 0.5;
+  rates.slope_scale = 2.5;
+  rates.penalty = 0.7;
+  rates.other_forms = 1;
+  return rates;
+}
 
 // One step by plain loops; returns the loss.
 template <typename T>
@@ -73,7 +86,8 @@ double plain_step(Weights<T>& weights, Weights<T>& first, Weights<T>& second, Op
   }
   const ptrdiff_t outputs = kWidths[3];
   std::vector<T> d(a[3].size());
-  const T scale = static_cast<T>(2.0 * (1.0 / static_cast<double>(m)) / double(outputs));
+  const T scale =
+      static_cast<T>(2.0 * (rates.slope_scale / static_cast<double>(m)) / double(outputs));
   double sum = 0, part = 0;
   for (ptrdiff_t i = 0; i < m; ++i) {
     if (i % 256 == 0 && i > 0) {
@@ -88,7 +102,22 @@ double plain_step(Weights<T>& weights, Weights<T>& first, Weights<T>& second, Op
     }
     part = part + squares / double(outputs);
   }
-  const double loss = (sum + part) / static_cast<double>(m);
+  double loss = rates.value_scale * ((sum + part) / static_cast<double>(m));
+  const double pull = rates.penalty / static_cast<double>(m);
+  if (rates.penalty > 0) {
+    double squares = 0;
+    for (int l = 0; l < 3; ++l) {
+      const std::vector<double> wide(weights.w[l].begin(), weights.w[l].end());
+      std::vector<double> rows;
+      for (ptrdiff_t j = 0; j < kWidths[l + 1]; ++j) {
+        const double* row = wide.data() + j * kWidths[l];
+        rows.push_back(reference_sum(0.0, row, 1, row, 1, kWidths[l]));
+      }
+      const double one = 1;
+      squares = squares + reference_sum(0.0, rows.data(), 1, &one, 0, ptrdiff_t(rows.size()));
+    }
+    loss = loss + 0.5 * rates.penalty * squares / static_cast<double>(m);
+  }
   double norm = 0;
   for (int l = 2; l >= 0; --l) {
     const ptrdiff_t n = kWidths[l + 1], k = kWidths[l];
@@ -121,23 +150,30 @@ double plain_step(Weights<T>& weights, Weights<T>& first, Weights<T>& second, Op
   o.kind = kind;
   o.clips = rates.max_norm > 0 && coefficient < 1;
   o.clip = static_cast<T>(coefficient);
-  o.decays = true;
-  o.decay = static_cast<T>(kind == Optimizer::kAdamW ? rates.lr * rates.weight_decay
-                                                     : rates.weight_decay);
-  o.lr = static_cast<T>(rates.lr);
+  o.decays = rates.penalty > 0 || rates.weight_decay > 0;
+  o.decay = static_cast<T>(rates.penalty > 0           ? pull
+                           : kind == Optimizer::kAdamW ? rates.lr * rates.weight_decay
+                                                       : rates.weight_decay);
+  const bool velocity = rates.other_forms != 0 && kind != Optimizer::kSgd;
+  o.lr = velocity ? T(1) : static_cast<T>(rates.lr);
+  o.gain = velocity ? static_cast<T>(rates.lr) : T(1);
   o.momentum = static_cast<T>(rates.momentum);
   o.c1 = static_cast<T>(1 - rates.beta1);
   o.b2 = static_cast<T>(rates.beta2);
   o.c2 = static_cast<T>(1 - rates.beta2);
   o.step = static_cast<T>(rates.lr / (1 - rates.power1));
   o.r2 = static_cast<T>(1 / std::sqrt(1 - rates.power2));
-  o.eps = static_cast<T>(rates.eps);
+  o.eps =
+      static_cast<T>(rates.other_forms != 0 ? rates.eps / std::sqrt(1 - rates.power2) : rates.eps);
+  OptimizerArgs<T> of_bias = o;
+  if (rates.penalty > 0) of_bias.decays = false;
   for (int l = 0; l < 3; ++l) {
     for (size_t i = 0; i < gw[l].size(); ++i) {
       weights.w[l][i] = optimized(o, weights.w[l][i], gw[l][i], first.w[l][i], second.w[l][i]);
     }
     for (size_t i = 0; i < gb[l].size(); ++i) {
-      weights.b[l][i] = optimized(o, weights.b[l][i], gb[l][i], first.b[l][i], second.b[l][i]);
+      weights.b[l][i] =
+          optimized(of_bias, weights.b[l][i], gb[l][i], first.b[l][i], second.b[l][i]);
     }
   }
   return loss;
@@ -157,11 +193,12 @@ Weights<T> zero_weights() {
 template <typename T>
 void check_steps() {
   for (const Optimizer kind : kOptimizers) {
-    for (const double max_norm : {0.0, 0.05}) {
+    for (const Rates& rates : {rates_of(0), rates_of(0.05), penalised()}) {
+      if (rates.penalty > 0 && kind == Optimizer::kAdamW) continue;  // its decay is not in the loss
       Random random(5);
       Weights<T> weights(random), first = zero_weights<T>(), second = zero_weights<T>();
       const auto trainer = trainer_of(weights, Loss::kMse, kind);
-      Rates ours = rates_of(max_norm), theirs = ours;
+      Rates ours = rates, theirs = rates;
       for (const ptrdiff_t m : {7, 300, 33}) {
         const std::vector<T> x = random.numbers<T>(m * kWidths[0]),
                              t = random.numbers<T>(m * kWidths[3]);
@@ -188,7 +225,7 @@ void check_steps() {
 
 // Losses and all that is left of `steps` steps on batches of `batch` rows.
 template <typename T>
-std::vector<double> run(Loss loss, Optimizer optimizer, double max_norm, ptrdiff_t batch,
+std::vector<double> run(Loss loss, Optimizer optimizer, Rates rates, ptrdiff_t batch,
                         ptrdiff_t steps) {
   Random random(6);
   const Weights<T> weights(random);
@@ -211,7 +248,6 @@ std::vector<double> run(Loss loss, Optimizer optimizer, double max_norm, ptrdiff
   samples.label_stride = sizeof(int64_t);
   samples.order = order.data();
   trainer->reserve(batch);
-  Rates rates = rates_of(max_norm);
   std::vector<double> results;
   for (ptrdiff_t i = 0; i < steps; ++i) {
     results.push_back(trainer->step(samples, i * batch, batch, rates));
@@ -230,13 +266,12 @@ std::vector<double> run(Loss loss, Optimizer optimizer, double max_norm, ptrdiff
 
 template <typename T>
 void check_threads() {
-  for (const double max_norm : {0.0, 0.05}) {
+  for (const Rates& rates : {rates_of(0), rates_of(0.05), penalised()}) {
     std::vector<double> one;
     for (const int threads : {1, 2, 3, 7}) {
       set_num_threads(threads);
       const uint64_t before = parallel_regions();
-      std::vector<double> results =
-          run<T>(Loss::kCrossEntropy, Optimizer::kAdam, max_norm, 2000, 4);
+      std::vector<double> results = run<T>(Loss::kCrossEntropy, Optimizer::kAdam, rates, 2000, 4);
       // One for each step, which is long enough to wake a team that sleeps.
       const auto regions = static_cast<int>(parallel_regions() - before);
       FL_CHECK(regions == (threads > 1 && has_openmp() ? 4 : 0), "%s: %d threads, %d regions",
@@ -255,12 +290,17 @@ void add_runs(Hashes& hashes) {
     if (c.kind == Loss::kCrossEntropy && !(c.classes && c.p0 > 0)) continue;
     const std::string loss = kLossNames[static_cast<int>(c.kind)];
     hashes[std::string(type_name<T>()) + "/training/" + loss] =
-        hash(run<T>(c.kind, Optimizer::kAdam, 0, 16, 300));
+        hash(run<T>(c.kind, Optimizer::kAdam, rates_of(0), 16, 300));
   }
   for (const Optimizer kind : kOptimizers) {
     const std::string optimizer = kOptimizerNames[static_cast<int>(kind)];
     hashes[std::string(type_name<T>()) + "/training/" + optimizer] =
-        hash(run<T>(Loss::kCrossEntropy, kind, 0.5, 16, 300));
+        hash(run<T>(Loss::kCrossEntropy, kind, rates_of(0.5), 16, 300));
+  }
+  for (const Optimizer kind : {Optimizer::kNesterov, Optimizer::kAdam}) {
+    const std::string optimizer = kOptimizerNames[static_cast<int>(kind)];
+    hashes[std::string(type_name<T>()) + "/training/penalised_" + optimizer] =
+        hash(run<T>(Loss::kCrossEntropy, kind, penalised(), 16, 300));
   }
 }
 

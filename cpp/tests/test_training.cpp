@@ -67,8 +67,8 @@ void check_optimizers() {
   for (const Optimizer kind : kOptimizers) {
     for (const bool clips : {false, true}) {
       for (const bool decays : {false, true}) {
-        const OptimizerArgs<T> o = {kind,   clips,    decays,   T(0.3),    T(0.02), T(0.1), T(0.9),
-                                    T(0.1), T(0.999), T(0.001), T(0.0625), T(1.7),  T(1e-8)};
+        const OptimizerArgs<T> o = {kind,   clips,  decays,   T(0.3),   T(0.02),   T(0.1), T(0.9),
+                                    T(0.7), T(0.1), T(0.999), T(0.001), T(0.0625), T(1.7), T(1e-8)};
         Random random(3);
         std::vector<T> w = random.numbers<T>(n), g = random.numbers<T>(n), m = random.numbers<T>(n),
                        v = random.numbers<T>(n);
@@ -81,6 +81,30 @@ void check_optimizers() {
                        same_bits(our_v[i], v[i]),
                    "%s: optimiser %d", type_name<T>(), static_cast<int>(kind));
         }
+      }
+    }
+  }
+}
+
+template <typename T>
+void check_neuron_squares() {
+  constexpr ptrdiff_t L = kLine<T>;
+  for (const ptrdiff_t n : {1, 3, 40}) {
+    for (const ptrdiff_t k : {1, 7, 255, 256, 600}) {
+      Random random(4);
+      const ptrdiff_t stride = (k + 1) * L;
+      const std::vector<T> panels = random.numbers<T>((n + L - 1) / L * stride);
+      std::vector<double> sums(static_cast<size_t>(n) + 1, 5.0);
+      kernels<T>().neuron_squares(panels.data() + L, stride, n, k, sums.data());
+      FL_CHECK(sums.back() == 5.0, "%s: %td neurons: one more was written", type_name<T>(), n);
+      for (ptrdiff_t j = 0; j < n; ++j) {
+        std::vector<double> row;
+        for (ptrdiff_t kk = 0; kk < k; ++kk) {
+          row.push_back(panels[static_cast<size_t>(j / L * stride + (kk + 1) * L + j % L)]);
+        }
+        const double expected = reference_sum(0.0, row.data(), 1, row.data(), 1, k);
+        FL_CHECK(same_bits(sums[static_cast<size_t>(j)], expected), "%s: neuron %td of %td x %td",
+                 type_name<T>(), j, n, k);
       }
     }
   }
@@ -168,6 +192,8 @@ void test_training() {
     check_optimizers<double>();
     check_square_sums<float>();
     check_square_sums<double>();
+    check_neuron_squares<float>();
+    check_neuron_squares<double>();
     check_losses<float>();
     check_losses<double>();
   });

@@ -20,11 +20,11 @@ T optimized(const OptimizerArgs<T>& o, T w, T g, T& m, T& v) {
     case Optimizer::kSgd:
       return w - o.lr * g;
     case Optimizer::kMomentum:
-      m = o.momentum * m + g;
+      m = o.momentum * m + o.gain * g;
       return w - o.lr * m;
     case Optimizer::kNesterov:
-      m = o.momentum * m + g;
-      return w - o.lr * (g + o.momentum * m);
+      m = o.momentum * m + o.gain * g;
+      return w - o.lr * (o.gain * g + o.momentum * m);
     default:
       m = m + o.c1 * (g - m);
       v = o.b2 * v + o.c2 * (g * g);

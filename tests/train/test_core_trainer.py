@@ -21,6 +21,7 @@ from own_process import run_python
 from fastlayer import _core
 
 LR, MOMENTUM, DECAY, BETA1, BETA2, EPS, MAX_NORM, POWER1, POWER2 = range(9)
+VALUE, SLOPE, PENALTY, FORMS = range(9, 13)
 
 ADAM = {LR: 0.01, BETA1: 0.9, BETA2: 0.999, EPS: 1e-8}
 OPTIMIZERS = {
@@ -48,8 +49,8 @@ LOSSES = [
 
 
 def scalars(values):
-    array = np.zeros(9)
-    array[[POWER1, POWER2]] = 1.0
+    array = np.zeros(13)
+    array[[POWER1, POWER2, VALUE, SLOPE]] = 1.0
     for at, value in values.items():
         array[at] = value
     return array
@@ -94,12 +95,12 @@ def smoothed(t, n, eps, dtype):
     return ((1 - eps) * t.astype(np.float64) + eps / n).astype(dtype)
 
 
-def loss_and_gradient(name, p0, y, t, weights):
+def loss_and_gradient(name, p0, y, t, weights, value_scale=1.0, slope=1.0):
     """Of an output, or of the sum that the loss sees."""
     m, n = y.shape
     T = y.dtype.type
     total = float(m) if weights is None else blocked_sum(weights)
-    r = np.full(m, 1.0 / m) if weights is None else weights / total
+    r = np.full(m, slope / m) if weights is None else slope * weights / total
     wide = np.float64
     if name == "cross_entropy":
         t = smoothed(t, n, p0, T)
@@ -136,7 +137,7 @@ def loss_and_gradient(name, p0, y, t, weights):
             dy = (rate - t) * scale
         values = np.array(values) / n
     sums = blocked_sum(values) if weights is None else blocked_dot(weights, values)
-    return sums / total, dy
+    return value_scale * (sums / total), dy, total
 
 
 def sees_through(loss, last):
@@ -184,13 +185,21 @@ class Reference:
     def step(self, x, t, weights, rates):
         y = self.forward(x)
         through = sees_through(self.loss, self.layers[-1].activation)
-        value, dy = loss_and_gradient(
-            self.loss, self.p0, self.seen[-1][1] if through else y, t, weights
-        )
-        self.update(self.backward(dy, through)[0], rates)
+        value, dy, total = loss_and_gradient(
+            self.loss, self.p0, self.seen[-1][1] if through else y, t, weights,
+            rates[VALUE], rates[SLOPE],
+        )  # fmt: skip
+        gradients = self.backward(dy, through)[0]
+        if rates[PENALTY]:
+            squares = 0.0
+            for layer in self.layers:
+                if layer.trained:
+                    squares += blocked_sum(np.array([blocked_dot(w, w) for w in layer.weight]))
+            value += 0.5 * rates[PENALTY] * squares / total
+        self.update(gradients, rates, rates[PENALTY] / total)
         return value
 
-    def update(self, gradients, rates):
+    def update(self, gradients, rates, pull=0.0):
         T = gradients[0][0].dtype.type
         pairs = [
             (i, j, g)
@@ -210,6 +219,8 @@ class Reference:
             if coefficient < 1:
                 g = g * T(coefficient)
             w = self.layers[i][j]
+            if pull and j == 0:
+                g = g + T(pull) * w
             m, v = (kept[j] for kept in self.moments[i])
             w, m, v = self.optimized(w, g, m, v, rates, T)
             self.layers[i] = self.layers[i]._replace(**{("weight", "bias")[j]: w})
@@ -228,13 +239,16 @@ class Reference:
             return w - lr * g, m, v
         if self.optimizer in ("momentum", "nesterov"):
             mom = T(rates[MOMENTUM])
+            if rates[FORMS]:
+                g, lr = lr * g, T(1)
             m = mom * m + g
             return w - lr * (m if self.optimizer == "momentum" else g + mom * m), m, v
         m = m + T(1 - rates[BETA1]) * (g - m)
         v = T(rates[BETA2]) * v + T(1 - rates[BETA2]) * (g * g)
         step = T(rates[LR] / (1 - rates[POWER1]))
-        r2 = T(1 / math.sqrt(1 - rates[POWER2]))
-        return w - step * (m / (np.sqrt(v) * r2 + T(rates[EPS]))), m, v
+        scale = 1 / math.sqrt(1 - rates[POWER2])
+        eps = T(rates[EPS] * scale if rates[FORMS] else rates[EPS])
+        return w - step * (m / (np.sqrt(v) * T(scale) + eps)), m, v
 
 
 # ----------------------------------------------------------------------------- both of them
@@ -334,6 +348,21 @@ def test_optimizers(dtype, optimizer, more):
     assert_same_steps(
         rng, layers, "mse", 0.0, optimizer, {**OPTIMIZERS[optimizer], **more}, [16] * 5,
         classes=False, weighted=False,
+    )  # fmt: skip
+
+
+# As scikit-learn's MLPs count.
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("frozen", [(), (1,)])
+def test_penalties_scales_and_other_forms(dtype, optimizer, weighted, frozen):
+    rng = np.random.default_rng(2)
+    layers = chain(rng, dtype, (20, 33, 300, 5), ("tanh", "relu", "identity"), frozen=frozen)
+    more = {VALUE: 0.5, SLOPE: 2.5, PENALTY: 0.3, FORMS: 1.0, EPS: 1e-3}
+    assert_same_steps(
+        rng, layers, "mse", 0.0, optimizer, {**OPTIMIZERS[optimizer], **more}, [16, 16, 7, 300],
+        classes=False, weighted=weighted,
     )  # fmt: skip
 
 
@@ -498,7 +527,7 @@ for dtype in ("float32", "float64"):
             trainer.dense(w, np.zeros(n, dtype), "softmax" if n == 10 else "gelu")
         trainer.finish("cross_entropy", 0.1, "adamw")
         x = rng.normal(size=(320, 300)).astype(dtype)
-        rates = np.array([0.001, 0, 0.01, 0.9, 0.999, 1e-8, max_norm, 1.0, 1.0])
+        rates = np.array([0.001, 0, 0.01, 0.9, 0.999, 1e-8, max_norm, 1, 1, 1, 1, 0, 0])
         for batch in (320, 100):
             t = rng.integers(0, 10, 320)
             done.update(trainer.steps(x, t, None, batch, rng.permutation(320), rates).tobytes())

@@ -49,7 +49,10 @@ class CoreSteps:
                 self._learning.append((i, layer))
         kind, numbers = optimizer._in_core()
         self._core.finish(loss.name, loss._value, kind)
-        self._scalars = np.array([*numbers, max_norm or 0.0, 1.0, 1.0])
+        forms = float(optimizer._other_forms)
+        self._scalars = np.array(
+            [*numbers, max_norm or 0.0, 1.0, 1.0, *loss._scales, loss._penalty, forms]
+        )
 
     @classmethod
     def of(

@@ -166,6 +166,10 @@ class Loss:
     _name: str
     _kind: _Kind
     _value: float
+    # How often the value and its gradient count; and a penalty that a trainer adds: this much of
+    # half the squares of all weights, not the biases, over the weight of the batch.
+    _scales: tuple[float, float] = (1.0, 1.0)
+    _penalty: float = 0.0
 
     def __init__(self, name: str, **parameters: float) -> None:
         if not isinstance(name, str):
@@ -322,7 +326,7 @@ class Loss:
         """Return the mean and its gradient for arrays that have been checked."""
         whole = float(y.shape[0]) if weights is None else sums.total(weights)
         value, dy = self._part(y, t, weights, whole)
-        return value / whole, dy
+        return self._scales[0] * (value / whole), dy
 
     def _part(self, y: Array, t: Array, weights: Array | None, whole: float) -> tuple[float, Array]:
         """Return the sum over some samples of a batch, and their part of the gradient of its mean.
@@ -330,12 +334,13 @@ class Loss:
         `whole` is the number of samples in the batch, or the sum of their weights.
         """
         with np.errstate(all="ignore"):
-            losses, slope, factor, divisor = self._kind.terms(y, t, self._value)
+            losses, gradient, factor, divisor = self._kind.terms(y, t, self._value)
+            slope = self._scales[1]
             if weights is None:
-                value, share = sums.total(losses), np.full((y.shape[0], 1), 1.0 / whole)
+                value, share = sums.total(losses), np.full((y.shape[0], 1), slope / whole)
             else:
-                value, share = sums.dot(weights, losses), (weights / whole)[:, None]
-            return value, slope * cast(factor * share / divisor, y.dtype)
+                value, share = sums.dot(weights, losses), (slope * weights / whole)[:, None]
+            return value, gradient * cast(factor * share / divisor, y.dtype)
 
     def __repr__(self) -> str:
         chosen = ""

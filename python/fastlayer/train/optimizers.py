@@ -22,6 +22,8 @@ class Optimizer:
     _parameters: dict[str, Any]
     # Arrays that a step keeps for each trained one, all 0 at first.
     _moments: int = 0
+    # Momentum and Adam as scikit-learn has them, see docs/numerics.md.
+    _other_forms: ClassVar[bool] = False
 
     def __init__(self, **given: Any) -> None:
         object.__setattr__(self, "_parameters", given)
@@ -152,14 +154,16 @@ class SGD(Optimizer):
         return name, [p["lr"], p["momentum"], p["weight_decay"], 0.0, 0.0, 0.0]
 
     def _advance(self, state: dict[str, float], lr: float) -> tuple[float, ...]:
-        return (lr, self._parameters["momentum"], self._parameters["weight_decay"])
+        gain, step = (lr, 1.0) if self._other_forms and self._moments else (1.0, lr)
+        return (gain, step, self._parameters["momentum"], self._parameters["weight_decay"])
 
     def _apply(self, w: Array, g: Array, moments: list[Array], scalars: tuple[float, ...]) -> None:
-        lr, momentum, decay = map(w.dtype.type, scalars)
+        gain, lr, momentum, decay = map(w.dtype.type, scalars)
         if decay:
             g = g + decay * w
         if moments:
             (b,) = moments
+            g = gain * g
             np.multiply(b, momentum, out=b)
             b += g
             g = g + momentum * b if self._parameters["nesterov"] else b
@@ -245,8 +249,8 @@ class Adam(Optimizer):
         state["beta2_power"] *= beta2
         step = lr / (1.0 - state["beta1_power"])
         scale = 1.0 / math.sqrt(1.0 - state["beta2_power"])
-        decay = self._decay(lr)
-        return (step, 1.0 - beta1, beta2, 1.0 - beta2, scale, self._parameters["eps"], decay)
+        eps = self._parameters["eps"] * (scale if self._other_forms else 1.0)
+        return (step, 1.0 - beta1, beta2, 1.0 - beta2, scale, eps, self._decay(lr))
 
     def _decay(self, lr: float) -> float:
         decay: float = self._parameters["weight_decay"]

@@ -123,6 +123,7 @@ class Trainer:
                 self._tape, self._trained, self._loss, self._optimizer, self._max_norm
             )
         self._core_is_newer = False
+        self._pull = 0.0  # of a penalty: times the weights, added to their gradients
         # Of the last `forward`, None where `backward` has nothing to go back through.
         self._shape: tuple[int, int] | None = None
 
@@ -258,7 +259,21 @@ class Trainer:
         self._shape = None
         value, dy = self._value_and_gradient(rows, t, sample_weight)
         self._clear()
+        penalty = getattr(self._loss, "_penalty", 0.0)
+        if penalty:
+            weights = check_weights(sample_weight, rows.shape[0])
+            whole = float(rows.shape[0]) if weights is None else sums.total(weights)
+            value = value + 0.5 * penalty * self._squares() / whole
+            self._pull = penalty / whole
         return value, self._back(dy)
+
+    def _squares(self) -> float:
+        """Return the sum of the squares of all weights that are trained, without biases."""
+        squares = 0.0
+        for p in self._trained:
+            if p.name == "weight":
+                squares = squares + sums.total(sums.row_dots(p.value, p.value))
+        return squares
 
     def _back(self, dy: Array) -> Array:
         """Add to the gradients; to none where a function of the user's fails in the midst."""
@@ -485,6 +500,8 @@ class Trainer:
                 found = _clipped(found, self._max_norm)
             scalars = self._optimizer._advance(self._progress, self._lr)
             for p, g, moments in zip(self._trained, found, self._moments, strict=True):
+                pull = p.value.dtype.type(self._pull if p.name == "weight" else 0.0)
+                g = g + pull * p.value if pull else g
                 self._optimizer._apply(p.value, g, moments, scalars)
         self._off_tape()
         self._steps += 1
@@ -551,6 +568,7 @@ class Trainer:
     def _clear(self) -> None:
         for p in self._tape.parameters:
             p.gradient = None
+        self._pull = 0.0
 
     def _rows(self, x: Any, whole: tuple[int, ...] = ()) -> Array:
         """Return samples as rows in the dtype of the network.
