@@ -198,8 +198,8 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "dask":  # not in __all__: a star import would hide the real one
-        return import_module("fastlayer.dask")
+    if name in ("dask", "sklearn"):  # not in __all__: a star import would hide the real ones
+        return import_module(f"fastlayer.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'fastlayer' has no attribute {name!r}")
     found = getattr(import_module(f"fastlayer.{_LAZY[name]}"), name)

@@ -171,7 +171,7 @@ def default_threads() -> tuple[int, str]:
         (int(own) if own else None, "FASTLAYER_NUM_THREADS"),
         (openmp_threads(), "OMP_NUM_THREADS"),
         (cgroup_quota(), "CPU quota of the control group"),
-        (_cores(), "cores in the affinity mask"),
+        (processors(), "cores in the affinity mask"),
     )
     limits = [(limit, source) for limit, source in found if limit is not None]
     n, source = min(limits, key=lambda limit: limit[0])
@@ -191,7 +191,7 @@ def _is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0
 
 
-def _cores() -> int:
+def processors() -> int:
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # no such call on this system

@@ -116,7 +116,7 @@ def test_cgroup_quota(tmp_path, files, quota):
 
 
 def test_the_smallest_limit_wins_and_is_named(monkeypatch):
-    monkeypatch.setattr(_limits, "_cores", lambda: 8)
+    monkeypatch.setattr(_limits, "processors", lambda: 8)
     monkeypatch.setattr(_limits, "cgroup_quota", lambda: 3)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("FASTLAYER_NUM_THREADS", "5")
@@ -126,7 +126,7 @@ def test_the_smallest_limit_wins_and_is_named(monkeypatch):
 
 
 def test_a_typing_error_does_not_start_a_million_threads(monkeypatch):
-    monkeypatch.setattr(_limits, "_cores", lambda: 1_000_000)
+    monkeypatch.setattr(_limits, "processors", lambda: 1_000_000)
     monkeypatch.setattr(_limits, "cgroup_quota", lambda: None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for wanted, given in (("4096", 4096), ("4097", 4096), ("999999", 4096)):

@@ -1,0 +1,381 @@
+"""What the two perceptrons have in common: parameters, the network, fitting and predicting."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from itertools import pairwise
+from numbers import Integral, Real
+from operator import index
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from fastlayer.functions.activation import _ALIASES, _KINDS, Activation
+from fastlayer.network.layer import Layer
+from fastlayer.network.network import Network
+from fastlayer.sklearn.lbfgs import fit_lbfgs
+from fastlayer.sklearn.objective import objective, optimizer
+from fastlayer.sklearn.stochastic import Data, fit_epochs
+from fastlayer.threads import num_threads, processors
+from fastlayer.train.trainer import Trainer
+
+try:
+    from sklearn.utils.validation import validate_data
+except ImportError:  # before scikit-learn 1.6
+
+    def validate_data(estimator: Any, *args: Any, **options: Any) -> Any:
+        return estimator._validate_data(*args, **options)
+
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from fastlayer.arrays import Array
+
+_STOCHASTIC = ("sgd", "adam", "adamw")
+_DTYPES = (np.float64, np.float32)
+# Sparse rows that are dense at a time in a prediction.
+_ROWS = 4096
+
+
+class Perceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Base of `MLPClassifier` and `MLPRegressor`."""
+
+    _classifies: ClassVar[bool]
+    hidden_layer_sizes: Any
+    activation: Any
+    solver: str
+    loss: Any
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [
+            StrOptions({"logistic", *_KINDS, *_ALIASES} - {"prelu"}),
+            Activation,
+            list,
+            tuple,
+        ],
+        "solver": [StrOptions({"lbfgs", *_STOCHASTIC})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dtype": "no_validation",
+        "n_jobs": [None, Integral],
+        "schedule": [None, str, callable],
+        "callback": [None, callable],
+        "progress": ["boolean", callable],
+    }
+
+    def _keep(self, given: dict[str, Any]) -> None:
+        """Keep the arguments of the constructor, as scikit-learn wants them: untouched."""
+        vars(self).update((k, v) for k, v in given.items() if k not in ("self", "__class__"))
+
+    # --- sizes and activations
+
+    def _hidden(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        return [index(n) for n in (sizes if hasattr(sizes, "__iter__") else [sizes])]
+
+    def _activations(self) -> list[Activation]:
+        """Return the activation of each layer, that of the output last."""
+        hidden, given = self._hidden(), self.activation
+        each = list(given) if isinstance(given, list | tuple) else [given] * len(hidden)
+        if len(each) != len(hidden):
+            raise ValueError(
+                f"activation has {len(each)} entries, but there are {len(hidden)} hidden layers "
+                f"of {hidden} neurons: give one name for all, or one for each"
+            )
+        names = [*each, self.out_activation_]
+        found = [Activation("sigmoid") if a == "logistic" else _activation(a) for a in names]
+        for a in found:
+            if a._fused is None:
+                raise ValueError(
+                    f"{a!r} has weights of its own, which these estimators don't train"
+                )
+        return found
+
+    # --- weights: coefs_ and intercepts_ are what counts, the network follows them
+
+    def _initialize(self, y: Array, dtype: Any) -> None:
+        self.n_iter_ = 0
+        self.t_ = 0
+        sizes = [self.n_features_in_, *self._hidden(), self.n_outputs_]
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = self._output()
+        names = [a.name for a in self._activations()[:-1]]
+        draw = self._random_state.uniform
+        self.coefs_, self.intercepts_ = [], []
+        for (k, n), name in zip(pairwise(sizes), [*names, *(names or [""])[-1:]], strict=True):
+            # Glorot & Bengio (2010); the output layer is drawn as the hidden one before it.
+            bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (k + n))
+            self.coefs_.append(draw(-bound, bound, (k, n)).astype(dtype, copy=False))
+            self.intercepts_.append(draw(-bound, bound, n).astype(dtype, copy=False))
+        self._forget()
+        self._progress: dict[str, Any] | None = None
+        if self.solver in _STOCHASTIC:
+            self.loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _forget(self) -> None:
+        self._net: Any = None
+        self._trainer: Any = None
+        self._seen: list[Array] = []
+
+    def _follow(self) -> Any:
+        """Return the network, made anew where somebody has changed the weights."""
+        weights = [*self.coefs_, *self.intercepts_]
+        same = len(weights) == len(self._seen) and all(
+            a is b or np.array_equal(a, b) for a, b in zip(weights, self._seen, strict=True)
+        )
+        if self._net is None or not same:
+            self._keep_progress()
+            layers = [
+                Layer.from_arrays(w, b, a, layout="in_out")
+                for w, b, a in zip(self.coefs_, self.intercepts_, self._activations(), strict=True)
+            ]
+            self._net, self._trainer = Network(layers), None
+            self._seen = [np.array(a) for a in weights]
+        return self._net
+
+    def _take_over(self, trainer: Trainer) -> None:
+        """Take what was learned into the network and the attributes."""
+        net = trainer.network
+        self.coefs_ = [np.ascontiguousarray(layer.weight.T) for layer in net]
+        self.intercepts_ = [layer.bias for layer in net]
+        self._seen = [a.copy() for a in (*self.coefs_, *self.intercepts_)]
+
+    def _keep_progress(self) -> None:
+        """Keep what the optimiser has, for a trainer to come."""
+        if self._trainer is not None:
+            state = self._trainer.state
+            self._progress = {k: state[k] for k in ("moments", "progress", "steps", "lr")}
+            self._progress["optimizer"] = type(self._trainer.optimizer).__name__
+
+    def _trainer_for(self, loss: Any) -> Trainer:
+        """Return the trainer of before where it fits, else one with the same moments."""
+        net, chosen = self._follow(), optimizer(self)
+        trainer = self._trainer
+        if trainer is not None and (trainer.loss, trainer.optimizer) == (loss, chosen):
+            return trainer
+        self._keep_progress()
+        trainer = Trainer(net, loss, chosen)
+        kept = self._progress
+        if kept is not None and kept["optimizer"] == type(chosen).__name__:
+            state = trainer.state
+            fits = [[a.shape for a in each] for each in kept["moments"]] == [
+                [a.shape for a in each] for each in state["moments"]
+            ]
+            if fits:
+                lr = trainer.lr
+                trainer.state = {**state, **kept}
+                trainer.lr = lr
+        self._trainer = trainer
+        return trainer
+
+    def __getstate__(self) -> dict[str, Any]:
+        if hasattr(self, "coefs_"):
+            self._keep_progress()
+        state: dict[str, Any] = super().__getstate__()
+        dropped = ("_net", "_trainer", "_seen")
+        return {k: v for k, v in state.items() if k not in dropped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._forget()
+
+    @property
+    def network(self) -> Any:
+        """The fitted network, a `fastlayer.Network` in the dtype of the weights.
+
+        It takes rows of features. Classifiers give probabilities: of two classes that of the second,
+        and of several labels that of each.
+        """
+        check_is_fitted(self)
+        return self._follow()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted network to a file, which `fastlayer.load` reads.
+
+        Parameters
+        ----------
+        path : path-like
+            With the suffix ``.npz`` or ``.safetensors``.
+        """
+        self.network.save(path)
+
+    # --- fitting
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation_data: Any = None,
+        incremental: bool = False,
+    ) -> Any:
+        hidden = self._hidden()
+        if min(hidden, default=1) <= 0:
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        X, y, weights = self._checked(X, y, sample_weight, incremental, first)
+        y = y.reshape(-1, 1) if y.ndim == 1 else y
+        self.n_outputs_ = y.shape[1]
+        self._random_state = check_random_state(self.random_state)
+        if first:
+            self._initialize(y, X.dtype)
+        stochastic = self.solver in _STOCHASTIC
+        loss = objective(
+            self.loss,
+            self.n_outputs_,
+            self.out_activation_,
+            0.0 if self.solver == "adamw" else float(self.alpha),
+            consistent=not stochastic,
+        )
+        with nullcontext() if self.n_jobs is None else num_threads(_threads(self.n_jobs)):
+            if stochastic:
+                self._fit_stochastic(X, y, weights, validation_data, loss, incremental)
+            else:
+                fit_lbfgs(self, loss, Data(X, self._targets(y), weights))
+        if not all(np.isfinite(w).all() for w in (*self.coefs_, *self.intercepts_)):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large "
+                "values and need to be preprocessed."
+            )
+        return self
+
+    def _fit_stochastic(
+        self,
+        X: Any,
+        y: Array,
+        weights: Array | None,
+        validation_data: Any,
+        loss: Any,
+        incremental: bool,
+    ) -> None:
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        held = self._validation(validation_data)
+        if self.early_stopping and held is None:
+            stratify = y if self._classifies and self.n_outputs_ == 1 else None
+            parts = train_test_split(
+                *([X, y] if weights is None else [X, y, weights]),
+                random_state=self._random_state,
+                test_size=self.validation_fraction,
+                stratify=stratify,
+            )
+            X, y = parts[0], parts[2]
+            weights, held_weights = (None, None) if weights is None else parts[4:]
+            held = (parts[1], self._labels(parts[3]), held_weights)
+            if held[0].shape[0] < 2:
+                raise ValueError(
+                    "The validation set is too small. Increase 'validation_fraction' or the size "
+                    "of your dataset."
+                )
+        if getattr(self, "validation_scores_", None) is None or not self.warm_start:
+            self.validation_scores_ = None if held is None else []
+            self.best_validation_score_ = None if held is None else -np.inf
+        trainer = self._trainer_for(loss)
+        fit_epochs(self, trainer, Data(X, self._targets(y), weights), held, incremental)
+
+    def _validation(self, given: Any) -> tuple[Any, ...] | None:
+        if given is None:
+            return None
+        if not isinstance(given, tuple) or len(given) not in (2, 3):
+            raise ValueError(
+                "validation_data is a tuple (X, y) or (X, y, sample_weight), got "
+                f"{type(given).__name__}"
+            )
+        X, y, *rest = given
+        X, y = self._validated(X, y, reset=False)
+        return X, y, _check_sample_weight(rest[0], X) if rest and rest[0] is not None else None
+
+    def _validated(self, X: Any, y: Any, reset: bool, **more: Any) -> tuple[Any, Any]:
+        dtypes = _DTYPES if self.dtype is None else _one_dtype(self.dtype)
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            dtype=dtypes,
+            reset=reset,
+            **more,
+        )
+        return X.tocsr() if hasattr(X, "tocsr") else X, y
+
+    @property
+    def _fits_by_epochs(self) -> bool:
+        if self.solver not in _STOCHASTIC:
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+    # --- predicting
+
+    def _outputs_of(self, X: Any, check: bool = True) -> Array:
+        """Return what the network gives for some samples, shape (n_samples, n_outputs)."""
+        if check:
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        net = self._follow()
+        with nullcontext() if self.n_jobs is None else num_threads(_threads(self.n_jobs)):
+            if isinstance(X, np.ndarray):
+                found = net(X)
+            else:
+                rows = X.tocsr()
+                begins = range(0, X.shape[0], _ROWS)
+                found = np.concatenate([net(rows[i : i + _ROWS].toarray()) for i in begins])
+        wanted = np.result_type(X.dtype, net.dtype)
+        return np.asarray(found if found.dtype == wanted else found.astype(wanted))
+
+    # --- what scikit-learn asks about an estimator
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _activation(given: Any) -> Activation:
+    return given if isinstance(given, Activation) else Activation(given)
+
+
+def _one_dtype(given: Any) -> tuple[Any]:
+    dtype = np.dtype(given)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype}")
+    return (dtype.type,)
+
+
+def _threads(n_jobs: int) -> int:
+    """Return a number of threads for scikit-learn's n_jobs, of which -1 is all processors."""
+    if n_jobs == 0:
+        raise ValueError("n_jobs == 0 has no meaning")
+    return n_jobs if n_jobs > 0 else max(1, processors() + 1 + n_jobs)
