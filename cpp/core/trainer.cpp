@@ -303,6 +303,30 @@ void Trainer<T>::want_squares() {
   if (neuron_squares_.size() == 0) neuron_squares_ = zeros<double>(static_cast<size_t>(neurons));
 }
 
+// Before any weight changes: the threads meet at the end of it.
+template <typename T>
+void Trainer<T>::add_squares(SharedStep& step, int thread, int threads) {
+  constexpr ptrdiff_t kPanels = 8;
+  ptrdiff_t count = 0;
+  for (const Layer& layer : layers_) count += (layer.panels() + kPanels - 1) / kPanels;
+  const ptrdiff_t pieces = std::min(count, kMaxPieces);
+  step.run(static_cast<int>(pieces), thread, threads, [&](ptrdiff_t piece) {
+    ptrdiff_t begin = count * piece / pieces, left = count * (piece + 1) / pieces - begin;
+    double* sums = neuron_squares_.data();
+    for (const Layer& layer : layers_) {
+      const ptrdiff_t parts = (layer.panels() + kPanels - 1) / kPanels;
+      for (; begin < parts && left > 0; ++begin, --left) {
+        const ptrdiff_t panel = begin * kPanels, neuron = panel * kLine<T>;
+        kernels<T>().neuron_squares(layer.w.data() + panel * layer.stride() + kLine<T>,
+                                    layer.stride(), std::min(kPanels * kLine<T>, layer.n - neuron),
+                                    layer.k, sums + neuron);
+      }
+      begin = std::max<ptrdiff_t>(begin - parts, 0);
+      sums += layer.n;
+    }
+  });
+}
+
 template <typename T>
 double Trainer<T>::squares() const {
   double total = 0;

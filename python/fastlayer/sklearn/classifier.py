@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from fastlayer.sklearn.estimator import Perceptron
+from fastlayer.sklearn.estimator import BaseMLP
 from fastlayer.train.loss import Loss
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array
 
 
-class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]  # scikit-learn has no types
+class MLPClassifier(ClassifierMixin, BaseMLP):
     """A multi-layer perceptron for classes, with the interface of scikit-learn's.
 
     From the same `random_state` it draws the same weights and orders, and its losses follow those of
@@ -127,13 +127,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]  # sciki
     >>> clf = MLPClassifier(random_state=0, max_iter=500).fit(X, y)
     >>> bool(clf.score(X, y) > 0.95)
     True
-    >>> clf.network
-    Network([Layer(4, 100, 'relu'), Layer(100, 3, 'softmax')])
+    >>> clf.network.out_features
+    3
     """
 
     _classifies: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **Perceptron._parameter_constraints,
+        **BaseMLP._parameter_constraints,
         "loss": [StrOptions({"log_loss"}), Loss, callable],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
@@ -225,7 +225,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]  # sciki
             return float("nan")
         return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None
     ) -> MLPClassifier:
@@ -257,8 +257,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]  # sciki
         self._fit(X, y, sample_weight, validation_data)
         return self
 
-    @available_if(lambda self: self._fits_by_epochs)  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @available_if(lambda self: self._fits_by_epochs)
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
     ) -> MLPClassifier:

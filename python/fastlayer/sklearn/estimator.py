@@ -16,13 +16,11 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastlayer.functions.activation import _ALIASES, _KINDS, Activation
-from fastlayer.network.layer import Layer
-from fastlayer.network.network import Network
 from fastlayer.sklearn.lbfgs import fit_lbfgs
 from fastlayer.sklearn.objective import objective, optimizer
 from fastlayer.sklearn.stochastic import Data, fit_epochs
+from fastlayer.sklearn.weights import Weights
 from fastlayer.threads import num_threads, processors
-from fastlayer.train.trainer import Trainer
 
 try:
     from sklearn.utils.validation import validate_data
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from fastlayer.arrays import Array
+    from fastlayer.network.network import Network
+    from fastlayer.train.trainer import Trainer
 
 _STOCHASTIC = ("sgd", "adam", "adamw")
 _DTYPES = (np.float64, np.float32)
@@ -43,7 +43,7 @@ _DTYPES = (np.float64, np.float32)
 _ROWS = 4096
 
 
-class Perceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class BaseMLP(BaseEstimator):
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
     _classifies: ClassVar[bool]
@@ -93,7 +93,9 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
     def _keep(self, given: dict[str, Any]) -> None:
         """Keep the arguments of the constructor, as scikit-learn wants them: untouched."""
-        vars(self).update((k, v) for k, v in given.items() if k not in ("self", "__class__"))
+        for name, value in given.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
 
     # --- sizes and activations
 
@@ -135,79 +137,29 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (k + n))
             self.coefs_.append(draw(-bound, bound, (k, n)).astype(dtype, copy=False))
             self.intercepts_.append(draw(-bound, bound, n).astype(dtype, copy=False))
-        self._forget()
-        self._progress: dict[str, Any] | None = None
+        self._weights = Weights()
         if self.solver in _STOCHASTIC:
-            self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            self.best_loss_ = None if self.early_stopping else np.inf
+            self._begin_curve()
 
-    def _forget(self) -> None:
-        self._net: Any = None
-        self._trainer: Any = None
-        self._seen: list[Array] = []
+    def _follow(self) -> Network:
+        return self._weights.network(self.coefs_, self.intercepts_, self._layers)
 
-    def _follow(self) -> Any:
-        """Return the network, made anew where somebody has changed the weights."""
-        weights = [*self.coefs_, *self.intercepts_]
-        same = len(weights) == len(self._seen) and all(
-            a is b or np.array_equal(a, b) for a, b in zip(weights, self._seen, strict=True)
-        )
-        if self._net is None or not same:
-            self._keep_progress()
-            layers = [
-                Layer.from_arrays(w, b, a, layout="in_out")
-                for w, b, a in zip(self.coefs_, self.intercepts_, self._activations(), strict=True)
-            ]
-            self._net, self._trainer = Network(layers), None
-            self._seen = [np.array(a) for a in weights]
-        return self._net
+    def _begin_curve(self) -> None:
+        self.loss_curve_: list[float] = []
+        self._no_improvement_count = 0
+        self.best_loss_: float | None = None if self.early_stopping else np.inf
+
+    def _check_sizes(self) -> None:
+        found = [a.shape for a in self.coefs_]
+        wanted = list(pairwise([self.n_features_in_, *self._hidden(), self.n_outputs_]))
+        if found != wanted:
+            raise ValueError(
+                f"the weights of before have shapes {found}, and now {wanted} are asked for: fit "
+                "with warm_start=False begins anew"
+            )
 
     def _take_over(self, trainer: Trainer) -> None:
-        """Take what was learned into the network and the attributes."""
-        net = trainer.network
-        self.coefs_ = [np.ascontiguousarray(layer.weight.T) for layer in net]
-        self.intercepts_ = [layer.bias for layer in net]
-        self._seen = [a.copy() for a in (*self.coefs_, *self.intercepts_)]
-
-    def _keep_progress(self) -> None:
-        """Keep what the optimiser has, for a trainer to come."""
-        if self._trainer is not None:
-            state = self._trainer.state
-            self._progress = {k: state[k] for k in ("moments", "progress", "steps", "lr")}
-            self._progress["optimizer"] = type(self._trainer.optimizer).__name__
-
-    def _trainer_for(self, loss: Any) -> Trainer:
-        """Return the trainer of before where it fits, else one with the same moments."""
-        net, chosen = self._follow(), optimizer(self)
-        trainer = self._trainer
-        if trainer is not None and (trainer.loss, trainer.optimizer) == (loss, chosen):
-            return trainer
-        self._keep_progress()
-        trainer = Trainer(net, loss, chosen)
-        kept = self._progress
-        if kept is not None and kept["optimizer"] == type(chosen).__name__:
-            state = trainer.state
-            fits = [[a.shape for a in each] for each in kept["moments"]] == [
-                [a.shape for a in each] for each in state["moments"]
-            ]
-            if fits:
-                lr = trainer.lr
-                trainer.state = {**state, **kept}
-                trainer.lr = lr
-        self._trainer = trainer
-        return trainer
-
-    def __getstate__(self) -> dict[str, Any]:
-        if hasattr(self, "coefs_"):
-            self._keep_progress()
-        state: dict[str, Any] = super().__getstate__()
-        dropped = ("_net", "_trainer", "_seen")
-        return {k: v for k, v in state.items() if k not in dropped}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._forget()
+        self.coefs_, self.intercepts_ = self._weights.learned(trainer)
 
     @property
     def network(self) -> Any:
@@ -249,6 +201,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         self._random_state = check_random_state(self.random_state)
         if first:
             self._initialize(y, X.dtype)
+        self._check_sizes()
+        self._layers = self._activations()
         stochastic = self.solver in _STOCHASTIC
         loss = objective(
             self.loss,
@@ -262,6 +216,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
                 self._fit_stochastic(X, y, weights, validation_data, loss, incremental)
             else:
                 fit_lbfgs(self, loss, Data(X, self._targets(y), weights))
+                self._follow()
         if not all(np.isfinite(w).all() for w in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "
@@ -298,9 +253,13 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
                     "of your dataset."
                 )
         if getattr(self, "validation_scores_", None) is None or not self.warm_start:
-            self.validation_scores_ = None if held is None else []
+            self.validation_scores_: list[float] | None = None if held is None else []
             self.best_validation_score_ = None if held is None else -np.inf
-        trainer = self._trainer_for(loss)
+        if not hasattr(self, "loss_curve_"):  # another solver was at work before
+            self._begin_curve()
+        if self.best_loss_ is None and not self.early_stopping:
+            self.best_loss_ = np.inf
+        trainer = self._weights.trainer(self._follow(), loss, optimizer(self))
         fit_epochs(self, trainer, Data(X, self._targets(y), weights), held, incremental)
 
     def _validation(self, given: Any) -> tuple[Any, ...] | None:

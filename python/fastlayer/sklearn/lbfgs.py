@@ -28,7 +28,7 @@ def fit_lbfgs(estimator: Any, loss: Any, data: Data) -> None:
     options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
     found = minimize(
         problem.value_and_gradient,
-        np.hstack([a.ravel() for a in [*e.coefs_, *e.intercepts_]]),
+        np.hstack([a.ravel() for a in [*e.coefs_, *e.intercepts_]]).astype(np.float64),
         method="L-BFGS-B",
         jac=True,
         options=options,
@@ -50,8 +50,8 @@ class _Problem:
     def __init__(self, estimator: Any, loss: Any, data: Data) -> None:
         e = estimator
         self.loss, self.iterations, self.last = loss, 0, 0.0
-        self.sizes = [e.n_features_in_, *e._hidden(), e.n_outputs_]
-        fused = [a._fused or IDENTITY for a in e._activations()]
+        self.sizes = [e.n_features_in_, *(w.shape[1] for w in e.coefs_)]
+        fused = [a._fused or IDENTITY for a in e._layers]
         if isinstance(loss, Loss) and fused[-1][0] in loss._kind.behind:
             fused[-1] = IDENTITY
         self.core = _core.Trainer("float64", self.sizes[0])

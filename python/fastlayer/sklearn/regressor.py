@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from fastlayer.sklearn.estimator import Perceptron
+from fastlayer.sklearn.estimator import BaseMLP
 from fastlayer.train.loss import Loss
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array
 
 
-class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]  # scikit-learn has no types
+class MLPRegressor(RegressorMixin, BaseMLP):
     """A multi-layer perceptron for numbers, with the interface of scikit-learn's.
 
     From the same `random_state` it draws the same weights and orders, and its losses follow those of
@@ -126,7 +126,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]  # scikit-
 
     _classifies: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **Perceptron._parameter_constraints,
+        **BaseMLP._parameter_constraints,
         "loss": [
             StrOptions({"squared_error", "poisson", "absolute_error", "mae", "huber"}),
             Loss,
@@ -196,7 +196,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]  # scikit-
             return float("nan")
         return float(r2_score(y, found, sample_weight=sample_weight))
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None
     ) -> MLPRegressor:
@@ -228,8 +228,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]  # scikit-
         self._fit(X, y, sample_weight, validation_data)
         return self
 
-    @available_if(lambda self: self._fits_by_epochs)  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @available_if(lambda self: self._fits_by_epochs)
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Go through some samples once, from the weights and moments of before.
 

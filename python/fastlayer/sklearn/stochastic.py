@@ -104,7 +104,8 @@ def fit_epochs(
                     e._no_improvement_count = 0
                 if e.callback is not None:
                     e._take_over(trainer)
-                    if e.callback(e) is True:
+                    answer = e.callback(e)
+                    if isinstance(answer, bool | np.bool_) and answer:
                         break
                 if incremental:
                     break

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 def kind_of(estimator: Any) -> str:
     """Return the name of scikit-learn's class that an object is of, or derived from."""
-    kinds = (k.__name__ for k in type(estimator).__mro__ if k.__module__.startswith("sklearn."))
+    homes = ("sklearn.", "fastlayer.sklearn.")
+    kinds = (k.__name__ for k in type(estimator).__mro__ if k.__module__.startswith(homes))
     return next(kinds, "")
 
 

@@ -137,13 +137,16 @@ Read = tuple[list[Any], dict[str, Any]]
 
 
 def _mlp(model: Any) -> Read:
-    names = [model.activation] * (len(model.coefs_) - 1) + [model.out_activation_]
-    for name in names:
-        if name not in SKLEARN:
-            raise ConversionError(place_of(model), f"unknown activation {name!r}")
+    used = getattr(model, "_layers", None)  # of fastlayer.sklearn
+    if used is None:
+        names = [model.activation] * (len(model.coefs_) - 1) + [model.out_activation_]
+        for name in names:
+            if name not in SKLEARN:
+                raise ConversionError(place_of(model), f"unknown activation {name!r}")
+        used = [SKLEARN[name].name for name in names]
     layers = [
-        Layer.from_arrays(w, b, SKLEARN[name].name, layout="in_out")
-        for w, b, name in zip(model.coefs_, model.intercepts_, names, strict=True)
+        Layer.from_arrays(w, b, activation, layout="in_out")
+        for w, b, activation in zip(model.coefs_, model.intercepts_, used, strict=True)
     ]
     if kind_of(model) == "MLPRegressor":
         return layers, {"flat": layers[-1].out_features == 1}
