@@ -24,6 +24,8 @@ PATIENCE = 300  # seconds that a peer may take for one answer
 class Peer:
     """A worker process. It is stopped (SIGSTOP) while others are at work: pools spin on."""
 
+    worker = Path(__file__).with_name("worker.py")
+
     def __init__(self, name: str, threads: int) -> None:
         self.name, self.threads = name, threads
         self.start()
@@ -34,8 +36,7 @@ class Peer:
         module = self.name
         if module == HELD:
             module, environment["FASTLAYER_ISA"] = module.split("_")
-        worker = Path(__file__).with_name("worker.py")
-        command = [sys.executable, str(worker), module, str(self.threads)]
+        command = [sys.executable, str(self.worker), module, str(self.threads)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
         self.stopped = False

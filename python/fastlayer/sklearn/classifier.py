@@ -217,7 +217,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _labels(self, y: Array) -> Any:
         """Return the labels of rows of 0 and 1, or of probabilities."""
-        return self._label_binarizer.inverse_transform(y.ravel() if self.n_outputs_ == 1 else y)
+        if self.out_activation_ == "softmax":
+            return self.classes_[np.argmax(y, axis=1)]
+        found = (y > 0.5).astype(int)
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            return found
+        return self.classes_[np.minimum(found[:, 0], len(self.classes_) - 1)]
 
     def _score_of(self, X: Any, y: Any, sample_weight: Array | None) -> float:
         outputs = self._outputs_of(X, check=False)

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from fastlayer.functions.activation import _ALIASES, _KINDS, Activation
+from fastlayer.functions.activation import _ALIASES, _KINDS, Activation, resolve
 from fastlayer.sklearn.lbfgs import fit_lbfgs
 from fastlayer.sklearn.objective import objective, optimizer
 from fastlayer.sklearn.stochastic import Data, fit_epochs
@@ -113,12 +113,12 @@ class BaseMLP(BaseEstimator):
                 f"of {hidden} neurons: give one name for all, or one for each"
             )
         names = [*each, self.out_activation_]
-        found = [Activation("sigmoid") if a == "logistic" else _activation(a) for a in names]
-        for a in found:
-            if a._fused is None:
-                raise ValueError(
-                    f"{a!r} has weights of its own, which these estimators don't train"
-                )
+        found = []
+        for name in names:
+            a = resolve("sigmoid" if name == "logistic" else name)
+            if not isinstance(a, Activation) or a._fused is None:
+                raise ValueError(f"{a!r} can't be used here; names and fl.Activation can")
+            found.append(a)
         return found
 
     # --- weights: coefs_ and intercepts_ are what counts, the network follows them
@@ -320,10 +320,6 @@ class BaseMLP(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _activation(given: Any) -> Activation:
-    return given if isinstance(given, Activation) else Activation(given)
 
 
 def _one_dtype(given: Any) -> tuple[Any]:
