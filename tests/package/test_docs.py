@@ -14,6 +14,7 @@ import fastlayer as fl
 CONVERTING = ROOT / "docs" / "converting.md"
 # These need packages that may be absent: a section at a time.
 DEPLOYMENT = ROOT / "docs" / "deployment.md"
+FROM_SKLEARN = ROOT / "docs" / "from_sklearn.md"
 SCALING = ROOT / "docs" / "scaling.md"  # in test_scaling.py
 BY_SECTION = (CONVERTING, DEPLOYMENT, SCALING)
 # What the fences of the pages may say. Everything marked python or sh is run.
@@ -32,6 +33,8 @@ def names(page) -> str:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p not in BY_SECTION], ids=names)
 def test_pages_run(page, tmp_path, monkeypatch) -> None:
+    if page == FROM_SKLEARN:
+        pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
     threads = fl.get_num_threads()
     try:
@@ -126,7 +129,7 @@ def test_excerpts_are_what_the_files_hold(page) -> None:
 
 
 CONTRIBUTING = ROOT / "docs" / "contributing.md"
-FIGURES = {f"python docs/images/{name}.py": name for name in ("flow", "critic", "training")}
+FIGURES = {f"python docs/images/{name}.py": name for name in ("flow", "critic", "training", "from_sklearn")}
 
 
 def table_of_commands() -> list[str]:
@@ -162,6 +165,8 @@ def test_a_figure_is_what_its_script_draws(command, tmp_path) -> None:
     drawn = (images / f"{name}.svg").read_bytes()
     if made := re.search(rb"Matplotlib v([\d.]+)", drawn):
         matplotlib = pytest.importorskip("matplotlib")
+        if name == "from_sklearn":
+            pytest.importorskip("sklearn")
         if matplotlib.__version__.encode() != made[1]:
             pytest.skip(f"drawn by matplotlib {made[1].decode()}, here is {matplotlib.__version__}")
     for script in ("drawing.py", f"{name}.py"):
