@@ -3,6 +3,7 @@
 // moments and gradients in panels, and the rows of a batch between the layers.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -33,6 +34,8 @@ struct Rates {
   // 1: the learning rate goes into the moment of SGD, and eps of Adam is added before the
   // correction of the root, as in scikit-learn.
   double other_forms = 0;
+  // Of a cross entropy of one sample, or of one output for the binary one.
+  double least = -HUGE_VAL, most = HUGE_VAL;
 };
 
 // Rows to learn from, and which of them in which order.
@@ -147,7 +150,8 @@ class Trainer {
   void over_rows(SharedStep& step, const Blocks& blocks, int thread, int threads, F f);
   void load(const Samples& s, ptrdiff_t begin, ptrdiff_t first, ptrdiff_t count);
   void forward_block(ptrdiff_t first, ptrdiff_t count, bool through);
-  void loss_block(const Samples& s, ptrdiff_t begin, ptrdiff_t first, ptrdiff_t count, T* scratch);
+  void loss_block(const Samples& s, const Rates& rates, ptrdiff_t begin, ptrdiff_t first,
+                  ptrdiff_t count, T* scratch);
   // From the gradient by the output, or by the sum of the last layer, down to the first
   // layer that is trained, or to x.
   void backward_block(ptrdiff_t first, ptrdiff_t count, bool through, bool to_input, T* scratch);

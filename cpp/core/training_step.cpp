@@ -144,13 +144,15 @@ void Trainer<T>::forward_block(ptrdiff_t first, ptrdiff_t count, bool through) {
 }
 
 template <typename T>
-void Trainer<T>::loss_block(const Samples& s, ptrdiff_t begin, ptrdiff_t first, ptrdiff_t count,
-                            T* scratch) {
+void Trainer<T>::loss_block(const Samples& s, const Rates& rates, ptrdiff_t begin, ptrdiff_t first,
+                            ptrdiff_t count, T* scratch) {
   const Layer& last = layers_.back();
   double* const shares = numbers_.data() + 2 * room_;
   LossArgs<T> l;
   l.kind = loss_;
   l.p0 = p0_;
+  l.least = rates.least;
+  l.most = rates.most;
   l.n = last.n;
   l.ldy = l.ldd = last.ld;
   l.ldt = last.n;
@@ -318,7 +320,7 @@ double Trainer<T>::step(const Samples& s, ptrdiff_t begin, ptrdiff_t count, Rate
     over_rows(steps_[0], parts, thread, team, [&](ptrdiff_t first, ptrdiff_t some) {
       load(s, begin, first, some);
       forward_block(first, some, through_);
-      loss_block(s, begin, first, some, scratch);
+      loss_block(s, rates, begin, first, some, scratch);
       backward_block(first, some, through_, false, scratch);
     });
     over_units(steps_[1], thread, team, [&](const Unit& unit) {

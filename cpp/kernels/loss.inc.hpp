@@ -66,6 +66,12 @@ FL_INLINE T magnitude(T d) {
                         : static_cast<T>(__builtin_fabs(static_cast<double>(d)));
 }
 
+// Within the bounds of a cross entropy; NaN stays.
+template <typename T>
+FL_INLINE double bounded(const LossArgs<T>& l, double value) {
+  return value < l.least ? l.least : value > l.most ? l.most : value;
+}
+
 // dy = f(y - t) * T(factor * share / n) for the losses of differences.
 template <typename T, typename F>
 FL_INLINE void differences(const LossArgs<T>& l, double factor, F f) {
@@ -137,7 +143,7 @@ void cross_entropy(const LossArgs<T>& l) {
   if (l.t == nullptr && l.p0 == 0) {
     for (ptrdiff_t i = 0; i < l.rows; ++i) {
       T* const dz = l.dy + i * l.ldd;
-      l.values[i] = -(0.0 + static_cast<double>(q[i * n + l.labels[i]]));
+      l.values[i] = bounded(l, -(0.0 + static_cast<double>(q[i * n + l.labels[i]])));
       const T scale = static_cast<T>(share_of(l, i));
       dz[l.labels[i]] = dz[l.labels[i]] - T(1);
       for (ptrdiff_t j = 0; j < n; ++j) dz[j] = dz[j] * scale;
@@ -157,7 +163,7 @@ void cross_entropy(const LossArgs<T>& l) {
     return target == T(0) ? a : __builtin_fma(target, q[i * n + j], a);
   });
   for (ptrdiff_t i = 0; i < l.rows; ++i) {
-    l.values[i] = -l.values[i];
+    l.values[i] = bounded(l, -l.values[i]);
     double sum[1];
     blocked_rows(n, sum, [=](double a, int, ptrdiff_t j) FL_INLINED { return a + t[i * ldt + j]; });
     const T sigma = static_cast<T>(sum[0]), scale = static_cast<T>(share_of(l, i));
@@ -188,9 +194,9 @@ void binary_cross_entropy(const LossArgs<T>& l) {
   activation(softplus, minus, f_minus, size);
   const T* const t = l.t;
   const ptrdiff_t ldt = l.ldt;
-  blocked_sums(l.rows, n, l.values, [=](double a, ptrdiff_t i, ptrdiff_t j) FL_INLINED {
+  blocked_sums(l.rows, n, l.values, [=, &l](double a, ptrdiff_t i, ptrdiff_t j) FL_INLINED {
     const double target = t[i * ldt + j];
-    return a + (target * f_minus[i * n + j] + (1 - target) * f[i * n + j]);
+    return a + bounded(l, target * f_minus[i * n + j] + (1 - target) * f[i * n + j]);
   });
   const ActivationArgs<T> sigmoid = {Activation::kSigmoid, T(0), T(0)};
   activation(sigmoid, z, f, size);

@@ -120,7 +120,8 @@ constexpr ptrdiff_t kLossScratch = 4;
 template <typename T>
 struct LossArgs {
   Loss kind;
-  double p0;  // huber: delta; cross entropy: label smoothing
+  double p0;           // huber: delta; cross entropy: label smoothing
+  double least, most;  // of a row's cross entropy, or of an element's binary one
   ptrdiff_t rows, n;
   const T* y;
   ptrdiff_t ldy;

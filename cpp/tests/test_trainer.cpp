@@ -65,6 +65,8 @@ Rates penalised() {
   rates.slope_scale = 2.5;
   rates.penalty = 0.7;
   rates.other_forms = 1;
+  rates.least = 0.1;  // of cross entropies
+  rates.most = 2;
   return rates;
 }
 

@@ -152,6 +152,8 @@ std::vector<double> loss_of(const Kernels<T>& kern, const LossCase& c, ptrdiff_t
   LossArgs<T> l;
   l.kind = c.kind;
   l.p0 = c.p0;
+  l.least = -HUGE_VAL;
+  l.most = HUGE_VAL;
   l.rows = rows;
   l.n = l.ldy = l.ldt = l.ldd = n;
   l.y = y.data();

@@ -114,11 +114,12 @@ def call_directly(type: type, call: Callable[..., FloatArray], /) -> None:
 class Trainer:
     """Trains a chain of dense layers: add layers, `finish`, then take steps. One call at a time.
 
-    Everything that a step needs stays in the trainer. `scalars` is a float64 array of 13 numbers,
+    Everything that a step needs stays in the trainer. `scalars` is a float64 array of 15 numbers,
     for all kinds of optimisers: learning rate, momentum, weight decay, beta1, beta2, eps, the largest
     norm of the gradient (0 for any), and the powers of beta1 and beta2 so far, 1 in the beginning;
-    how often the loss counts, and its gradient; the penalty of the weights; and 1 for the other forms
-    of momentum and Adam, else 0. Steps of adam and adamw advance the powers in place.
+    how often the loss counts, and its gradient; the penalty of the weights; 1 for the other forms of
+    momentum and Adam, else 0; and the bounds of a cross entropy. Steps of adam and adamw advance the
+    powers in place.
 
     Samples are rows of `x`, of any real dtype. Targets are rows of the trainer's dtype, or for
     "cross_entropy" class numbers in int64; `sample_weight` is float64, one for each row, or None.

@@ -108,7 +108,18 @@ def test_there_are_no_circles_of_imports():
 # none for `fastlayer` itself, which the commands use as anybody does.
 ORDER = [
     *("_neighbour", "errors", "arrays", "threads", "config", "run", "files", "functions"),
-    *("report", "train", "network", "files.load", "convert", "dask", "sklearn", "", "cli", "__main__"),
+    *(
+        "report",
+        "train",
+        "network",
+        "files.load",
+        "convert",
+        "dask",
+        "sklearn",
+        "",
+        "cli",
+        "__main__",
+    ),
 ]
 # Those that point up all the same, and why.
 UPWARD = {

@@ -129,7 +129,9 @@ def test_excerpts_are_what_the_files_hold(page) -> None:
 
 
 CONTRIBUTING = ROOT / "docs" / "contributing.md"
-FIGURES = {f"python docs/images/{name}.py": name for name in ("flow", "critic", "training", "from_sklearn")}
+FIGURES = {
+    f"python docs/images/{name}.py": name for name in ("flow", "critic", "training", "from_sklearn")
+}
 
 
 def table_of_commands() -> list[str]:

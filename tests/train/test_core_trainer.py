@@ -21,7 +21,7 @@ from own_process import run_python
 from fastlayer import _core
 
 LR, MOMENTUM, DECAY, BETA1, BETA2, EPS, MAX_NORM, POWER1, POWER2 = range(9)
-VALUE, SLOPE, PENALTY, FORMS = range(9, 13)
+VALUE, SLOPE, PENALTY, FORMS, LEAST, MOST = range(9, 15)
 
 ADAM = {LR: 0.01, BETA1: 0.9, BETA2: 0.999, EPS: 1e-8}
 OPTIMIZERS = {
@@ -49,8 +49,9 @@ LOSSES = [
 
 
 def scalars(values):
-    array = np.zeros(13)
+    array = np.zeros(15)
     array[[POWER1, POWER2, VALUE, SLOPE]] = 1.0
+    array[[LEAST, MOST]] = -np.inf, np.inf
     for at, value in values.items():
         array[at] = value
     return array
@@ -95,7 +96,9 @@ def smoothed(t, n, eps, dtype):
     return ((1 - eps) * t.astype(np.float64) + eps / n).astype(dtype)
 
 
-def loss_and_gradient(name, p0, y, t, weights, value_scale=1.0, slope=1.0):
+def loss_and_gradient(
+    name, p0, y, t, weights, value_scale=1.0, slope=1.0, bounds=(-np.inf, np.inf)
+):
     """Of an output, or of the sum that the loss sees."""
     m, n = y.shape
     T = y.dtype.type
@@ -106,7 +109,7 @@ def loss_and_gradient(name, p0, y, t, weights, value_scale=1.0, slope=1.0):
         t = smoothed(t, n, p0, T)
         p, q = run("softmax", y), run("log_softmax", y).astype(wide)
         q = np.where(t == 0, 0.0, q)
-        values = np.array([-blocked_dot(a, b) for a, b in zip(t, q, strict=True)])
+        values = np.array([-blocked_dot(a, b) for a, b in zip(t, q, strict=True)]).clip(*bounds)
         sigma = np.array([blocked_sum(row) for row in t]).astype(T)[:, None]
         dy = (p * sigma - t) * r.astype(T)[:, None]
     else:
@@ -127,7 +130,7 @@ def loss_and_gradient(name, p0, y, t, weights, value_scale=1.0, slope=1.0):
             dy = np.clip(d, -delta, delta) * scale
         elif name == "binary_cross_entropy":
             plus, minus = (run("softplus", z, 1.0, math.inf).astype(wide) for z in (y, -y))
-            terms = t.astype(wide) * minus + (1 - t.astype(wide)) * plus
+            terms = (t.astype(wide) * minus + (1 - t.astype(wide)) * plus).clip(*bounds)
             values = [blocked_sum(row) for row in terms]
             dy = np.where(t == 1, -run("sigmoid", -y), run("sigmoid", y) - t) * scale
         else:
@@ -187,7 +190,7 @@ class Reference:
         through = sees_through(self.loss, self.layers[-1].activation)
         value, dy, total = loss_and_gradient(
             self.loss, self.p0, self.seen[-1][1] if through else y, t, weights,
-            rates[VALUE], rates[SLOPE],
+            rates[VALUE], rates[SLOPE], rates[[LEAST, MOST]],
         )  # fmt: skip
         gradients = self.backward(dy, through)[0]
         if rates[PENALTY]:
@@ -366,6 +369,18 @@ def test_penalties_scales_and_other_forms(dtype, optimizer, weighted, frozen):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_bounds_of_cross_entropies(dtype, loss, classes):
+    rng = np.random.default_rng(3)
+    layers = chain(rng, dtype, (20, 33, 5), ("tanh", "identity"))
+    rates = {**OPTIMIZERS["adam"], LEAST: 0.4, MOST: 1.1}
+    assert_same_steps(
+        rng, layers, loss, 0.0, "adam", rates, [16, 7], classes=classes, weighted=classes
+    )
+
+
 WIDTHS = [
     (1, 1),
     (3, 8, 8, 3),
@@ -527,7 +542,7 @@ for dtype in ("float32", "float64"):
             trainer.dense(w, np.zeros(n, dtype), "softmax" if n == 10 else "gelu")
         trainer.finish("cross_entropy", 0.1, "adamw")
         x = rng.normal(size=(320, 300)).astype(dtype)
-        rates = np.array([0.001, 0, 0.01, 0.9, 0.999, 1e-8, max_norm, 1, 1, 1, 1, 0, 0])
+        rates = np.array([0.001, 0, 0.01, 0.9, 0.999, 1e-8, max_norm, 1, 1, 1, 1, 0, 0, -np.inf, np.inf])
         for batch in (320, 100):
             t = rng.integers(0, 10, 320)
             done.update(trainer.steps(x, t, None, batch, rng.permutation(320), rates).tobytes())

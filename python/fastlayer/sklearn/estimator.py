@@ -209,6 +209,7 @@ class BaseMLP(BaseEstimator):
             self.n_outputs_,
             self.out_activation_,
             0.0 if self.solver == "adamw" else float(self.alpha),
+            float(np.finfo(X.dtype).eps),
             consistent=not stochastic,
         )
         with nullcontext() if self.n_jobs is None else num_threads(_threads(self.n_jobs)):

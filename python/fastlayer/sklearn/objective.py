@@ -21,24 +21,32 @@ class Objective(Loss):
     """A loss whose value and gradient count `scales` times, with a penalty of the weights.
 
     The penalty, times half the sum of the squares of all weights, is divided by the number of samples
-    in the batch, or by the sum of their weights.
+    in the batch, or by the sum of their weights. Cross entropies are those of probabilities from `eps`
+    to ``1 - eps``, their gradients those of all.
     """
 
-    __slots__ = ("_penalty", "_scales")
+    __slots__ = ("_bounds", "_eps", "_penalty", "_scales")
+    _eps: float
 
-    def __init__(self, loss: Loss, scales: tuple[float, float], penalty: float) -> None:
+    def __init__(
+        self, loss: Loss, scales: tuple[float, float], penalty: float, eps: float = 0.0
+    ) -> None:
         super().__init__(loss.name, **loss.parameters)
         object.__setattr__(self, "_scales", scales)
         object.__setattr__(self, "_penalty", penalty)
+        object.__setattr__(self, "_eps", eps)
+        bounds = (-math.log1p(-eps), -math.log(eps)) if eps else Loss._bounds
+        object.__setattr__(self, "_bounds", bounds)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Objective) and self.__reduce__() == other.__reduce__()
 
     def __hash__(self) -> int:
-        return hash((self._name, self._value, self._scales, self._penalty))
+        return hash((self._name, self._value, self._scales, self._penalty, self._eps))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Objective, (Loss(self.name, **self.parameters), self._scales, self._penalty)
+        plain = Loss(self.name, **self.parameters)
+        return Objective, (plain, self._scales, self._penalty, self._eps)
 
 
 class OwnObjective:
@@ -70,11 +78,11 @@ _NAMED = {
 
 
 def objective(
-    loss: Any, outputs: int, out_activation: str, alpha: float, consistent: bool
+    loss: Any, outputs: int, out_activation: str, alpha: float, eps: float, consistent: bool
 ) -> Objective | OwnObjective:
     """Return the loss of `outputs` outputs that a parameter ``loss`` stands for.
 
-    `consistent` asks for a value that the gradient is that of, also for the squares of several
+    `eps` is that of the dtype. `consistent` asks for a value that the gradient is that of, also for the squares of several
     outputs.
     """
     if isinstance(loss, str):
@@ -87,7 +95,7 @@ def objective(
             "poisson": (outputs, outputs),
         }.get(name, (1.0, 1.0))
         value, slope = map(float, scales)
-        return Objective(Loss(name), (value, slope), alpha)
+        return Objective(Loss(name), (value, slope), alpha, eps if loss == "log_loss" else 0.0)
     if isinstance(loss, Loss):
         return Objective(loss, (1.0, 1.0), alpha)
     return OwnObjective(loss, alpha)

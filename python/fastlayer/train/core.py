@@ -50,9 +50,8 @@ class CoreSteps:
         kind, numbers = optimizer._in_core()
         self._core.finish(loss.name, loss._value, kind)
         forms = float(optimizer._other_forms)
-        self._scalars = np.array(
-            [*numbers, max_norm or 0.0, 1.0, 1.0, *loss._scales, loss._penalty, forms]
-        )
+        of_loss = [*loss._scales, loss._penalty, forms, *loss._bounds]
+        self._scalars = np.array([*numbers, max_norm or 0.0, 1.0, 1.0, *of_loss])
 
     @classmethod
     def of(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
 
+    Bounds: TypeAlias = tuple[float, float]
     LossLike: TypeAlias = "str | Loss | Callable[[Array, Any], tuple[float, Array]]"
 
 
@@ -48,22 +49,22 @@ class _Terms(NamedTuple):
 
 
 # Each of these takes the network's output and the targets, both (m, n) of one dtype, and the
-# parameter. docs/numerics.md has the formulas.
+# parameter, and between which bounds a cross entropy counts. docs/numerics.md has the formulas.
 
 
-def _mse(y: Array, t: Array, _: float) -> _Terms:
+def _mse(y: Array, t: Array, _: float, __: Bounds) -> _Terms:
     d = y - t
     n = y.shape[1]
     return _Terms(sums.row_dots(d, d) / n, d, 2.0, n)
 
 
-def _mae(y: Array, t: Array, _: float) -> _Terms:
+def _mae(y: Array, t: Array, _: float, __: Bounds) -> _Terms:
     d = y - t
     n = y.shape[1]
     return _Terms(sums.row_sums(np.abs(d)) / n, np.sign(d), 1.0, n)
 
 
-def _huber(y: Array, t: Array, delta: float) -> _Terms:
+def _huber(y: Array, t: Array, delta: float, _: Bounds) -> _Terms:
     d = y - t
     n = y.shape[1]
     bound = y.dtype.type(delta)
@@ -72,27 +73,27 @@ def _huber(y: Array, t: Array, delta: float) -> _Terms:
     return _Terms(sums.row_sums(terms) / n, np.clip(d, -bound, bound), 1.0, n)
 
 
-def _cross_entropy(z: Array, t: Array, smoothing: float) -> _Terms:
+def _cross_entropy(z: Array, t: Array, smoothing: float, bounds: Bounds) -> _Terms:
     n = z.shape[1]
     if smoothing:
         t = cast((1.0 - smoothing) * cast(t, FLOAT64) + smoothing / n, z.dtype)
     logarithms = np.where(t == 0, z.dtype.type(0), _apply("log_softmax", z))
     whole = cast(sums.row_sums(t), z.dtype)
     slope = _apply("softmax", z) * whole[:, None] - t
-    return _Terms(-sums.row_dots(t, logarithms), slope, 1.0, 1)
+    return _Terms(np.clip(-sums.row_dots(t, logarithms), *bounds), slope, 1.0, 1)
 
 
-def _binary(z: Array, t: Array, _: float) -> _Terms:
+def _binary(z: Array, t: Array, _: float, bounds: Bounds) -> _Terms:
     n = z.shape[1]
     wide = cast(t, FLOAT64)
     off, on = (cast(_apply("softplus", a), FLOAT64) for a in (z, -z))
-    terms = wide * on + (1.0 - wide) * off
+    terms = np.clip(wide * on + (1.0 - wide) * off, *bounds)
     # sigmoid(z) - 1 would lose what is left of 1.
     slope = np.where(t == 1, -_apply("sigmoid", -z), _apply("sigmoid", z) - t)
     return _Terms(sums.row_sums(terms) / n, slope, 1.0, n)
 
 
-def _poisson(z: Array, t: Array, _: float) -> _Terms:
+def _poisson(z: Array, t: Array, _: float, __: Bounds) -> _Terms:
     n = z.shape[1]
     rate = _apply("exp", z)
     terms = cast(rate, FLOAT64) - cast(t, FLOAT64) * cast(z, FLOAT64)
@@ -102,7 +103,7 @@ def _poisson(z: Array, t: Array, _: float) -> _Terms:
 class _Kind(NamedTuple):
     """A line of the table: a loss, its parameter, and the activations that it looks behind."""
 
-    terms: Callable[[Array, Array, float], _Terms]
+    terms: Callable[[Array, Array, float, Bounds], _Terms]
     parameter: str | None = None
     default: float = 0.0
     behind: tuple[str, ...] = ()
@@ -170,6 +171,8 @@ class Loss:
     # half the squares of all weights, not the biases, over the weight of the batch.
     _scales: tuple[float, float] = (1.0, 1.0)
     _penalty: float = 0.0
+    # Between which a cross entropy of a sample counts, or the binary one of an output.
+    _bounds: Bounds = (-math.inf, math.inf)
 
     def __init__(self, name: str, **parameters: float) -> None:
         if not isinstance(name, str):
@@ -334,7 +337,7 @@ class Loss:
         `whole` is the number of samples in the batch, or the sum of their weights.
         """
         with np.errstate(all="ignore"):
-            losses, gradient, factor, divisor = self._kind.terms(y, t, self._value)
+            losses, gradient, factor, divisor = self._kind.terms(y, t, self._value, self._bounds)
             slope = self._scales[1]
             if weights is None:
                 value, share = sums.total(losses), np.full((y.shape[0], 1), slope / whole)
