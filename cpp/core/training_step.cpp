@@ -13,6 +13,10 @@ constexpr ptrdiff_t kMostRows = 128;
 // Whether rows of the caller's may be walked down where they lie.
 bool lies_well(const RowsView& x) { return x.rows <= 32 || x.strides[0] % 256 != 0; }
 
+void fetch(const char* row, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at);
+}
+
 template <typename T>
 DenseArgs<T> product(ptrdiff_t rows, ptrdiff_t k, ptrdiff_t n, const T* x, ptrdiff_t ldx,
                      const T* panels, T* y, ptrdiff_t ldy, bool far) {
@@ -109,6 +113,8 @@ void Trainer<T>::load(const Samples& s, ptrdiff_t begin, ptrdiff_t first, ptrdif
     const ptrdiff_t row = s.order[begin + i];
     T* const to = x_ + i * ld_x_;
     if (direct) {
+      // Rows in any order lie far apart: the next one is fetched while this one is copied.
+      if (i + 1 < first + count) fetch(s.x->row(s.order[begin + i + 1]), in_ * sizeof(T));
       std::memcpy(to, s.x->row(row), static_cast<size_t>(in_) * sizeof(T));
     } else {
       load_rows(*s.x, row, 1, to, ld_x_);
