@@ -195,13 +195,35 @@ _LAZY = {
 }
 
 
+# Names that people look for, and what they find here.
+_ELSEWHERE = {
+    **dict.fromkeys(("Linear", "Dense"), 'fl.Layer(in_features, out_features, "relu")'),
+    **dict.fromkeys(("Sequential", "Model", "MLP"), "fl.Network([fl.Layer(...), fl.Layer(...)])"),
+    **dict.fromkeys(("MLPClassifier", "MLPRegressor"), "fastlayer.sklearn"),
+    **{
+        name: f'the activation "{name.lower()}", as in fl.Layer(3, 8, "{name.lower()}"), or fl.{name.lower()}'
+        for name in ("ReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Softmax", "ELU", "SELU", "Mish")
+    },
+    **dict.fromkeys(("from_pytorch", "from_pt"), "fl.from_torch(module)"),
+    **dict.fromkeys(("from_tensorflow", "from_tf"), "fl.from_keras(model)"),
+    **dict.fromkeys(("from_numpy", "from_arrays"), "fl.Layer.from_arrays, or fl.accelerate"),
+    **dict.fromkeys(
+        ("load_model", "from_file", "from_h5", "from_npz", "from_safetensors"), "fl.load(path)"
+    ),
+    **dict.fromkeys(("save", "save_model"), "net.save(path)"),
+    **dict.fromkeys(("train", "fit"), "net.fit(x, t), or fl.Trainer"),
+    "Dropout": "nothing: it does nothing in a prediction, and depends on chance in training",
+}
+
+
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name in ("dask", "sklearn"):  # not in __all__: a star import would hide the real ones
         return import_module(f"fastlayer.{name}")
     if name not in _LAZY:
-        raise AttributeError(f"module 'fastlayer' has no attribute {name!r}")
+        hint = f"; you may want {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+        raise AttributeError(f"module 'fastlayer' has no attribute {name!r}{hint}")
     found = getattr(import_module(f"fastlayer.{_LAZY[name]}"), name)
     found.__module__ = "fastlayer"
     globals()[name] = found

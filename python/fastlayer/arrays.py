@@ -103,6 +103,21 @@ def _from_table(x: object) -> Array | None:
     return np.stack(columns, axis=1)
 
 
+def _no_array(x: object) -> str:
+    """Say what something is that NumPy makes no array of, and what to do."""
+    if x is None:
+        return "None"
+    if isinstance(x, dict):
+        return "a dict: np.column_stack(list(x.values())) has its columns"
+    if isinstance(x, set | frozenset):
+        return "a set, which has no order: make a list"
+    if hasattr(x, "read"):
+        return "an open file: read it first, e.g. with np.load"
+    if hasattr(x, "__next__"):
+        return "a generator: make a list of it, or give it to predict, which takes batches"
+    return f"an object of {type(x).__name__}"
+
+
 def as_real(x: object, what: str = "x") -> Array:
     """Return `x` as a plain, aligned, native-endian array of a real dtype, copying if it must.
 
@@ -123,6 +138,8 @@ def as_real(x: object, what: str = "x") -> Array:
             "fill it first with .filled(value)"
         )
     a = _asarray(x, what)
+    if a.dtype.kind == "O" and a.ndim == 0 and not isinstance(x, np.ndarray):
+        raise TypeError(f"{what} is {_no_array(x)}; expected an array of numbers")
     if a.dtype.kind == "O" and (table := _from_table(x)) is not None:
         a = table
     if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:

@@ -125,7 +125,7 @@ def test_a_list_as_bias_takes_the_dtype_of_the_weight():
     ("error", "match", "weight", "keywords"),
     [
         (ValueError, r"2 dimensions, got shape \(3,\)", np.ones(3), {}),
-        (ValueError, r"\(2,\).*2 rows, got \(3,\)", np.ones((2, 3)), {"bias": np.ones(3)}),
+        (ValueError, r"\(2,\).*2 rows, got \(4,\)", np.ones((2, 3)), {"bias": np.ones(4)}),
         (ValueError, r"got \(\)", np.ones((2, 3)), {"bias": 1.0}),
         (ValueError, "layout must be", np.ones((2, 3)), {"layout": "auto"}),
         (TypeError, "complex128", np.ones((2, 3), complex), {}),

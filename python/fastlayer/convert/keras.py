@@ -247,7 +247,9 @@ def load_keras(
     given = None if config is None else _configuration(config)
     with reading(name) as file:
         try:
-            read = _read_h5 if file.read(len(MAGIC)) == MAGIC else _read_archive
+            begin = file.read(len(MAGIC))
+            zipped = begin[:2] == b"PK" or (begin != MAGIC and name.endswith(".keras"))
+            read = _read_archive if zipped else _read_h5
             spec, source = read(file, given)
             return from_config(spec, source, os.path.basename(name), outputs).network()
         except ConversionError as error:

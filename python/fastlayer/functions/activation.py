@@ -97,7 +97,7 @@ _KINDS = {
         _Kind(elementwise.log_softmax, kernel=_rowwise("log_softmax"), axis=-1),
     )
 }
-_ALIASES = {"swish": "silu", "logistic": "sigmoid"}
+_ALIASES = {"swish": "silu", "logistic": "sigmoid", "linear": "identity"}
 
 
 class Activation(Part):

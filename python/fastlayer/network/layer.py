@@ -69,6 +69,14 @@ class _State:
         return found
 
 
+# What people assign who mean something else; nothing would read it.
+_MISTAKEN = {
+    **dict.fromkeys(("weights", "W", "w", "kernel", "coef_"), "weight"),
+    **dict.fromkeys(("biases", "b", "intercept_"), "bias"),
+    **dict.fromkeys(("act", "activation_function"), "activation"),
+}
+
+
 class Layer(Module):
     """Dense layer: ``activation(x @ weight.T + bias)``.
 
@@ -186,7 +194,14 @@ class Layer(Module):
                 f"layout must be 'out_in' for (n, k) or 'in_out' for (k, n), got {layout!r}"
             )
         w = w if layout == "out_in" else w.T
-        b = None if bias is None else _as_bias(bias, w.shape[0])
+        b = None if bias is None else as_real(bias, "bias")
+        if b is not None and b.size == w.shape[1] != w.shape[0]:
+            other = "in_out" if layout == "out_in" else "out_in"
+            raise ValueError(
+                f"bias has {b.size} entries, but with layout={layout!r} a weight of shape "
+                f"{np.shape(weight)} has {w.shape[0]} neurons; layout={other!r} takes its other axis"
+            )
+        b = None if b is None else _as_bias(b, w.shape[0])
         if dtype is None:
             # A bias that is not an array takes the dtype of the weight.
             given = [w, b] if b is not None and isinstance(bias, np.ndarray) else [w]
@@ -213,6 +228,15 @@ class Layer(Module):
     def out_features(self) -> int:
         """Number of neurons, n."""
         return self._state.packed.out_features
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _MISTAKEN:
+            right = _MISTAKEN[name]
+            raise AttributeError(
+                f"a Layer has no {name!r} that counts: assign layer.{right}, or call "
+                f"layer.update({right}=...)"
+            )
+        super().__setattr__(name, value)
 
     @property
     def weight(self) -> Array:

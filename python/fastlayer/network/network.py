@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 
@@ -63,6 +63,8 @@ class Network(Chain):
         `Layer`, `Flatten`, `LayerNorm`, `RMSNorm`, `BatchNorm`, `Residual`, `Concat`, `Add`,
         `Multiply`, `Slice`, `Network`, an activation (name, function or `Activation`), or any
         callable from array to array.
+    *more
+        Nothing: the layers are one list.
     inputs, outputs : dict of int, or list of int, optional
         The features of each, in their order, by name or without.
 
@@ -107,10 +109,15 @@ class Network(Chain):
     def __init__(
         self,
         layers: Iterable[Any],
-        *,
+        *more: NoReturn,
         inputs: Features | None = None,
         outputs: Features | None = None,
     ) -> None:
+        if more:
+            raise TypeError(
+                f"Network takes one list of layers, got {1 + len(more)} arguments: "
+                "fl.Network([first, second])"
+            )
         self._hold(as_parts(layers, "Network"))
         self._end(Ends.of(inputs, "input"), Ends.of(outputs, "output"))
 

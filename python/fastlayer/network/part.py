@@ -141,7 +141,7 @@ def as_part(activation: Any) -> Part:
 def as_parts(items: Iterable[Any], what: str) -> tuple[Part, ...]:
     """Resolve names and functions among the layers of a network."""
     if isinstance(items, str) or not hasattr(items, "__iter__"):
-        raise TypeError(f"{what} takes a list of layers, got {items!r}")
+        raise TypeError(f"{what} takes a list of layers, as in [first, second], got {items!r}")
     parts: list[Part] = []
     for i, item in enumerate(items):
         if isinstance(item, type):
