@@ -28,7 +28,7 @@ from quiet import Quiet
 
 HERE = Path(__file__).parent
 SIZES = (784, 512, 512, 10)
-BATCH, RATE = 128, 1e-3
+BATCH, RATE = 128, 5e-4
 GOAL, MOST = 0.98, 30  # of the test images, and of epochs
 PEERS = {  # the form of each that is the fastest with this network
     "fastlayer": "steps",
