@@ -1,5 +1,5 @@
 """The pictures of results files: every ratio to the best peer; that of networks by batch, and the
-roofline, float32.
+roofline, float32; training, and the time to read MNIST.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import results_file
 COLORS = ("tab:blue", "tab:orange", "tab:green")
 BANDS = (
     *("networks,\n1 to 32 rows", "networks,\nmore rows", "plain\nproducts"),
-    *("accelerate", "activations"),
+    *("accelerate", "activations", "training"),
 )
 DRAWN = ("network", "matmul", "linear")  # in the roofline
+SHADES = {1: "tab:blue", 2: "tab:cyan"}  # of fastlayer, by threads
 WIDTHS = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 65536)  # ticks
 
 
@@ -23,17 +24,10 @@ def draw(columns: dict[str, dict], folder: Path) -> None:
     """bench-answer.png and .svg of all results; bench-ratio-1, bench-roofline-1, ... of the first,
     for each number of threads.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        print("matplotlib is not installed: no pictures", file=sys.stderr)
+    if not ready(folder):
         return
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "fastlayer"  # the same picture has the same bytes
-    folder.mkdir(parents=True, exist_ok=True)
     results = next(iter(columns.values()))
-    quiet = all("load" in r and not r.get("disturbed") for c in columns.values() for r in c["rows"])
-    mark = "" if quiet else "a busy machine: no results"
+    mark = mark_of([row for found in columns.values() for row in found["rows"]])
     save(answer(series(columns)), folder, "bench-answer", mark)
     rows = results_file.expanded(results)
     hot = [r for r in rows if r["mode"] == "hot" and r["dtype"] == "float32"]
@@ -46,6 +40,46 @@ def draw(columns: dict[str, dict], folder: Path) -> None:
         products = [r for r in rows if r["flops"] and r["kind"] in DRAWN and simple(r)]
         if limit and products:
             save(roofline(products, limit, threads), folder, f"bench-roofline-{threads}", mark)
+
+
+def draw_training(results: dict, titles: dict[str, str], folder: Path) -> None:
+    """bench-training-1, ...: how many times the time of fastlayer others take for a step."""
+    if not ready(folder):
+        return
+    rows = [
+        row
+        for row in results_file.expanded(results)
+        if (row["kind"], row["dtype"], row["mode"]) == ("train", "float32", "hot") and row["best"]
+    ]
+    for threads in sorted({row["threads"] for row in rows}):
+        found = [row for row in rows if row["threads"] == threads]
+        save(steps(found, titles, threads), folder, f"bench-training-{threads}", mark_of(rows))
+
+
+def draw_mnist(results: dict, titles: dict[str, str], folder: Path) -> None:
+    """bench-mnist: seconds until the test images are read."""
+    rows = [row for row in results["rows"] if row.get("reached")]
+    if rows and ready(folder):
+        mark = mark_of([run for row in rows for run in row["runs"]])
+        save(seconds(rows, titles, results["goal"]), folder, "bench-mnist", mark)
+
+
+def ready(folder: Path) -> bool:
+    try:
+        import matplotlib
+    except ImportError:
+        print("matplotlib is not installed: no pictures", file=sys.stderr)
+        return False
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "fastlayer"  # the same picture has the same bytes
+    folder.mkdir(parents=True, exist_ok=True)
+    return True
+
+
+def mark_of(measured: list[dict]) -> str:
+    """What stands across a picture of numbers that others may have disturbed."""
+    quiet = all("load" in one and not one.get("disturbed") for one in measured)
+    return "" if quiet else "a busy machine: no results"
 
 
 def series(columns: dict[str, dict]) -> dict[str, list[tuple[str, float]]]:
@@ -63,11 +97,11 @@ def series(columns: dict[str, dict]) -> dict[str, list[tuple[str, float]]]:
 
 def band(row: dict) -> str:
     """Of the first picture."""
-    if row["kind"] == "network":
+    if row["kind"] in ("network", "critic"):
         few = "1 to 32 rows" if row["batch"] <= 32 else "more rows"
         return f"networks,\n{few}"
     names = {"matmul": "plain\nproducts", "linear": "plain\nproducts", "column": "plain\nproducts"}
-    names |= {"activation": "activations", "accelerate": "accelerate"}
+    names |= {"activation": "activations", "accelerate": "accelerate", "train": "training"}
     return names[row["kind"]]
 
 
@@ -193,6 +227,94 @@ def roofline(rows: list[dict], limit: dict, threads: int):
         f"Networks and products, float32, {plural(threads)}: FMA peak {peak / 1e9:.0f} GFLOP/s"
     )
     axes.legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def steps(rows: list[dict], titles: dict[str, str], threads: int):
+    """A bar to the fastest peer, and a dot for each of the others, by optimiser and network."""
+    from matplotlib import pyplot
+    from matplotlib.ticker import FuncFormatter
+
+    parts = [r["case"].removeprefix("train:").rpartition(":") for r in rows]
+    kinds = list(dict.fromkeys(kind for _, _, kind in parts))
+    nets = list(dict.fromkeys(net for net, _, _ in parts))
+    peers = [name for name in titles if any(name in r["us"] for r in rows)]
+    peers = [name for name in peers if not name.startswith("fastlayer")]
+    style = {name: ("osD^vPX*"[i % 8], f"C{i + 1}") for i, name in enumerate(peers)}
+    low = min(0.8, *(r["ratio"] / 1.1 for r in rows))
+    high = 1.3 * max(r["us"][name] / r["us"]["fastlayer"] for r in rows for name in r["us"])
+    size = (9, 1.6 + 0.32 * len(nets))
+    figure, panels = pyplot.subplots(
+        1, len(kinds), figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
+    for axes, kind in zip(panels[0], kinds, strict=True):
+        for (net, _, of), row in zip(parts, rows, strict=True):
+            if of != kind:
+                continue
+            at, own = nets.index(net), row["us"]["fastlayer"]
+            color = "tab:blue" if row["ratio"] >= 1 else "tab:red"
+            axes.barh(at, row["ratio"] - 1, left=1, height=0.62, color=color, alpha=0.35)
+            for name in peers:
+                if name in row["us"]:
+                    marker, shade = style[name]
+                    axes.plot(row["us"][name] / own, at, marker, color=shade, markersize=4.5)
+        axes.axvline(1, color="black", linewidth=1)
+        axes.axvspan(low, 1, color="tab:red", alpha=0.07, linewidth=0)
+        axes.set(xscale="log", xlim=(low, high))
+        axes.set_title({"adam": "Adam", "sgd": "SGD"}.get(kind, kind), fontsize="medium")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}x"))
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.set_xlabel("time of a step / that of fastlayer")
+    panels[0, 0].set_yticks(range(len(nets)), [net.replace("@", ", ") for net in nets])
+    panels[0, 0].set_ylim(len(nets) - 0.4, -0.6)
+    panels[0, 0].set_ylabel("network, batch")
+    figure.suptitle(
+        f"Training, float32, {plural(threads)}: right of 1x fastlayer is faster; bars: the fastest peer",
+        fontsize="large",
+    )
+    for name, (marker, shade) in style.items():
+        axes.plot([], [], marker, color=shade, label=titles[name])
+    figure.legend(fontsize="small", loc="outside lower center", ncols=len(peers))
+    return figure
+
+
+def seconds(rows: list[dict], titles: dict[str, str], goal: float):
+    """A bar for each peer and number of threads, the quickest first."""
+    from matplotlib import pyplot
+
+    counts = sorted({row["threads"] for row in rows})
+    by_peer = {name: [r for r in rows if r["peer"] == name] for name in titles}
+    names = sorted(
+        (name for name, found in by_peer.items() if found),
+        key=lambda name: min(r["seconds"] for r in by_peer[name]),
+    )
+    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.5 * len(names)), layout="constrained")
+    height = 0.8 / len(counts)
+    for j, threads in enumerate(counts):
+        shade = ("0.55", "0.75")[j % 2]
+        for i, name in enumerate(names):
+            for row in by_peer[name]:
+                if row["threads"] != threads:
+                    continue
+                color = SHADES.get(threads, "tab:blue") if name == "fastlayer" else shade
+                at = i + height * (j - (len(counts) - 1) / 2)
+                axes.barh(at, row["seconds"], height=height * 0.92, color=color)
+                epochs = sorted(set(row["epochs"]))
+                span = "-".join(map(str, (epochs[0], epochs[-1])[: len(epochs)]))
+                word = f" {row['seconds']:.3g} s, {span} epochs, {plural(threads)}"
+                axes.annotate(word, (row["seconds"], at), va="center", fontsize="small")
+    axes.set_yticks(range(len(names)), [titles[name] for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(0, 1.35 * max(row["seconds"] for row in rows))
+    axes.set_xlabel("seconds of training")
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.set_title(
+        f"MNIST: seconds until {goal:.0%} of the test images are read, same start, same batches"
+    )
     return figure
 
 

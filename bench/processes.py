@@ -21,6 +21,18 @@ THREAD_VARIABLES = (
 PATIENCE = 300  # seconds that a peer may take for one answer
 
 
+def environment_of(threads: int) -> dict[str, str]:
+    """For a process that is to compute with so many threads: libraries read it once."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
+    return kept | dict.fromkeys(THREAD_VARIABLES, str(threads))
+
+
+def pin(peer: str, threads: int) -> None:
+    """JAX has as many threads as it may use cores, and no setting for fewer."""
+    if peer == "jax" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
 class Peer:
     """A worker process. It is stopped (SIGSTOP) while others are at work: pools spin on."""
 
@@ -31,8 +43,7 @@ class Peer:
         self.start()
 
     def start(self) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
-        environment |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        environment = environment_of(self.threads)
         module = self.name
         if module == HELD:
             module, environment["FASTLAYER_ISA"] = module.split("_")

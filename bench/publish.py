@@ -46,6 +46,7 @@ REASONS = {
     "activation": "Activations",
     "latency": "After a rest, beside neighbours",
     "load": "Loading a file",
+    "train": "Training",
 }
 
 
@@ -128,6 +129,7 @@ def answer(machines: dict[str, dict]) -> str:
             "for plain products": lambda r: r["kind"] in ("matmul", "linear", "column"),
             "for NumPy classes behind `fl.accelerate`": lambda r: r["kind"] == "accelerate",
             "for activations": lambda r: r["kind"] == "activation",
+            "for training": lambda r: r["kind"] == "train",
         },
     )
     text = (
@@ -217,7 +219,7 @@ def selection(results: dict) -> str:
 def reason(row: Row) -> str:
     """The key of REASONS."""
     kind, case = row["kind"], row["case"]
-    if kind in ("activation", "accelerate", "load"):
+    if kind in ("activation", "accelerate", "load", "train"):
         return kind
     if row["mode"] != "hot":
         return "latency"
@@ -318,6 +320,7 @@ def group(row: Row) -> str:
     if kind == "linear" and case.startswith("linear:1x"):
         return "linear, one sample"
     names = {"column": "columns, one sample", "critic": "two inputs", "load": "loading a file"}
+    names["train"] = "training"
     return names.get(kind, kind)
 
 

@@ -26,12 +26,14 @@ TITLES = {
     "numpy_plain": "NumPy",
     "numpy_out": "NumPy, out=",
     "torch_eager": "PyTorch",
+    "torch_compiled": "PyTorch, compiled",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
     "litert": "LiteRT",
     "mnn": "MNN",
     "jax": "JAX",
     "sklearn": "scikit-learn",
+    "keras": "Keras",
 }
 PEERS = [name for name in TITLES if not name.startswith("fastlayer")]
 

@@ -71,6 +71,11 @@ def text(results: dict) -> str:
 def write(results: dict, path: Path) -> None:
     """At once or not at all: an interrupted run leaves the last whole file."""
     results["rows"].sort(key=place)
+    write_text(results, path)
+
+
+def write_text(results: dict, path: Path) -> None:
+    """The same with the rows as they are."""
     draft = path.with_name(path.name + ".part")
     draft.write_text(text(results), encoding="utf-8")
     draft.replace(path)

@@ -151,11 +151,9 @@ def rows(
 
 # A rough model of a call, only to tell how long a run will take: seconds for the call itself, the
 # mean peer's time over that of the FMAs, seconds for a number that an activation reads or writes.
-CALL, FACTOR, ELEMENT = (
-    8e-6,
-    {"network": 1.5, "column": 1.5, "accelerate": 1.5, "matmul": 1.2, "linear": 1.2},
-    1.2e-9,
-)
+CALL, ELEMENT = 8e-6, 1.2e-9
+FACTOR = {"network": 1.5, "column": 1.5, "accelerate": 1.5, "train": 3.0}
+FACTOR |= {"matmul": 1.2, "linear": 1.2}
 BUILD, BYTE = 0.5, 3.5e-9  # seconds to prepare all peers, and each one for a byte of weights
 COMPILE = 6.0  # seconds that PyTorch compiles a network, before the cache has it
 LOAD = 3e-3  # seconds to load a model
@@ -179,5 +177,5 @@ def expected(case, dtype: str, limits: dict, peers: int, options) -> float:
     modes = [mode for mode in options.modes if mode in case.modes(dtype)]
     once = sum(options.settings.cost(mode, call, call) for mode in modes)
     checks = 2.5 * call + 4e-9 * elements + BYTE * weights
-    compiled = COMPILE * (case.kind == "network" and dtype == "float32")
+    compiled = COMPILE * (case.kind in ("network", "train") and dtype == "float32")
     return peers * (once + checks) + BUILD + compiled + 0.3 * ("busy" in modes)

@@ -16,6 +16,8 @@ import time
 from itertools import repeat
 from pathlib import Path
 
+from processes import pin
+
 BLOCK = 20e-6  # seconds: shorter calls are timed in blocks, or the clock would be most of it
 MOST = 20_000  # samples in a turn
 LONG = 0.05  # seconds: of a call's forms, one that takes so long stays only if it is the last
@@ -47,15 +49,15 @@ class Worker:
     def prepare(self, case: str, dtype: str, reference: str, bound: float) -> dict:
         """Build the case and compare its output with NumPy's, in each of the peer's forms."""
         from cases import cases
-        from peers import _files
+        from peers import _files, _training
 
         self.drop()
         _files.ABOVE = reference
         chosen = cases()[case]
-        prepare = self.peer.prepare
         if chosen.kind == "train":
-            prepare = getattr(self.peer, "train", lambda *_: None)
-        self.forms = prepare(chosen, dtype, self.threads) or {}
+            self.forms = _training.forms(self.peer, chosen, dtype, self.threads)
+        else:
+            self.forms = self.peer.prepare(chosen, dtype, self.threads) or {}
         last, error = next(reversed(self.forms), None), None
         for name in reversed(list(self.forms)):
             call, inputs = self.forms[name]
@@ -185,9 +187,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     name, threads = sys.argv[1], int(sys.argv[2])
-    if name == "jax" and hasattr(os, "sched_setaffinity"):
-        # it has as many threads as it may use cores, and no setting for fewer
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    pin(name, threads)
     worker = None
     for line in sys.stdin:
         command = json.loads(line)

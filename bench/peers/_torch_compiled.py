@@ -50,7 +50,7 @@ def compiled(case, dtype: str, threads: int, net, inputs):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(f".{os.getpid()}.pt2")
-            with _limit(PATIENCE), torch.inference_mode(False), torch.no_grad(), frozen():
+            with limit(PATIENCE), torch.inference_mode(False), torch.no_grad(), frozen():
                 exported = torch.export.export(net, inputs)
                 aoti_compile_and_package(exported, package_path=str(draft))
             draft.replace(path)
@@ -61,7 +61,7 @@ def compiled(case, dtype: str, threads: int, net, inputs):
     return lambda x: run([x])[0]
 
 
-class _limit:
+class limit:
     """Raises TimeoutError after some seconds, in the main thread."""
 
     def __init__(self, seconds: float) -> None:

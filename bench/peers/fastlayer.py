@@ -62,20 +62,16 @@ def _load(case, dtype: str):
     return None if path is None else lambda x: fl.from_state_dict(path, activation="relu")(x)
 
 
-def train(case, dtype: str, threads: int):
+def learners(task):
     """An epoch in one call."""
-    from cases import LEARNING_RATE
+    from peers._training import Learner
 
-    from peers._training import samples
+    fl.set_num_threads(task.threads)
+    optimizer = (fl.Adam if task.optimizer == "adam" else fl.SGD)(lr=task.rate)
+    net = fl.Network([fl.Layer.from_arrays(*layer) for layer in task.layers])
+    trainer = fl.Trainer(net, "mse" if task.regression else "cross_entropy", optimizer)
 
-    fl.set_num_threads(threads)
-    x, t, order = samples(case, dtype)
-    rate = LEARNING_RATE[case.layout]
-    optimizer = fl.Adam(lr=rate) if case.layout == "adam" else fl.SGD(lr=rate)
-    net = fl.Network([fl.Layer.from_arrays(*layer) for layer in case.layers(dtype)])
-    trainer = fl.Trainer(net, "mse" if case.sizes[-1] == 1 else "cross_entropy", optimizer)
+    def epoch(order):
+        return trainer.steps(task.x, task.t, task.batch, order).astype(task.x.dtype)
 
-    def epoch():
-        return trainer.steps(x, t, case.batch, order).astype(dtype)
-
-    return {"steps": (epoch, ())}
+    return {"steps": Learner(epoch, lambda x: trainer.network(x).argmax(axis=1))}

@@ -60,25 +60,28 @@ def prepare(case, dtype: str, threads: int):
     return {"jit": (lambda *arrays: forward(parameters, *arrays).block_until_ready(), inputs)}
 
 
-def train(case, dtype: str, threads: int):
+def learners(task):
     """A step at a time, and an epoch in one `scan`; weights are given away (donated)."""
     import jax
-    from cases import LEARNING_RATE
+    import numpy as np
     from jax import numpy as jnp
 
-    from peers._training import BETAS, EPS, samples
+    from peers._training import BETAS, EPS, Learner
 
     jax.config.update("jax_enable_x64", True)
-    x, t, order = (jnp.asarray(a) for a in samples(case, dtype))
-    order = order.reshape(-1, case.batch)
-    rate, (b1, b2) = LEARNING_RATE[case.layout], BETAS
+    x, t = jnp.asarray(task.x), jnp.asarray(task.t)
+    rate, (b1, b2) = task.rate, BETAS
 
-    def loss_of(parameters, x, t):
+    def forward(parameters, x):
         for i, (weight, bias) in enumerate(parameters):
             x = x @ weight + bias
             if i < len(parameters) - 1:
                 x = jax.nn.relu(x)
-        if case.sizes[-1] == 1:
+        return x
+
+    def loss_of(parameters, x, t):
+        x = forward(parameters, x)
+        if task.regression:
             return jnp.mean((x - t) ** 2)
         picked = jnp.take_along_axis(jax.nn.log_softmax(x), t[:, None], axis=1)
         return -jnp.mean(picked)
@@ -86,7 +89,7 @@ def train(case, dtype: str, threads: int):
     def step(state, at):
         parameters, m, v, count = state
         loss, g = jax.value_and_grad(loss_of)(parameters, x[at], t[at])
-        if case.layout == "sgd":
+        if task.optimizer == "sgd":
             parameters = jax.tree.map(lambda p, g: p - rate * g, parameters, g)
             return (parameters, m, v, count), loss
         count = count + 1
@@ -100,25 +103,38 @@ def train(case, dtype: str, threads: int):
         return (jax.tree.map(update, parameters, m, v), m, v, count), loss
 
     def start():
-        parameters = [(jnp.asarray(w.T.copy()), jnp.asarray(b)) for w, b, _ in case.layers(dtype)]
+        parameters = [(jnp.asarray(w.T.copy()), jnp.asarray(b)) for w, b, _ in task.layers]
         zeros = jax.tree.map(jnp.zeros_like, parameters)
-        return [
-            (parameters, zeros, jax.tree.map(jnp.zeros_like, parameters), jnp.asarray(0, dtype))
-        ]
+        count = jnp.asarray(0, x.dtype)
+        return [(parameters, zeros, jax.tree.map(jnp.zeros_like, parameters), count)]
 
     one = jax.jit(step, donate_argnums=0)
     whole = jax.jit(lambda state, order: jax.lax.scan(step, state, order), donate_argnums=0)
-    kept = {"step": start(), "scan": start()}
+    outputs = jax.jit(forward)
 
-    def by_step():
+    def learner(run):
+        kept = start()
+
+        def epoch(order):
+            kept[0], losses = run(kept[0], order)
+            return losses.block_until_ready()
+
+        def answers(rows):
+            return np.asarray(outputs(kept[0][0], jnp.asarray(rows))).argmax(axis=1)
+
+        def own(order):
+            return jnp.asarray(order.reshape(-1, task.batch))
+
+        def ready(order):
+            run(jax.tree.map(jnp.copy, kept[0]), order)  # which gives the copy away
+
+        return Learner(epoch, answers, own, ready)
+
+    def by_step(state, order):
         losses = []
         for at in order:
-            kept["step"][0], loss = one(kept["step"][0], at)
+            state, loss = one(state, at)
             losses.append(loss)
-        return jnp.stack(losses).block_until_ready()
+        return state, jnp.stack(losses)
 
-    def by_scan():
-        kept["scan"][0], losses = whole(kept["scan"][0], order)
-        return losses.block_until_ready()
-
-    return {"step": (by_step, ()), "scan": (by_scan, ())}
+    return {"step": learner(by_step), "scan": learner(whole)}

@@ -183,8 +183,8 @@ def _activation(name: str, inputs):
     return {"out=": (call, inputs)}
 
 
-def train(case, dtype: str, threads: int):
-    from peers._training import ByHand
+def learners(task):
+    from peers._training import ByHand, Learner
 
-    hand = ByHand(case, dtype)
-    return {"out=": (lambda: hand.epoch().astype(dtype), ())}
+    hand = ByHand(task)
+    return {"out=": Learner(hand.epoch, hand.answers)}

@@ -36,51 +36,44 @@ def prepare(case, dtype: str, threads: int):
     return {"predict": (call, case.inputs(dtype))}
 
 
-def train(case, dtype: str, threads: int):
-    """`partial_fit`, an epoch in a call, from the case's weights and in its order."""
+def learners(task):
+    """`partial_fit`, an epoch in a call, of rows that lie in their order."""
     import numpy as np
     import sklearn
-    from cases import LEARNING_RATE
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    from peers._training import reference, samples
+    from peers._training import Learner
 
-    if case.sizes[-1] == 2:
+    if task.sizes[-1] == 2:
         return None  # its classifier has one output there
+    mean = 0.5 if task.regression else 1.0  # its loss of a regression is half of the mean square
     sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
-    x, t, order = samples(case, dtype)
-    x, t = x[order], t[order]
-    classifies = case.sizes[-1] > 1
-    model = (MLPClassifier if classifies else MLPRegressor)(
-        hidden_layer_sizes=case.sizes[1:-1],
-        solver=case.layout,
-        batch_size=case.batch,
-        learning_rate_init=LEARNING_RATE[case.layout],
+    model = (MLPRegressor if task.regression else MLPClassifier)(
+        hidden_layer_sizes=task.sizes[1:-1],
+        solver=task.optimizer,
+        batch_size=task.batch,
+        learning_rate_init=task.rate / (mean if task.optimizer == "sgd" else 1),
         momentum=0.0,
         nesterovs_momentum=False,
         alpha=0.0,
         shuffle=False,
     )
-    t = t if classifies else t[:, 0]
-    classes = {"classes": np.arange(case.sizes[-1])} if classifies else {}
-    model.partial_fit(x, t, **classes)  # makes arrays, and the optimiser that holds them
-    for kept, (w, b, _) in zip(
-        zip(model.coefs_, model.intercepts_, strict=True), case.layers(dtype), strict=True
-    ):
-        kept[0][:], kept[1][:] = w.T, b
-    if case.layout == "adam":
+    t = task.t[:, 0] if task.regression else task.t
+    classes = {} if task.regression else {"classes": np.arange(task.sizes[-1])}
+    model.partial_fit(task.x[: task.batch], t[: task.batch], **classes)
+    # It has made arrays, and the optimiser that holds them: all from the start.
+    for weight, bias, (w, b, _) in zip(model.coefs_, model.intercepts_, task.layers, strict=True):
+        weight[:], bias[:] = w.T, b
+    if task.optimizer == "adam":
         model._optimizer.t = 0
         for moment in (*model._optimizer.ms, *model._optimizer.vs):
             moment[:] = 0
-    losses = reference(case).astype(dtype)
 
-    def epoch():
-        model.partial_fit(x, t)
-        return losses
+    def epoch(ordered):
+        model.partial_fit(*ordered)
+        return model.loss_
 
-    epoch()
-    # It tells the mean of an epoch only; that of a regression is half of the mean square.
-    wanted = losses.mean() / (1 if classifies else 2)
-    if abs(model.loss_ - wanted) > 1e-3 * wanted:
-        raise ValueError(f"a loss of {model.loss_} instead of {wanted}")
-    return {"partial_fit": (epoch, ())}
+    def own(order):
+        return task.x[order], t[order]
+
+    return {"partial_fit": Learner(epoch, model.predict, own, mean=mean)}

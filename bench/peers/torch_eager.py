@@ -161,43 +161,9 @@ def _with_out(name: str, plain, inputs):
     return {"plain": (plain, inputs), "out=": (into, inputs)}
 
 
-def train(case, dtype: str, threads: int):
+def learners(task):
     """The usual loop, with the optimiser's loops over tensors, its lists of them, and fused."""
-    import torch
-    from cases import LEARNING_RATE, STEPS
-    from torch import nn
+    from peers import _torch_training
 
-    from peers._training import samples
-
-    torch.set_num_threads(threads)
-    x, t, order = (torch.from_numpy(a) for a in samples(case, dtype))
-
-    def form(**how):
-        modules = []
-        for w, b, act in case.layers(dtype):
-            layer = nn.Linear(*w.shape[::-1], dtype=x.dtype)
-            with torch.no_grad():
-                layer.weight.copy_(torch.from_numpy(w))
-                layer.bias.copy_(torch.from_numpy(b))
-            modules += [layer, nn.ReLU()] if act else [layer]
-        net = nn.Sequential(*modules)
-        kind = torch.optim.Adam if case.layout == "adam" else torch.optim.SGD
-        optimizer = kind(net.parameters(), lr=LEARNING_RATE[case.layout], **how)
-        measure = nn.MSELoss() if case.sizes[-1] == 1 else nn.CrossEntropyLoss()
-
-        def epoch():
-            losses = []
-            for at in order.split(case.batch):
-                optimizer.zero_grad()
-                loss = measure(net(x[at]), t[at])
-                loss.backward()
-                optimizer.step()
-                losses.append(loss.detach())
-            return torch.stack(losses)
-
-        return epoch, ()
-
-    assert len(order) == STEPS * case.batch
-    return {name: form(**{name: True}) for name in ("foreach", "fused")} | {
-        "loop": form(foreach=False)
-    }
+    ways = {"foreach": {"foreach": True}, "fused": {"fused": True}, "loop": {"foreach": False}}
+    return {name: _torch_training.learner(task, **how) for name, how in ways.items()}

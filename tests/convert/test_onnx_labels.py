@@ -190,6 +190,8 @@ DAMAGED = [
     {"labels": [1, 2, 1 << 63], "keepdims": False},
     {"labels": [1, 2, None]},
     {"labels": "abc"},
+    {"labels": [1, 2, 3], "keepdims": 1},
+    {"labels": [1, 2, 3], "keepdims": "no"},
     [1, 2, 3],
 ]
 
@@ -204,5 +206,5 @@ def test_a_document_with_other_classes_is_damaged(classes):
         "format": "fastlayer", "version": 2, "dtype": "float32", "layers": [layer],
         "outputs": [["y", 3, classes]], "single": True,
     }  # fmt: skip
-    with pytest.raises(ValueError, match=r"class|label"):
+    with pytest.raises(ValueError, match=r"class|label|keepdims"):
         from_document(document, None, PARTS)

@@ -700,6 +700,29 @@ def test_out_of_gradients(rng, dtype):
             assert_same_bits(got, wanted)
 
 
+def test_outputs_that_share_memory_are_refused_and_left_alone(rng, dtype):
+    for f, arguments in both(rng, dtype):
+        expected = f(*arguments)
+        for i, j in ((0, 1), (0, 2), (1, 2)):
+            first, second = expected[i].size, expected[j].size
+            for begin in (0, 1, first - 1):  # of the second in the first; the last by one element
+                memory = np.full(first + second, 7, dtype)
+                out: list = [None, None, None]
+                out[i] = memory[:first].reshape(expected[i].shape)
+                out[j] = memory[begin : begin + second].reshape(expected[j].shape)
+                names = " and ".join(("dx", "dW", "db")[at] for at in (i, j))
+                with pytest.raises(ValueError, match=f"out: {names} share memory"):
+                    f(*arguments, out=tuple(out))
+                assert (memory == 7).all()
+            # Beside each other, and with every other element, they share none.
+            memory = np.full(2 * (first + second), 7, dtype)
+            for one, other in ((memory, memory[first:]), (memory[::2], memory[1::2])):
+                out[i] = one[:first].reshape(expected[i].shape)
+                out[j] = other[:second].reshape(expected[j].shape)
+                for got, wanted in zip(f(*arguments, out=tuple(out)), expected, strict=True):
+                    assert_same_bits(got, wanted)
+
+
 def test_a_wrong_out_of_gradients_changes_nothing(rng):
     for f, arguments in both(rng):
         good = [np.full_like(y, 7) for y in f(*arguments)]

@@ -9,6 +9,8 @@ from helpers import assert_same_bits
 from model_files import assert_round_trips
 
 import fastlayer as fl
+from fastlayer.files.document import from_document
+from fastlayer.network.network import PARTS
 
 PLAIN = lambda a: a
 
@@ -233,6 +235,31 @@ def test_what_a_call_refuses(rng, name):
 def test_what_a_network_refuses(keywords, kind, message):
     with pytest.raises(kind, match=message):
         fl.Network([fl.Layer(6, 3)], **keywords)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"outputs": [["y", 3]], "single": 1}, "'single' holds 1, expected bool"),
+        ({"outputs": [["y", 3]], "single": None}, "'single' holds None, expected bool"),
+        ({"outputs": [["y", 3]], "single": "true"}, "'single' holds 'true', expected bool"),
+        ({"outputs": [["y", 1], ["z", 2]], "single": True}, "'single' is there beside 2 outputs"),
+        ({"single": True}, "'single' is there without 'outputs'"),
+        ({"inputs": [["x", 3]], "single": True}, "'single' is there without 'outputs'"),
+        ({"inputs": [["x", 3]], "single": 0}, "'single' holds 0, expected bool"),
+        ({"outputs": [["y", 3]], "single": True}, None),
+        ({"outputs": [["y", 1], ["z", 2]], "single": False}, None),
+    ],
+)
+def test_a_document_that_says_single_in_vain_is_damaged(fields, message):
+    layer = {"type": "Activation", "name": "relu", "parameters": {}}
+    document = {"format": "fastlayer", "version": 2, "dtype": "float32", "layers": [layer]}
+    if message is None:
+        y = from_document(document | fields, None, PARTS)(np.ones((2, 3), np.float32))
+        assert isinstance(y, tuple) != fields["single"]
+        return
+    with pytest.raises(ValueError, match=message):
+        from_document(document | fields, None, PARTS)
 
 
 def test_features_that_no_part_tells():

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
-NAMES = ("cases", "errors", "quiet", "goals", "report", "results_file", "pictures", "publish")
+NAMES = (
+    *("cases", "errors", "quiet", "goals", "report", "results_file", "pictures", "publish"),
+    *("publish_training", "mnist", "processes"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -343,6 +347,108 @@ def test_the_handwritten_network_computes_its_reference(bench, name):
     np.testing.assert_allclose(y, want, atol=bound)
 
 
+# --- training
+
+
+# torch.compile is left out: it wants a C++ compiler, and minutes.
+@pytest.mark.parametrize(
+    "name", ["fastlayer", "numpy_out", "torch_eager", "jax", "sklearn", "keras"]
+)
+def test_every_way_to_train_has_the_losses_of_the_reference(bench, name, tmp_path):
+    """In a process of its own, as in a run: libraries are set up for it."""
+    peer = bench.processes.Peer(name, 1)
+    try:
+        if peer.ask(op="hello")["version"] is None:
+            pytest.skip(f"{name} is not installed")
+        for net in ("4-8-3@16", "50-256-256-256-1@1"):
+            for optimizer in ("adam", "sgd"):
+                case = bench.cases.cases()[f"train:{net}:{optimizer}"]
+                losses, absolute, relative = bench.cases.reference(case, "float32")
+                assert losses.shape == (bench.cases.STEPS,)
+                np.save(tmp_path / "bound.npy", absolute)
+                wanted = {"case": case.name, "dtype": "float32", "reference": str(tmp_path)}
+                for y, right in ((losses, True), (losses * 1.01, False)):
+                    np.save(tmp_path / "y.npy", y)
+                    answer = peer.ask(op="prepare", **wanted, bound=relative)
+                    assert (answer == {"applies": True}) == right, answer
+    finally:
+        peer.close()
+
+
+def test_a_peer_that_trains_something_else_is_wrong(bench):
+    training = importlib.import_module("peers._training")
+    case = bench.cases.cases()["train:4-8-3@16:adam"]
+    for offset, wrong in ((0.0, False), (0.01, True), (np.nan, True)):
+
+        def learners(task, offset=offset):
+            hand = training.ByHand(task)
+            way = training.Learner(
+                lambda order: hand.epoch(order).mean() + offset, hand.answers, mean=1.0
+            )
+            return {"by hand": way}
+
+        peer = SimpleNamespace(learners=learners)
+        if wrong:
+            with pytest.raises(ValueError, match="a mean loss of"):
+                training.forms(peer, case, "float64", 1)
+        else:
+            assert list(training.forms(peer, case, "float64", 1)) == ["by hand"]
+
+
+def test_numpy_by_hand_answers_what_it_has_learnt(bench):
+    training = importlib.import_module("peers._training")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((256, 2)).astype(np.float32)
+    t = (x[:, 0] > 0).astype(int) + 2 * (x[:, 1] > 0)
+    layers = [(rng.standard_normal((8, 2)).astype(np.float32), np.zeros(8, np.float32), "relu")]
+    layers += [(rng.standard_normal((4, 8)).astype(np.float32), np.zeros(4, np.float32), None)]
+    hand = training.ByHand(training.Task(layers, x, t, 32, "adam", 0.01, 1))
+    before = np.mean(hand.answers(x) == t)
+    for _ in range(30):
+        hand.epoch(rng.permutation(256))
+    assert before < 0.8
+    assert np.mean(hand.answers(x) == t) > 0.95
+
+
+def mnist_row(peer, threads, *runs, **more):
+    """Of runs as (seconds of each epoch, the last accuracy)."""
+    found = [
+        {"seconds": list(s), "accuracies": [0.5] * (len(s) - 1) + [a], "load": 0.0, **more}
+        for s, a in runs
+    ]
+    return {"peer": peer, "threads": threads, "version": "1", "runs": found}
+
+
+def test_the_median_of_the_runs_counts(bench):
+    row = bench.mnist.summed(mnist_row("jax", 1, ([1, 1], 0.98), ([2], 0.981), ([1, 1, 3], 0.98)))
+    assert row["seconds"] == 2
+    assert row["epochs"] == [2, 1, 3]
+    assert row["epoch"] == 1
+    assert row["reached"]
+    assert list(row)[-1] == "runs"
+    row = bench.mnist.summed(mnist_row("jax", 1, ([1, 1], 0.98), ([2], 0.9799)))
+    assert not row["reached"]
+    row = {"peer": "jax", "threads": 1, "error": "not installed"}
+    assert bench.mnist.summed(row) == row
+
+
+def test_every_peer_of_mnist_trains(bench):
+    assert set(bench.mnist.PEERS) <= set(bench.report.TITLES)
+    for name in bench.mnist.PEERS:
+        assert hasattr(importlib.import_module(f"peers.{name}"), "learners")
+
+
+def test_the_start_is_the_same_for_everyone_and_another_in_each_round(bench):
+    first, again, other = (bench.mnist.start(np.random.default_rng(s)) for s in (0, 0, 1))
+    assert [w.shape for w, _, _ in first] == [(512, 784), (512, 512), (10, 512)]
+    assert [act for _, _, act in first] == ["relu", "relu", None]
+    for (w, b, _), (same, _, _), (differs, _, _) in zip(first, again, other, strict=True):
+        assert np.array_equal(w, same)
+        assert not np.array_equal(w, differs)
+        assert w.dtype == b.dtype == np.float32
+        assert not b.any()
+
+
 # --- publishing
 
 
@@ -501,3 +607,94 @@ def test_a_ratio_to_peers_that_no_longer_count_is_left_out(bench):
     (found,) = bench.results_file.expanded({"rows": [row]})
     assert found["best"] is None
     assert not {"ratio", "held"} & found.keys()
+
+
+def test_every_case_has_a_band_of_the_first_picture(bench):
+    rows = [row_of(case.name) for case in bench.cases.cases().values() if case.kind != "load"]
+    for row in bench.results_file.expanded({"rows": rows}):
+        assert bench.pictures.band(row) in bench.pictures.BANDS
+
+
+@pytest.fixture
+def training(bench, results, pages):
+    """Results of training beside a copy of its page, in which all peers are twice as slow or more."""
+    shutil.copy(ROOT / "docs/training.md", pages.root / "docs")
+    results["rows"] = [
+        row_of(f"train:{net}:{optimizer}", 2.0, threads=threads, us={"jax": 320.0})
+        for net in ("4-8-3@1", "64-100-10@32")
+        for optimizer in ("adam", "sgd")
+        for threads in (1, 2)
+    ]
+    results["versions"] = {"fastlayer": "1", "numpy_plain": "2", "jax": "3", "keras": None}
+    found = {k: results[k] for k in ("date", "commit", "machine")}
+    found |= {"sizes": [784, 512, 10], "batch": 128, "rate": 1e-3, "goal": 0.98}
+    found["rows"] = [
+        bench.mnist.summed(row)
+        for row in (
+            mnist_row("fastlayer", 1, ([1, 1], 0.98), ([1, 1, 1], 0.98)),
+            mnist_row("jax", 1, ([2, 2, 2], 0.98), ([2, 2], 0.98)),
+            {"peer": "keras", "threads": 1, "error": "not installed"},
+        )
+    ]
+    return SimpleNamespace(steps=results, mnist=found)
+
+
+def publish_training(bench, pages, training):
+    for kind in ("steps", "mnist"):
+        if found := getattr(training, kind):
+            name = {"steps": "training"}.get(kind, kind)
+            bench.results_file.write_text(found, pages.root / f"results-{name}-avx512.json")
+    return bench.publish_training.publish(pages.root, pages.root)
+
+
+def test_what_was_measured_of_training_stands_on_its_page(bench, pages, training):
+    training.steps["rows"][0] |= {"ratio": 0.5, "us": {"fastlayer": 320.0, "jax": 160.0}}
+    assert publish_training(bench, pages, training) == 0
+    page = (pages.root / "docs/training.md").read_text("utf-8")
+    assert "| 4-8-3, 1 | 20 us | - | **10 us** | 0.50 **behind** | 6.25 us | 2.00 |" in page
+    assert "| 64-100-10, 32 | 6.25 us | **12.5 us** | 20 us | 2.00 | 6.25 us | 2.00 |" in page
+    assert "A peer is ahead in 1 of 8 rows: 4-8-3@1:adam, float32, 1 thread: 0.50 (JAX)." in page
+    assert "2.00 (SGD, float32, 2 threads)" in page
+    assert "; NumPy 2, JAX 3." in page
+    assert "| fastlayer | 2.5 s | 2-3 | 1 s |" in page
+    assert "| Keras | - | - | - |" in page
+    if find_spec("matplotlib"):
+        drawn = {path.name for path in (pages.root / "docs/images").iterdir()}
+        names = ("bench-training-1", "bench-training-2", "bench-mnist")
+        assert drawn == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+
+
+def test_training_without_mnist(bench, pages, training):
+    training.mnist = None
+    assert publish_training(bench, pages, training) == 0
+    page = (pages.root / "docs/training.md").read_text("utf-8")
+    part = page[page.index("<!-- mnist -->") : page.index("<!-- end of mnist -->")]
+    assert "Not measured yet" in part
+    assert "No peer is ahead in any of the 8 rows" in page
+
+
+@pytest.mark.parametrize("kind", ["steps", "limits", "mnist", "wrong", "nothing"])
+def test_training_that_is_not_published(bench, pages, training, capsys, kind):
+    before = (pages.root / "docs/training.md").read_bytes()
+    if kind == "steps":
+        training.steps["rows"][3] |= {"disturbed": True, "load": 0.37}
+    elif kind == "limits":
+        training.steps["disturbed"].append("limits, 2 threads")
+    elif kind == "mnist":
+        training.mnist["rows"][1]["runs"][0] |= {"disturbed": True, "load": 0.25}
+    elif kind == "wrong":
+        training.steps["rows"][0]["failed"] = {"fastlayer": "16 of 16 outputs are wrong"}
+    else:
+        training.steps = None
+    assert publish_training(bench, pages, training) == 1
+    says = {
+        "steps": "disturbed 1 of 8 measurements (most: 0.37",
+        "limits": "disturbed 0 of 8 measurements and limits, 2 threads",
+        "mnist": "results-mnist-avx512.json: other processes disturbed 1 of 4 measurements",
+        "wrong": "fastlayer is wrong or broken in train:4-8-3@1:adam",
+        "nothing": "no results",
+    }
+    said = capsys.readouterr().err
+    assert says[kind] in said
+    assert said.endswith("nothing was published\n")
+    assert (pages.root / "docs/training.md").read_bytes() == before

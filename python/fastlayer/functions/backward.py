@@ -7,12 +7,22 @@ gradient has the same bits whatever the threads, the layout or the instruction s
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.arrays import as_real, as_result, cast, check_out, evaluate, normalize_axis, promoted
+from fastlayer.arrays import (
+    as_real,
+    as_result,
+    cast,
+    check_out,
+    evaluate,
+    may_share,
+    normalize_axis,
+    promoted,
+)
 from fastlayer.functions.activation import Activation, resolve
 from fastlayer.functions.products import matmul
 
@@ -178,7 +188,8 @@ def linear_backward(
     weight : array_like
         Shape (n, k), or (k,), a single neuron.
     out : tuple of ndarray or None, optional
-        Where `dx`, `dW` and `db` go, None for a new array; their shapes and the result's dtype.
+        Where `dx`, `dW` and `db` go, None for a new array; their shapes and the result's dtype. They
+        may overlap the inputs, but not each other.
 
     Returns
     -------
@@ -192,7 +203,7 @@ def linear_backward(
     Raises
     ------
     ValueError
-        Shapes that don't fit each other.
+        Shapes that don't fit each other; arrays in `out` that share memory.
     TypeError
         Complex, masked or non-numeric arrays; `out` of another dtype.
 
@@ -253,7 +264,8 @@ def dense_backward(
     weights : array_like
         Shape (k, n), one row for each neuron; or (n,), a single neuron.
     out : tuple of ndarray or None, optional
-        Where the three results go, None for a new array; their shapes and the result's dtype.
+        Where the three results go, None for a new array; their shapes and the result's dtype. They
+        may overlap the inputs, but not each other.
 
     Returns
     -------
@@ -268,7 +280,7 @@ def dense_backward(
     Raises
     ------
     ValueError
-        Shapes that don't fit each other.
+        Shapes that don't fit each other; arrays in `out` that share memory.
     TypeError
         Complex, masked or non-numeric arrays; `out` of another dtype.
 
@@ -330,9 +342,14 @@ def _gradients(
     Where `columns`, the first is delivered as its transpose. All three are computed before any is
     delivered, for `out` may overlap what they are computed from.
     """
-    for shape, target in zip(shapes, out, strict=True):
-        if target is not None:
-            check_out(target, shape, dtypes[1])
+    given = [
+        (name, check_out(target, shape, dtypes[1]))
+        for name, shape, target in zip(("dx", "dW", "db"), shapes, out, strict=True)
+        if target is not None
+    ]
+    for (one, a), (other, b) in combinations(given, 2):
+        if may_share(a, b):  # what is delivered last would be in both
+            raise ValueError(f"out: {one} and {other} share memory, and each needs its own")
     dx = matmul(dz, weight)
     found = dx.T if columns else dx, matmul(dz.T, rows), sum_of_rows(dz)
 

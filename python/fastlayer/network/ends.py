@@ -95,7 +95,12 @@ class Ends(NamedTuple):
         Damaged
             They are none.
         """
+        single = spec.get("single", False)
+        if type(single) is not bool:
+            raise Damaged(key, f"the field 'single' holds {single!r:.40}, expected bool")
         if f"{what}s" not in spec:
+            if single and what == "output":
+                raise Damaged(key, "the field 'single' is there without 'outputs'")
             return cls()
         listed = reader.field(spec, f"{what}s", list, key)
         entries = [entry for entry in listed if isinstance(entry, list) and len(entry) in (2, 3)]
@@ -109,10 +114,11 @@ class Ends(NamedTuple):
         with unfit(key, ValueError):
             ends = cls.of(given, what)
         classes = tuple(_classes(entry, key) for entry in entries)
-        single = spec.get("single", False)
-        if type(single) is not bool or (single and (len(classes) != 1 or what == "input")):
-            single = False
-        if what == "input" or not (single or any(classes)):
+        if what == "input":
+            return ends
+        if single and len(classes) != 1:
+            raise Damaged(key, f"the field 'single' is there beside {len(classes)} outputs")
+        if not (single or any(classes)):
             return ends
         return ends._replace(classes=classes, single=single)
 
@@ -204,4 +210,7 @@ def _classes(entry: list[Any], key: str) -> Classes | None:
         raise Damaged(key, f"the classes {given!r:.40} are not one for each of {entry[1]} features")
     if kinds == {int} and any(abs(label) >> 63 for label in labels or ()):
         raise Damaged(key, "a label is no 64-bit integer")
-    return Classes(tuple(labels or ()), given.get("keepdims") is True)
+    keepdims = given.get("keepdims", False)
+    if type(keepdims) is not bool:
+        raise Damaged(key, f"the field 'keepdims' holds {keepdims!r:.40}, expected bool")
+    return Classes(tuple(labels or ()), keepdims)
