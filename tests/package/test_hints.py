@@ -129,6 +129,6 @@ def test_the_advice_for_a_dict_works():
 @pytest.mark.parametrize("suffix", ["h5", "hdf5"])
 def test_a_file_that_is_no_hdf5_is_called_that(tmp_path, suffix):
     path = tmp_path / f"model.{suffix}"
-    path.write_bytes(b"anything but that")
+    path.write_bytes(b"anything but that" * 9)
     with pytest.raises(fl.ModelFileError, match="is not HDF5"):
         fl.load(path)

@@ -249,8 +249,7 @@ def load_keras(
         try:
             begin = file.read(len(MAGIC))
             zipped = begin[:2] == b"PK" or (begin != MAGIC and name.endswith(".keras"))
-            read = _read_archive if zipped else _read_h5
-            spec, source = read(file, given)
+            spec, source = (_read_archive if zipped else _read_h5)(file, given)
             return from_config(spec, source, os.path.basename(name), outputs).network()
         except ConversionError as error:
             raise ConversionError(f"{name}: {error.place}", error.why) from error.__cause__
