@@ -186,14 +186,30 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
+            numbers = self._numbers(y)
         else:
-            self._check_classes(unique_labels(y))
+            numbers = self._numbers(y)
+            if numbers is None or self.warm_start:
+                self._check_classes(unique_labels(y))
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         if self.class_weight is not None:
             of_class = compute_sample_weight(self.class_weight, y)
             sample_weight = of_class if sample_weight is None else sample_weight * of_class
-        return X, self._label_binarizer.transform(y).astype(bool), sample_weight
+        if numbers is None:
+            return X, self._label_binarizer.transform(y).astype(bool), sample_weight
+        n = len(self.classes_)
+        rows = numbers[:, None] == (np.arange(n) if n > 2 else np.ones(1))
+        return X, rows, sample_weight
+
+    def _numbers(self, y: Any) -> Array | None:
+        """Return class numbers of labels, sooner than a binarizer would; None where it has to."""
+        if self._label_binarizer.y_type_ not in ("binary", "multiclass"):
+            return None
+        if not isinstance(y, np.ndarray) or y.ndim != 1 or y.dtype.kind not in "biuU":
+            return None
+        numbers = np.minimum(np.searchsorted(self.classes_, y), len(self.classes_) - 1)
+        return numbers if np.array_equal(self.classes_[numbers], y) else None
 
     def _check_classes(self, found: Array) -> None:
         if self.warm_start:
