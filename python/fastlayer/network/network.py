@@ -784,6 +784,42 @@ class Network(Chain):
 
         save(self, path, PARTS)
 
+    def to_onnx(self, path: str | PathLike[str]) -> None:
+        """Write the network as an ONNX model, opset 20, which ONNX Runtime and others run.
+
+        The model takes rows (N, in_features), or one array for each input, in the dtype of the network,
+        and names inputs and outputs as the network does, else ``x`` and ``y``. Its results differ from
+        those of the network by what sums in another order and other activations do.
+
+        Parameters
+        ----------
+        path : path
+            Ends in .onnx.
+
+        Raises
+        ------
+        ConversionError
+            A Python function, a network that takes any number of features, labels as outputs.
+        ImportError
+            There is no onnx package.
+        OSError
+            The file can't be written.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import os, tempfile
+        >>> net = fl.Network([fl.Layer(4, 8, "gelu", rng=0), fl.Layer(8, 2, "softmax", rng=1)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.to_onnx(os.path.join(folder, "model.onnx"))
+        ...     back = fl.load(os.path.join(folder, "model.onnx"))
+        >>> back.in_features, back.out_features
+        (4, 2)
+        """
+        from fastlayer.files.onnx_export import to_onnx
+
+        to_onnx(self, path)
+
     def _title(self) -> str:
         return f"Network({self.in_features} -> {self.out_features}, {len(self)} layers)"
 
