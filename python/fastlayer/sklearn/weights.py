@@ -51,8 +51,8 @@ class Weights:
     def learned(self, trainer: Trainer) -> tuple[list[Array], list[Array]]:
         """Take over what was learned; return the arrays (n_in, n_out) and (n_out,)."""
         net = trainer.network
-        coefs = [np.ascontiguousarray(layer.weight.T) for layer in net]
-        biases = [layer.bias for layer in net]
+        coefs = [np.array(layer.weight.T, order="C") for layer in net]
+        biases = [np.array(layer.bias) for layer in net]
         self._seen = [a.copy() for a in (*coefs, *biases)]
         return coefs, biases
 
@@ -64,11 +64,13 @@ class Weights:
         self._keep()
         trainer = Trainer(net, loss, optimizer)
         kept = self._kept
-        if kept is not None and kept["optimizer"] == type(optimizer).__name__:
+        if kept is not None and type(kept["optimizer"]) is type(optimizer):
             state = trainer.state
             shapes = [[[a.shape for a in each] for each in s["moments"]] for s in (kept, state)]
             if shapes[0] == shapes[1]:
                 trainer.state = {**state, **{k: kept[k] for k in ("moments", "progress", "steps")}}
+            if kept["optimizer"] == optimizer:
+                trainer.lr = kept["lr"]
         self._trainer = trainer
         return trainer
 
@@ -77,7 +79,7 @@ class Weights:
         if self._trainer is not None:
             state = self._trainer.state
             self._kept = {k: state[k] for k in ("moments", "progress", "steps", "lr")}
-            self._kept["optimizer"] = type(self._trainer.optimizer).__name__
+            self._kept["optimizer"] = self._trainer.optimizer
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._keep()
