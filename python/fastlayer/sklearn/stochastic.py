@@ -76,7 +76,7 @@ def fit_epochs(
     e.n_iter_ = 0
     best = _values(trainer) if e.early_stopping else None
     try:
-        with reporting(e.progress and not incremental, e.max_iter, "epochs") as report:
+        with reporting(False if incremental else e.progress, e.max_iter, "epochs") as report:
             for epoch in range(e.max_iter):
                 if e.shuffle:
                     drawn = np.arange(run.number)
@@ -114,10 +114,10 @@ def fit_epochs(
                         f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the "
                         "optimization hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=4,
+                        stacklevel=6,
                     )
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=4)
+        warnings.warn("Training interrupted by user.", stacklevel=6)
     if e.early_stopping and best is not None:
         trainer._on_tape()
         for p, value in zip(trainer._trained, best, strict=True):
@@ -143,7 +143,7 @@ class _Epochs:
         elif size > number:
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-                stacklevel=6,
+                stacklevel=7,
             )
         self.size = int(min(size, number))
         self.begins = np.arange(0, number, self.size)
