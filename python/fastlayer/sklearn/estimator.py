@@ -261,6 +261,8 @@ class BaseMLP(BaseEstimator):
         if self.best_loss_ is None and not self.early_stopping:
             self.best_loss_ = np.inf
         trainer = self._weights.trainer(self._follow(), loss, optimizer(self))
+        if not incremental:
+            trainer.lr = float(self.learning_rate_init)  # the moments stay, the rate begins anew
         fit_epochs(self, trainer, Data(X, self._targets(y), weights), held, incremental)
 
     def _validation(self, given: Any) -> tuple[Any, ...] | None:
