@@ -135,7 +135,7 @@ def test_a_step_goes_down_the_slope_of_the_loss(kind, activation):
                 arrays[i][at] += d
             slope[at] = (loss(moved[0]) - loss(moved[1])) / 2e-5
         wanted = (slope - penalty[i]) * outputs + penalty[i]
-        np.testing.assert_allclose(step[i], wanted, rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(step[i], wanted, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,7 +1,7 @@
 """`fastlayer.sklearn` against scikit-learn's own perceptrons, in the same process.
 
-Where nothing else is said, numbers agree to 1e-9, relative. Measured over all of them are 2e-13 at most,
-and of loss curves 3e-15: sums in another order, through 20 epochs.
+Where nothing else is said, numbers agree to 1e-9, relative, or to 1e-12. Measured were 3e-15 at most for
+losses, and 5e-13 for weights and predictions above 0.001: sums in another order, through 20 epochs.
 """
 
 from __future__ import annotations
@@ -208,13 +208,13 @@ def test_what_is_printed(capsys):
 
 
 def check_lbfgs(name, fit=None, **parameters):
-    """Rounding grows from one iteration to the next: after 10 of them 3e-10 is the most in the weights,
-    and 1e-12 in the loss."""
+    """Rounding grows from one iteration to the next: measured after 10 of them are 3e-14 for the loss,
+    and 4e-12 for weights and predictions."""
     given = {"solver": "lbfgs", "max_iter": 10, "activation": "tanh", **parameters}
     x, y = samples(name)
     mine, other = fitted(pair(name, **given), x, y, **(fit or {}))
     assert mine.loss_ == pytest.approx(other.loss_, rel=1e-9)
-    assert_alike(mine, other, x, rtol=1e-7, atol=1e-8)
+    assert_alike(mine, other, x, rtol=1e-8, atol=1e-10)
     assert not hasattr(mine, "loss_curve_")
 
 
@@ -257,10 +257,11 @@ def test_lbfgs_to_its_end(name):
 @pytest.mark.parametrize("name", ["digits", "diabetes", "outputs"])
 @pytest.mark.parametrize("solver", ["adam", "sgd-constant-nesterov"])
 def test_float32(name, solver):
-    """Rounding is 2^29 times that of float64: 2e-5 was the most in the weights."""
+    """Rounding is 2^29 times that of float64: measured are 1e-7 for losses, and 4e-5
+    for weights and predictions above 0.001."""
     x, y = samples(name, np.float32)
     mine, other = fitted(pair(name, **SOLVERS[solver]), x, y)
-    assert_alike(mine, other, x, rtol=1e-3, atol=2e-4)
+    assert_alike(mine, other, x, rtol=4e-4, atol=1e-5)
     assert {a.dtype for a in (*mine.coefs_, *mine.intercepts_)} == {np.dtype(np.float32)}
 
 
@@ -279,7 +280,7 @@ def test_sparse_samples_have_the_bits_of_dense_ones(name, form, solver):
     assert_same_weights(mine, dense)
     assert_same_bits(np.asarray(mine.loss_), np.asarray(dense.loss_))
     assert_same_bits(mine.predict(thin), dense.predict(x))
-    assert_alike(mine, other, thin, *((1e-7, 1e-8) if solver == "lbfgs" else ()))
+    assert_alike(mine, other, thin, *((1e-8, 1e-10) if solver == "lbfgs" else ()))
     for step in (mine, dense):
         if solver == "adam":
             step.partial_fit(thin if step is mine else x, y)
@@ -360,7 +361,7 @@ def test_warm_start_of_lbfgs(name):
     estimators = pair(name, solver="lbfgs", warm_start=True, activation="tanh", max_iter=5)
     for _ in range(2):
         fitted(estimators, x, y)
-        assert_alike(*estimators, x, rtol=1e-7, atol=1e-8)  # as in check_lbfgs
+        assert_alike(*estimators, x, rtol=1e-8, atol=1e-10)  # as in check_lbfgs
 
 
 # --- the constructor
