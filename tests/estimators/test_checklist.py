@@ -458,6 +458,14 @@ def test_what_diverges(early_stopping):
             calm(reg.fit, *IRIS)
 
 
+def test_a_classifier_that_diverges_has_scores_of_nan():
+    clf = made("MLPClassifier", activation="identity", solver="sgd", learning_rate_init=1e250)
+    clf.set_params(early_stopping=True, max_iter=5)
+    calm(clf.fit, *IRIS)
+    assert np.isnan(clf.validation_scores_).any()
+    assert all(np.isfinite(w).all() for w in weights(clf))
+
+
 def test_numbers_that_are_too_large():
     rng = np.random.RandomState(0)
     x = np.finfo(np.float64).max * rng.uniform(size=(10, 2))

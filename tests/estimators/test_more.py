@@ -262,13 +262,13 @@ def test_a_loss_of_ones_own_goes_on():
     assert_same_weights(whole, parts)
 
 
-def test_huge_numbers_leave_the_loss_of_a_classifier_finite():
-    """It is computed from what is before the softmax, never clipped; scikit-learn's stops at 36."""
+def test_huge_samples_leave_the_loss_of_a_classifier_finite():
+    """It is computed from what is before the softmax; scikit-learn's becomes NaN, and fit fails."""
     x, y = samples("cancer")
-    mine, other = fitted(pair("cancer", max_iter=2), x * 1e4, y)
-    assert mine.loss_ > 10 * other.loss_
+    clf = made("cancer", max_iter=2)
     with np.errstate(all="ignore"):  # of the sum by which scikit-learn looks for a NaN
-        assert np.isfinite(fitted([mine], x * 1e306, y)[0].loss_)
+        fitted([clf], x * 1e306, y)
+    assert 0 < clf.loss_ < 36.1
 
 
 @pytest.mark.parametrize(("name", "loss"), [("cancer", "hinge"), ("diabetes", "log_loss")])
@@ -663,6 +663,40 @@ def test_weights_changed_by_hand_keep_the_moments():
         est.partial_fit(x, y)
     for a, b in zip(weights(reg), weights(same), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("momentum", [0, 0.9])
+def test_momentum_switched_on_or_off(momentum):
+    """There are no moments to go on with, or nothing to do with them: as after a warm start of scikit-learn."""
+    x, y = samples("diabetes")
+    parameters = {"solver": "sgd", "warm_start": True, "learning_rate_init": 0.02}
+    estimators = pair("diabetes", momentum=0.9 - momentum, **parameters)
+    fitted(estimators, x, y)
+    fitted([e.set_params(momentum=momentum) for e in estimators], x, y)
+    assert_alike(*estimators, x)
+
+
+def test_a_core_that_declines_is_told(monkeypatch):
+    """Which never happens; it is no reason to give back weights that were not fitted."""
+    monkeypatch.setattr("fastlayer.sklearn.lbfgs._core.Trainer.forward", lambda *_: None)
+    with pytest.raises(RuntimeError, match="please report this as a bug"):
+        done("diabetes", solver="lbfgs")
+
+
+def test_objectives_are_hashed_as_they_are_compared():
+    from fastlayer.sklearn.objective import Velocity, objective
+
+    def some(alpha):
+        return [
+            objective(loss, 1, "identity", alpha, 1e-16, False) for loss in ("huber", half_square)
+        ]
+
+    for same, again, other in zip(some(0.5), some(0.5), some(1.0), strict=True):
+        assert (same == again, same == other) == (True, False)
+        assert len({same, again, other}) == 2
+    for lr, momentum in ((0.0, 0.5), (np.inf, 0.5), (0.1, 1.5), (0.1, -0.5)):
+        with pytest.raises(ValueError, match="out of range"):
+            Velocity(lr, momentum, False)
 
 
 @pytest.mark.parametrize("call", ["fit", "partial_fit"])
