@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from inspect import signature
 
 import numpy as np
@@ -245,15 +244,6 @@ def test_joblib(kind, tmp_path):
     loaded = joblib.load(tmp_path / "est.joblib")
     np.testing.assert_array_equal(loaded.predict(x), est.predict(x))
     np.testing.assert_array_equal(loaded.network(x), est.network(x))
-
-
-def test_a_pickle_of_another_version_of_scikit_learn():
-    """Warned of by scikit-learn, as it is of its own."""
-    clf = made("MLPClassifier")
-    calm(clf.fit, *data("MLPClassifier"))
-    state = clf.__getstate__()
-    assert "_sklearn_version" not in state  # of modules outside scikit-learn it keeps none
-    assert pickle.loads(pickle.dumps(clf)).get_params() == clf.get_params()
 
 
 # --- without scikit-learn
