@@ -740,6 +740,27 @@ def test_infinities_and_nan_reach_the_loss_and_nothing_else():
     assert np.isnan(losses).all()
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("isa", available_isas())
+def test_the_slope_of_an_absolute_value_at_zero_and_nan(dtype, isa):
+    code = f"""
+import numpy as np
+from fastlayer import _core
+
+trainer = _core.Trainer("{np.dtype(dtype).name}", 1)
+trainer.dense(np.zeros((20, 1), "{np.dtype(dtype).name}"), None)
+trainer.finish("mae", 0.0, "sgd")
+x = np.ones((1, 1), "{np.dtype(dtype).name}")
+t = np.resize(np.array([0, -0.0, 1, -1, np.nan], x.dtype), (1, 20))
+rates = np.zeros(9)
+rates[0] = 20.0
+trainer.step(x, t, None, rates)
+found = trainer.weight(0).ravel()
+assert np.array_equal(found, np.sign(t[0]), equal_nan=True), found
+"""
+    run_python(code, env={"FASTLAYER_ISA": isa})
+
+
 def long_epoch():
     trainer, x, t = problem(np.random.default_rng(19), rows=2000, widths=(11, 1000, 5))
     return trainer, x, t, np.tile(np.arange(2000), 500)
