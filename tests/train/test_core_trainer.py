@@ -730,6 +730,7 @@ def test_building(dtype):
         with pytest.raises(IndexError):
             trainer.set_weights(layer, w, b)
     assert trainer.first_moment_weight(0) is None
+    assert trainer.layers == 1
 
 
 def test_infinities_and_nan_reach_the_loss_and_nothing_else():
