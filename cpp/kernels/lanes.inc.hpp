@@ -338,11 +338,13 @@ void lane_groups(const LaneArgs<T>& t) {
     const ptrdiff_t left = vecs - v;
     // Never one alone at the end.
     count = left < most ? left : left == most + 1 && most > 2 ? most - 1 : most;
-    if (far && count == 2) {
-      lane_rows<T, J, 2, 1, S, true>(t, v);
-    } else {
-      lane_group<T, J, P, S>(t, v, count);
+    if constexpr (P > 1) {
+      if (far && count == 2) {
+        lane_rows<T, J, 2, 1, S, true>(t, v);
+        continue;
+      }
     }
+    lane_group<T, J, P, S>(t, v, count);
   }
 }
 

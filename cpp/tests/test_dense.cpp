@@ -368,6 +368,15 @@ void check_table(const KernelTable& table) {
       for (const ptrdiff_t rows : {37, 38}) {
         check_lanes<T>(table, rows, 19, vectors, 0, at_end, false);
       }
+      // One to four vectors of rows, the last of them whole or not, each with and without a bias.
+      for (const ptrdiff_t rows : {6, 10, 13, 14, 15, 18, 22, 26, 27, 30, 31, 61, 62}) {
+        for (const bool with_bias : {false, true}) {
+          check_lanes<T>(table, rows, 300, vectors, 0, at_end, with_bias, false);
+          check_lanes<T>(table, rows, 300, vectors, 0, at_end, with_bias, true);
+          check_lanes<T>(table, rows, 512, vectors, 0, at_end, with_bias, false);
+          check_lanes<T>(table, rows, 1281, vectors, (4096 - 1281) % 512, at_end, with_bias);
+        }
+      }
       // Strides that fill few sets of L1, and one, two and four blocks of the sum at a time.
       for (const ptrdiff_t k : {511, 512, 1024, 1801, 2048}) {
         for (const ptrdiff_t rows : {37, 38}) {

@@ -100,6 +100,25 @@ def test_any_input_has_the_bits_of_its_plain_copy(rng, layer, net, dtype, layout
     assert x.tobytes() == before
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_every_number_of_float16(dtype, order):
+    x = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(order + "f2")
+    expected = x.astype(dtype)
+    one = np.ones((1, 1), dtype)
+    found = fl.matmul(x[:, None], one).ravel()
+    assert found.dtype == dtype
+    assert np.array_equal(found, expected, equal_nan=True)
+    assert np.isinf(found).sum() == 2
+    assert np.isnan(found).sum() == 2 * 1023
+
+
+@pytest.mark.parametrize("kind", [np.intc, np.uintc, np.int_, np.uint, np.longlong, np.ulonglong])
+def test_every_integer_type_of_c(layer, kind):
+    x = np.arange(2 * K, dtype=kind).reshape(2, K)
+    assert_same_bits(layer(x), layer(x.astype(layer.dtype)))
+    assert_same_bits(fl.relu(x), x.astype(np.float64))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(K,), (2, 3, K), (2, 1, 3, K)], ids=str)
 def test_layouts_of_other_ranks(rng, net, layout, shape):

@@ -66,6 +66,18 @@ REFUSED = {
     "a huge total": (
         lambda: program(finished=False).begin_branches("concat", 2**41), "too many features",
     ),
+    "fewer inputs than features": (
+        lambda: program(finished=False).set_inputs((1, 1)), "fewer features",
+    ),
+    "more inputs than features": (
+        lambda: program(finished=False).set_inputs((1, 4)), "more features",
+    ),
+    "an input of less than nothing": (
+        lambda: program(finished=False).set_inputs((-1, 4)), "more features",
+    ),
+    "fewer outputs than features": (
+        lambda: program(finished=False).set_outputs((1, 1)), "fewer features",
+    ),
     "a slice before the first": (lambda: program(finished=False).slice(-1, 2), "out of range"),
     "a slice backwards": (lambda: program(finished=False).slice(2, 1), "out of range"),
     "a slice behind the last": (lambda: program(finished=False).slice(0, 4), "out of range"),
@@ -77,6 +89,12 @@ def test_what_is_refused(name):
     call, why = REFUSED[name]
     with pytest.raises(ValueError, match=why):
         call()
+
+
+@pytest.mark.parametrize("arguments", [(), (np.zeros((1, 3), F4), None, None)], ids=len)
+def test_a_program_takes_one_or_two_arguments(arguments):
+    with pytest.raises(TypeError, match="one or two positional"):
+        program().run(*arguments)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

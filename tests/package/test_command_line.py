@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits
 from keras_files import dense, sequential, weights_file, write_h5, write_keras
+from preloaded import SANITIZED
 
 import fastlayer as fl
 from fastlayer.cli.main import main
@@ -338,6 +339,7 @@ def limit_memory():
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
 
 
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer reserves address space of its own")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no such limit on this system")
 def test_predict_takes_files_that_memory_can_not_hold(tmp_path):
     net = fl.Network([fl.Layer(1 << 12, 2, rng=0)])

@@ -568,10 +568,11 @@ def test_threads_and_instruction_sets_give_the_same_bits():
 # ------------------------------------------------------------------- what is refused, and Ctrl-C
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("bad", [-1, 5, 2**40])
 @pytest.mark.parametrize("ordered", [False, True])
-def test_class_numbers_out_of_range_change_nothing(bad, ordered):
-    trainer, x, t = problem(np.random.default_rng(11))
+def test_class_numbers_out_of_range_change_nothing(dtype, bad, ordered):
+    trainer, x, t = problem(np.random.default_rng(11), dtype=dtype)
     before, rates = trainer.weight(0), scalars(ADAM)
     t[100] = bad
     with pytest.raises(ValueError, match="class numbers"):
@@ -584,9 +585,10 @@ def test_class_numbers_out_of_range_change_nothing(bad, ordered):
     assert len(trainer.steps(x, t, None, 10, np.arange(100), rates)) == 10
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("bad", [-1, 103, -(2**62)])
-def test_indices_out_of_range_change_nothing(bad):
-    trainer, x, t = problem(np.random.default_rng(12))
+def test_indices_out_of_range_change_nothing(dtype, bad):
+    trainer, x, t = problem(np.random.default_rng(12), dtype=dtype)
     before = trainer.weight(0)
     with pytest.raises(ValueError, match="indices"):
         trainer.steps(x, t, None, 10, np.array([0, 1, bad]), scalars(ADAM))
@@ -595,13 +597,23 @@ def test_indices_out_of_range_change_nothing(bad):
     assert_same_bits(trainer.weight(0), before)
 
 
-def test_nothing_to_do():
-    trainer, x, t = problem(np.random.default_rng(13))
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_nothing_to_do(dtype):
+    trainer, x, t = problem(np.random.default_rng(13), dtype=dtype)
     none = trainer.steps(x, t, None, 10, np.empty(0, np.int64), scalars(ADAM))
     assert none.shape == (0,)
     assert trainer.steps_done == 0
 
 
+def unaligned(array):
+    """The same numbers, one byte further on."""
+    memory = np.empty(array.nbytes + 1, np.uint8)
+    there = memory[1:].view(array.dtype).reshape(array.shape)
+    there[...] = array
+    return there
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(
     ("at", "other"),
     [
@@ -614,18 +626,26 @@ def test_nothing_to_do():
         (1, lambda t: t[:-1]),
         (1, lambda t: t.astype(np.int32)),
         (1, lambda t: t[0]),
+        (1, lambda t: t.tolist()),
         (1, lambda t: np.array(3)),
         (1, lambda t: np.zeros((len(t), 4), np.float32)),
-        (1, lambda t: np.zeros((len(t), 5))),
+        (1, lambda t: np.zeros((len(t), 4))),
+        (1, lambda t: np.zeros((len(t), 5, 1))),
+        (1, lambda t: np.zeros((len(t), 5), np.int64)),
         (2, lambda _: np.ones(103, np.float32)),
         (2, lambda _: np.ones(102)),
+        (2, lambda _: np.ones((103, 1))),
+        (2, lambda _: [1.0] * 103),
         (3, lambda r: r[:-1]),
         (3, lambda r: r.astype(np.float32)),
         (3, lambda r: list(r)),
+        (3, lambda r: r[None]),
+        (3, lambda r: np.repeat(r, 2)[::2]),
+        (3, unaligned),
     ],
 )
-def test_not_mine(at, other):
-    trainer, x, t = problem(np.random.default_rng(14))
+def test_not_mine(dtype, at, other):
+    trainer, x, t = problem(np.random.default_rng(14), dtype=dtype)
     before = trainer.weight(0)
     given = [x, t, None, scalars(ADAM)]
     given[at] = other(given[at])
@@ -641,22 +661,54 @@ def test_scalars_are_written_in_place_or_not_mine():
     assert trainer.step(x, t, None, rates) is None
 
 
-def test_class_numbers_are_for_cross_entropy():
-    layers = chain(np.random.default_rng(16), np.float32, (3, 4), ["identity"])
-    x, t = np.zeros((2, 3), np.float32), np.array([0, 1])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_targets_of_the_other_dtype_are_not_mine(dtype):
+    trainer, x, t = problem(np.random.default_rng(14), dtype=dtype)
+    other = np.float64 if dtype == np.float32 else np.float32
+    shares = np.eye(5)[t]
+    assert trainer.step(x, shares.astype(other), None, scalars(ADAM)) is None
+    assert isinstance(trainer.step(x, shares.astype(dtype), None, scalars(ADAM)), float)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    "order", [lambda o: o.astype(np.int32), lambda o: o[None], lambda o: o.tolist()]
+)
+def test_an_order_of_another_kind_is_not_mine(dtype, order):
+    trainer, x, t = problem(np.random.default_rng(14), dtype=dtype)
+    before = trainer.weight(0)
+    assert trainer.steps(x, t, None, 10, order(np.arange(103)), scalars(ADAM)) is None
+    assert_same_bits(trainer.weight(0), before)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_class_numbers_are_for_cross_entropy(dtype):
+    layers = chain(np.random.default_rng(16), dtype, (3, 4), ["identity"])
+    x, t = np.zeros((2, 3), dtype), np.array([0, 1])
     assert core(layers, "mse", 0.0, "sgd").step(x, t, None, scalars({LR: 0.1})) is None
 
 
-def test_parts_out_of_turn():
-    trainer, x, _ = problem(np.random.default_rng(17))
-    dy = np.ones((103, 5), np.float32)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_trainer_without_a_loss_takes_no_steps(dtype):
+    trainer = core(chain(np.random.default_rng(16), dtype, (3, 4), ["identity"]), "", 0.0, "sgd")
+    x, t = np.zeros((2, 3), dtype), np.zeros((2, 4), dtype)
+    assert trainer.step(x, t, None, scalars({LR: 0.1})) is None
+    assert trainer.steps(x, t, None, 1, None, scalars({LR: 0.1})) is None
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_parts_out_of_turn(dtype):
+    trainer, x, _ = problem(np.random.default_rng(17), dtype=dtype)
+    dy = np.ones((103, 5), dtype)
     with pytest.raises(ValueError, match="forward"):
         trainer.backward(dy)
     with pytest.raises(ValueError, match="backward"):
         trainer.update(scalars(ADAM))
+    for other in (x[:0], x[0], x[:, :-1], x.tolist()):
+        assert trainer.forward(other) is None
     trainer.forward(x)
-    assert trainer.backward(dy[:-1]) is None
-    assert trainer.backward(dy.astype(np.float64)) is None
+    for other in (dy[:-1], dy[0], dy[:, :-1], dy.astype(np.int32), dy.tolist()):
+        assert trainer.backward(other) is None
     with pytest.raises(ValueError, match="backward"):
         trainer.update(scalars(ADAM))
     trainer.backward(dy)
@@ -665,17 +717,41 @@ def test_parts_out_of_turn():
     assert trainer.update(None) is False
 
 
-def test_building():
-    w, b = np.zeros((3, 4), np.float32), np.zeros(3, np.float32)
-    for dtype, width in [("float16", 3), ("float32", 0), ("float32", -1), ("float32", 2**62)]:
-        with pytest.raises(ValueError, match="expected"):
-            _core.Trainer(dtype, width)
-    trainer = _core.Trainer("float32", 4)
-    with pytest.raises(ValueError, match="not finished"):
-        trainer.forward(np.zeros((1, 4), np.float32))
+@pytest.mark.parametrize(
+    ("dtype", "width"), [("float16", 3), ("float32", 0), ("float64", -1), ("float32", 2**62)]
+)
+def test_what_is_no_trainer(dtype, width):
+    with pytest.raises(ValueError, match="expected"):
+        _core.Trainer(dtype, width)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_building(dtype):
+    w, b = np.zeros((3, 4), dtype), np.zeros(3, dtype)
+    trainer = _core.Trainer(np.dtype(dtype).name, 4)
+    x, t, rates = np.zeros((1, 4), dtype), np.zeros((1, 3), dtype), scalars({})
+    for early in (
+        lambda: trainer.step(x, t, None, rates),
+        lambda: trainer.steps(x, t, None, 1, None, rates),
+        lambda: trainer.forward(x),
+        lambda: trainer.backward(t),
+        lambda: trainer.update(rates),
+        lambda: trainer.weight(0),
+        lambda: trainer.set_weights(0, w, b),
+    ):
+        with pytest.raises(ValueError, match="not finished"):
+            early()
     with pytest.raises(ValueError, match="without layers"):
         trainer.finish("mse", 0.0, "sgd")
-    for weight, bias in [(w.T, None), (w.astype(np.float64), None), (w[:0], None), (w, b[1:])]:
+    for weight, bias in [
+        (w.T, None),
+        (w.astype(np.int32), None),
+        (w[0], None),
+        (w.tolist(), None),
+        (w[:0], None),
+        (unaligned(w), None),
+        (w, b[1:]),
+    ]:
         with pytest.raises(ValueError, match="expected"):
             trainer.dense(weight, bias)
     trainer.dense(w, b)
@@ -690,9 +766,15 @@ def test_building():
         trainer.set_first_moments(0, w, b)
     with pytest.raises(ValueError, match="bias"):
         trainer.set_weights(0, w, None)
-    with pytest.raises(IndexError):
-        trainer.weight(1)
+    with pytest.raises(ValueError, match="weight: expected"):
+        trainer.set_weights(0, w[1:], b)
+    for layer in (-1, 1):
+        with pytest.raises(IndexError):
+            trainer.weight(layer)
+        with pytest.raises(IndexError):
+            trainer.set_weights(layer, w, b)
     assert trainer.first_moment_weight(0) is None
+    assert trainer.layers == 1
 
 
 def test_infinities_and_nan_reach_the_loss_and_nothing_else():
@@ -701,6 +783,27 @@ def test_infinities_and_nan_reach_the_loss_and_nothing_else():
     x[6, 2] = np.inf
     losses = trainer.steps(x, t, None, 10, None, scalars(ADAM))
     assert np.isnan(losses).all()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("isa", available_isas())
+def test_the_slope_of_an_absolute_value_at_zero_and_nan(dtype, isa):
+    code = f"""
+import numpy as np
+from fastlayer import _core
+
+trainer = _core.Trainer("{np.dtype(dtype).name}", 1)
+trainer.dense(np.zeros((20, 1), "{np.dtype(dtype).name}"), None)
+trainer.finish("mae", 0.0, "sgd")
+x = np.ones((1, 1), "{np.dtype(dtype).name}")
+t = np.resize(np.array([0, -0.0, 1, -1, np.nan], x.dtype), (1, 20))
+rates = np.zeros(9)
+rates[0] = 20.0
+trainer.step(x, t, None, rates)
+found = trainer.weight(0).ravel()
+assert np.array_equal(found, np.sign(t[0]), equal_nan=True), found
+"""
+    run_python(code, env={"FASTLAYER_ISA": isa})
 
 
 def long_epoch():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import assert_same_bits
 from own_process import run_python
+from preloaded import SANITIZED
 
 import fastlayer as fl
 
@@ -472,6 +473,7 @@ def test_a_generator_for_one_epoch_with_weights():
     assert history.loss == [pytest.approx((10 * losses[0] + losses[1]) / 11, rel=1e-14)]
 
 
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps what is freed for a while")
 def test_a_large_memory_mapped_array_is_read_a_batch_at_a_time(tmp_path):
     """A file of 512 MB that is all holes, in a process that may allocate 64 MB more."""
     pytest.importorskip("resource")
