@@ -419,6 +419,16 @@ def test_bad_validation_data(given, told):
         done("cancer", {"validation_data": given})
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_solver_without_epochs_scores_no_validation_data(kind):
+    est = getattr(ours, kind)(solver="lbfgs", max_iter=2)
+    with pytest.raises(ValueError, match="scored after each epoch, and lbfgs has none"):
+        est.fit([[0.0], [1.0]], [0, 1], validation_data=([[0.0]], [0]))
+    x, y = [[0.0], [1.0]], [0, 1]
+    calm(est.set_params(solver="adam").fit, x, y, validation_data=(x, y))
+    assert len(est.validation_scores_) == 2
+
+
 def test_a_warm_start_that_finds_nothing_better_keeps_the_best():
     """Bit for bit, where scikit-learn has changed the arrays that it meant to keep."""
     x, y = samples("digits")

@@ -89,7 +89,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     dtype : {float32, float64}, optional
         What is computed in; by default float32 where `X` is, else float64.
     schedule : str, Schedule or callable, optional
-        How the learning rate goes over `max_iter` epochs, see `fastlayer.Schedule`.
+        How the learning rate goes over `max_iter` epochs, in the place of `learning_rate`; see
+        `fastlayer.Schedule`.
     callback : callable, optional
         Called with the estimator after each epoch; True ends the training.
     progress : bool or callable

@@ -204,6 +204,11 @@ class BaseMLP(BaseEstimator):
         self._check_sizes()
         self._layers = self._activations()
         stochastic = self.solver in _STOCHASTIC
+        if validation_data is not None and not stochastic:
+            raise ValueError(
+                "validation_data is scored after each epoch, and lbfgs has none; adam, sgd and "
+                "adamw have"
+            )
         loss = objective(
             self.loss,
             self.n_outputs_,
