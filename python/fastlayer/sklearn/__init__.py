@@ -3,12 +3,12 @@
 Imported when asked for; needs scikit-learn 1.5 or later, ``pip install "fastlayer-nn[sklearn]"``.
 """
 
-try:
-    import sklearn as _sklearn  # noqa: F401  # what follows needs it, and says so with less help
-except ImportError as error:
+from importlib.util import find_spec
+
+if find_spec("sklearn") is None:
     raise ImportError(
         "fastlayer.sklearn needs scikit-learn 1.5 or later: pip install 'fastlayer-nn[sklearn]'"
-    ) from error
+    )
 
 from fastlayer.sklearn.classifier import MLPClassifier
 from fastlayer.sklearn.regressor import MLPRegressor

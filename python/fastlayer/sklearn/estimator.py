@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, validation
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -22,14 +22,6 @@ from fastlayer.sklearn.stochastic import Data, fit_epochs
 from fastlayer.sklearn.weights import Weights
 from fastlayer.threads import num_threads, processors
 
-try:
-    from sklearn.utils.validation import validate_data
-except ImportError:  # before scikit-learn 1.6
-
-    def validate_data(estimator: Any, *args: Any, **options: Any) -> Any:
-        return estimator._validate_data(*args, **options)
-
-
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -38,7 +30,7 @@ if TYPE_CHECKING:
     from fastlayer.train.trainer import Trainer
 
 _STOCHASTIC = ("sgd", "adam", "adamw")
-_DTYPES = (np.float64, np.float32)
+_DTYPES: Any = (np.float64, np.float32)
 # Sparse rows that are dense at a time in a prediction.
 _ROWS = 4096
 
@@ -284,7 +276,7 @@ class BaseMLP(BaseEstimator):
 
     def _validated(self, X: Any, y: Any, reset: bool, **more: Any) -> tuple[Any, Any]:
         dtypes = _DTYPES if self.dtype is None else _one_dtype(self.dtype)
-        X, y = validate_data(
+        X, y = _validate_data(
             self,
             X,
             y,
@@ -310,7 +302,7 @@ class BaseMLP(BaseEstimator):
     def _outputs_of(self, X: Any, check: bool = True) -> Array:
         """Return what the network gives for some samples, shape (n_samples, n_outputs)."""
         if check:
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+            X = _validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         net = self._follow()
         with nullcontext() if self.n_jobs is None else num_threads(_threads(self.n_jobs)):
             if isinstance(X, np.ndarray):
@@ -328,6 +320,13 @@ class BaseMLP(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _validate_data(estimator: Any, *args: Any, **options: Any) -> Any:
+    since_1_6 = getattr(validation, "validate_data", None)
+    if since_1_6 is None:
+        return estimator._validate_data(*args, **options)
+    return since_1_6(estimator, *args, **options)
 
 
 def _one_dtype(given: Any) -> tuple[Any]:
