@@ -133,7 +133,8 @@ OBJECTS = {
         {
             *FORWARD,
             *("activations", "astype", "copy", "fit", "gradients", "input_names", "layers"),
-            *("output_names", "predict", "profile", "save", "summary", "verification", "verify"),
+            *("output_names", "predict", "profile", "save", "summary", "to_onnx"),
+            *("verification", "verify"),
         },
     ),
     "RMSNorm": (lambda: fl.RMSNorm(2), NORM),

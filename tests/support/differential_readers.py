@@ -121,8 +121,12 @@ def our_pt(path):
 def their_pt(path):
     import torch
 
-    torch.set_num_threads(1)
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # of OpenMP, which is the same library for all in this process
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    finally:
+        torch.set_num_threads(before)
     tensors = {n: v for n, v in _flat(found) if isinstance(v, torch.Tensor)}
 
     def one(t):

@@ -797,8 +797,8 @@ trainer.dense(np.zeros((20, 1), "{np.dtype(dtype).name}"), None)
 trainer.finish("mae", 0.0, "sgd")
 x = np.ones((1, 1), "{np.dtype(dtype).name}")
 t = np.resize(np.array([0, -0.0, 1, -1, np.nan], x.dtype), (1, 20))
-rates = np.zeros(9)
-rates[0] = 20.0
+rates = np.zeros(15)
+rates[[0, 9, 10]] = 20.0, 1.0, 1.0
 trainer.step(x, t, None, rates)
 found = trainer.weight(0).ravel()
 assert np.array_equal(found, np.sign(t[0]), equal_nan=True), found
