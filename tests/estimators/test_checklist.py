@@ -10,11 +10,11 @@ import re
 import warnings
 from itertools import pairwise
 
-import joblib
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
+import joblib
 from perceptrons import KINDS, calm, samples, weights
 from scipy import sparse
 from sklearn.datasets import load_iris
