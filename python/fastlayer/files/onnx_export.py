@@ -20,7 +20,6 @@ from fastlayer.run.ops import (
     OneRowOp,
     RowsOp,
     SliceOp,
-    width_out,
 )
 
 if TYPE_CHECKING:
@@ -81,8 +80,7 @@ class _Graph:
         if not all(widths):
             raise ConversionError(net._title(), "has inputs whose features are not told apart")
         x = names[0] if len(names) == 1 else self.node("Concat", *names, axis=1)
-        ops = net._lower(self.dtype)
-        y = self.ops(ops, x, net.in_features)
+        y = self.ops(net._lower(self.dtype), x)
         given = [
             helper.make_tensor_value_info(n, kind, ("N", w))
             for n, w in zip(names, widths, strict=True)
@@ -128,13 +126,13 @@ class _Graph:
         ends = [self.weight([v], whole) for v in (begin, end, 1)]
         return self.node("Slice", x, *ends, out=out)
 
-    def ops(self, ops: Sequence[Op], x: str, width: int) -> str:
-        """Add operations on rows of so many features; return what holds their result."""
-        for i, op in enumerate(ops):
-            x = self.op(op, x, width_out(ops[:i], width) or width)
+    def ops(self, ops: Sequence[Op], x: str) -> str:
+        """Add operations one after the other; return what holds their result."""
+        for op in ops:
+            x = self.op(op, x)
         return x
 
-    def op(self, op: Op, x: str, width: int) -> str:
+    def op(self, op: Op, x: str) -> str:
         match op:
             case DenseOp():
                 bias = op.weights.bias()
@@ -158,15 +156,15 @@ class _Graph:
             case SliceOp():
                 return self.slice(x, op.begin, op.end)
             case JoinOp():
-                return self.join(op, x, width)
+                return self.join(op, x)
             case OneRowOp() | FlattenOp():
                 return x  # rows are given
         raise ConversionError(
             self.net._title(), f"{op!r:.60} is computed by Python, which an ONNX model can't hold"
         )
 
-    def join(self, op: JoinOp, x: str, width: int) -> str:
-        parts = [self.ops(branch, x, width) for branch in op.branches]
+    def join(self, op: JoinOp, x: str) -> str:
+        parts = [self.ops(branch, x) for branch in op.branches]
         if op.join == "concat":
             return self.node("Concat", *parts, axis=1)
         y = parts[0]

@@ -82,8 +82,8 @@ def objective(
 ) -> Objective | OwnObjective:
     """Return the loss of `outputs` outputs that a parameter ``loss`` stands for.
 
-    `eps` is that of the dtype. `consistent` asks for a value that the gradient is that of, also for the squares of several
-    outputs.
+    `eps` is that of the dtype. `consistent` asks for a value that the gradient is that of, also for the
+    squares of several outputs.
     """
     if isinstance(loss, str):
         name = _NAMED[loss]
