@@ -13,11 +13,13 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeVar
 
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
     DType = np.dtype[Any]
+    F = TypeVar("F", bound=np.floating[Any])  # a result that has the dtype of its arguments
 
 FLOAT16: DType = np.dtype(np.float16)
 FLOAT32: DType = np.dtype(np.float32)

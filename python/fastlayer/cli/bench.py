@@ -21,7 +21,6 @@ from fastlayer.report.tables import Table
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
-
 # Where no model is given: digits of 8 by 8 pixels, and MNIST's of 28 by 28.
 _WIDTHS = ((64, 100, 10), (784, 512, 512, 10))
 _PICTURES = (".svg", ".png", ".pdf")
@@ -55,9 +54,9 @@ def run(args: Namespace) -> None:
 
 
 def _network(*widths: int) -> Network:
-    activations = ["relu"] * (len(widths) - 2) + ["softmax"]
-    layers = zip(pairwise(widths), activations, strict=True)
-    return Network([Layer(k, n, f, rng=i) for i, ((k, n), f) in enumerate(layers)])
+    last = len(widths) - 2
+    sizes = enumerate(pairwise(widths))
+    return Network([Layer(k, n, "softmax" if i == last else "relu", rng=i) for i, (k, n) in sizes])
 
 
 def _reference(name: str, net: Network, notes: list[str]) -> list[Callable[[Any], Any]]:

@@ -19,6 +19,7 @@ from fastlayer.network.network import Network
 
 if TYPE_CHECKING:
     from fastlayer.arrays import Array
+    from fastlayer.names import ActivationName
 
 _PER_ROW = 4  # pictures beside each other: 4 * 16 columns and 3 gaps of 4
 _PICTURES = 8
@@ -35,9 +36,10 @@ def run(_: object) -> None:
         digits = dict(data)
     images, labels = digits["images"], digits["labels"]  # (m, 8, 8), 0 to 16
     pixels = images.reshape(len(images), -1)
+    activations: tuple[ActivationName, ...] = ("relu", "relu", "softmax")
     layers = [
         Layer.from_arrays(digits[f"weight{i}"], digits[f"bias{i}"], activation)
-        for i, activation in enumerate(("relu", "relu", "softmax"))
+        for i, activation in enumerate(activations)
     ]
     net = Network(layers)
     answers = net(pixels)  # uint8 goes in as it is

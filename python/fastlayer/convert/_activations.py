@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastlayer.functions.activation import Activation
+from fastlayer.functions.activation import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fastlayer.functions.activation import Activation
 
 
 class Parameter(NamedTuple):
@@ -33,7 +35,7 @@ class Entry(NamedTuple):
     def make(self, get: Callable[[str, Any], Any]) -> Activation:
         """Make ours; `get(name, default)` looks a parameter up in the framework's object."""
         given = {p.ours or p.theirs: get(p.theirs, p.default) for p in self.parameters}
-        return Activation(self.name, **given)
+        return named(self.name, **given)
 
 
 def _same(names: str) -> dict[str, Entry]:

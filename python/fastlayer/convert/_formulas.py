@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fastlayer.convert._affine import Affine
 from fastlayer.convert._polynomials import Term, X, add, apply, number, power, times
-from fastlayer.functions.activation import Activation
+from fastlayer.functions.activation import Activation, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def variance(p: Poly) -> Poly:
 
 
 def _plain(name: str, **parameters: float | str) -> Callable[[float], Recognised]:
-    return lambda _: [Activation(name, **parameters)]
+    return lambda _: [named(name, **parameters)]
 
 
 def _swish(alpha: float) -> Recognised:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.convert._affine import Affine
-from fastlayer.functions.activation import Activation
+from fastlayer.functions.activation import Activation, named
 from fastlayer.network.branches import Concat, Slice
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _MOST_BRANCHES = 256
 def clip(low: float, high: float) -> Activation:
     """Return what clips to a range."""
     name = next((name for name, bounds in BOUNDS.items() if bounds == (low, high)), None)
-    return Activation(name) if name else Activation("hardtanh", min_val=low, max_val=high)
+    return named(name) if name else Activation("hardtanh", min_val=low, max_val=high)
 
 
 def at(knot: Number) -> Any:
@@ -170,7 +170,7 @@ class Lines:
 def known(name: str, **parameters: float) -> list[Any] | None:
     """Return an activation, None where there is none of this name."""
     try:
-        return [Activation(name, **parameters)]
+        return [named(name, **parameters)]
     except ValueError:
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastlayer.convert._activations import TORCH
 from fastlayer.convert._agents import find, networks
@@ -104,7 +104,7 @@ class _Agent:
             raise self._doubt("data: activation_fn", f"is {named!r:.80}")
         return TORCH[name].make(lambda _, default: default)
 
-    def _output(self) -> tuple[Activation | None, str | None]:
+    def _output(self) -> tuple[Activation | None, Literal["tanh"] | None]:
         """Return what bounds the last layer, if anything, and what squashes it."""
         if not self._network.startswith("actor"):
             return None, None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.functions.activation import ActivationLike
+    from fastlayer.names import Layout
 
 _FILES = {
     ".safetensors": "fastlayer.files.safetensors",
@@ -49,7 +50,7 @@ def from_state_dict(
     *,
     activation: ActivationLike | Sequence[ActivationLike],
     output_activation: ActivationLike = None,
-    layout: str = "out_in",
+    layout: Layout = "out_in",
     layers: Sequence[str] | None = None,
     prefix: str | None = None,
     key: str | None = None,

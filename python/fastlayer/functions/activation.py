@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,25 @@ import numpy as np
 from fastlayer.arrays import as_real, cast, frozen
 from fastlayer.errors import Damaged, unfit
 from fastlayer.functions import elementwise
+from fastlayer.functions.calls import apply_prelu, check_slope, number
 from fastlayer.run.ops import CallOp, RowsOp
 from fastlayer.run.part import Outline, Part, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+    from typing import Literal, TypeAlias
 
     from numpy.typing import ArrayLike
 
     from fastlayer.arrays import Array, DType
     from fastlayer.files.document import Reader
+    from fastlayer.names import ActivationName
     from fastlayer.run.ops import Fused, Op
 
-    ActivationLike: TypeAlias = "str | Activation | Callable[..., Any] | None"
+    Name: TypeAlias = ActivationName | Literal["prelu"]
+    # An `Activation` is a callable, too. Beside it in a union, pyright would take the parameter of a
+    # lambda for that of `Activation.__call__`.
+    ActivationLike: TypeAlias = ActivationName | Callable[[Array], Any] | None
 
 _REQUIRED: Any = object()  # the default of a parameter that has none
 
@@ -130,12 +136,12 @@ class Activation(Part):
     """
 
     __slots__ = ("_fused", "_key", "_name", "_parameters")
-    _name: str
+    _name: Name
     _parameters: dict[str, Any]
     _fused: Fused | None  # name and numbers of the core's kernel, where there is a single one
     _key: tuple[Any, ...]
 
-    def __init__(self, name: str, **parameters: Any) -> None:
+    def __init__(self, name: Name, **parameters: Any) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}")
         name = canonical_name(name)
@@ -158,7 +164,7 @@ class Activation(Part):
         put(self, "_key", (name, *(_hashable(v) for v in values.values())))
 
     @property
-    def name(self) -> str:
+    def name(self) -> Name:
         """Name of the function; an alias is replaced by what it stands for."""
         return self._name
 
@@ -203,7 +209,7 @@ class Activation(Part):
         array([  0.,  99., 255.])
         """
         if self._name == "prelu":
-            return elementwise.apply_prelu(x, self._parameters["weight"], out, weak=True)
+            return apply_prelu(x, self._parameters["weight"], out, weak=True)
         return _KINDS[self._name].function(x, **self._parameters, out=out)
 
     @property
@@ -302,9 +308,9 @@ def _parameter(key: str, value: Any) -> Any:
             raise TypeError(f"axis must be an integer, got {value!r}")
         return int(value.__index__())
     if key != "weight":
-        return elementwise.number(key, value)
+        return number(key, value)
     slopes = as_real(value, "weight")
-    elementwise.check_slope(slopes)
+    check_slope(slopes)
     slopes = slopes.reshape(()) if slopes.size == 1 else slopes
     return frozen(slopes.astype(np.float64))  # exact for both kinds of layer
 
@@ -315,11 +321,11 @@ def _hashable(value: Any) -> Any:
     return value
 
 
-def canonical_name(name: str) -> str:
+def canonical_name(name: str) -> Name:
     """Return the name that `name` stands for, or raise with the known ones and a guess."""
     known = _ALIASES.get(name, name)
     if known in _KINDS:
-        return known
+        return typing.cast("Name", known)
     from difflib import get_close_matches  # slow to import, and needed for mistakes only
 
     names = [*_KINDS, *_ALIASES]
@@ -328,7 +334,12 @@ def canonical_name(name: str) -> str:
     raise ValueError(f"unknown activation {name!r}{guess} Known: {', '.join(names)}")
 
 
-_RESOLVED: dict[object, Activation] = {n: Activation(n) for n in _KINDS if n != "prelu"}
+def named(name: str, **parameters: Any) -> Activation:
+    """Return the activation of a name that is only known now: from a file, or another library."""
+    return Activation(canonical_name(name), **parameters)
+
+
+_RESOLVED: dict[object, Activation] = {n: named(n) for n in _KINDS if n != "prelu"}
 _RESOLVED |= {_KINDS[str(n)].function: a for n, a in _RESOLVED.items()}
 _RESOLVED |= {alias: _RESOLVED[name] for alias, name in _ALIASES.items()}
 _RESOLVED[None] = _RESOLVED["identity"]
@@ -352,8 +363,10 @@ def resolve(activation: ActivationLike) -> Activation | Callable[..., Any]:
         known = None
     if known is not None:
         return known
-    if isinstance(activation, str) or activation is elementwise.prelu:
-        return Activation(activation if isinstance(activation, str) else "prelu")
+    if isinstance(activation, str):
+        return Activation(activation)
+    if activation is _KINDS["prelu"].function:
+        return Activation("prelu")
     if not callable(activation):
         hint = "; pass its method .f" if callable(getattr(activation, "f", None)) else ""
         raise TypeError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -29,17 +29,33 @@ from fastlayer.functions.products import matmul
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
-    from fastlayer.arrays import Array, DType
+    from fastlayer.arrays import Array, DType, F
     from fastlayer.functions.activation import ActivationLike
 
-    Pair: TypeAlias = tuple[Callable[..., Any], Callable[..., Any]]
+    Pair: TypeAlias = tuple[Callable[[Array], Any], Callable[[Array], Any]]
     Targets: TypeAlias = tuple[Array | None, Array | None, Array | None]
 
 _ROWWISE = ("softmax", "log_softmax")
 
 
+@overload
+def activation_backward(
+    da: NDArray[F] | float,
+    z: NDArray[F],
+    activation: ActivationLike | Pair,
+    *,
+    out: Array | None = ...,
+) -> NDArray[F]: ...
+@overload
+def activation_backward(
+    da: ArrayLike,
+    z: ArrayLike,
+    activation: ActivationLike | Pair,
+    *,
+    out: Array | None = ...,
+) -> Array: ...
 def activation_backward(
     da: ArrayLike,
     z: ArrayLike,
@@ -167,6 +183,22 @@ def prelu_backward(da: Array, z: Array, slopes: Array, out: Array | None = None)
         return np.asarray(np.multiply(da, slope, out=out))
 
 
+@overload
+def linear_backward(
+    dz: NDArray[F],
+    x: NDArray[F],
+    weight: NDArray[F],
+    *,
+    out: Targets | None = ...,
+) -> tuple[NDArray[F], NDArray[F], NDArray[F]]: ...
+@overload
+def linear_backward(
+    dz: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    *,
+    out: Targets | None = ...,
+) -> tuple[Array, Array, Array]: ...
 def linear_backward(
     dz: ArrayLike,
     x: ArrayLike,
@@ -242,6 +274,22 @@ def linear_backward(
     return _gradients(d.reshape(m, n), rows.reshape(m, k), w.reshape(n, k), shapes, dtypes, to)
 
 
+@overload
+def dense_backward(
+    dz: NDArray[F],
+    inputs: NDArray[F],
+    weights: NDArray[F],
+    *,
+    out: Targets | None = ...,
+) -> tuple[NDArray[F], NDArray[F], NDArray[F]]: ...
+@overload
+def dense_backward(
+    dz: ArrayLike,
+    inputs: ArrayLike,
+    weights: ArrayLike,
+    *,
+    out: Targets | None = ...,
+) -> tuple[Array, Array, Array]: ...
 def dense_backward(
     dz: ArrayLike,
     inputs: ArrayLike,

@@ -1,111 +1,27 @@
 """The activations as functions on arrays.
 
 Each asks the core first, with the array as it is; what the core declines is converted, or refused
-with the reason, by `finish`, `rowwise` and `apply_prelu`.
+with the reason, by `finish`, `rowwise` and `apply_prelu`. float16, float32 and float64 stay what they
+are, which the first overload of each says.
 """
 
 from __future__ import annotations
 
-from math import isnan
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, overload
 
 from fastlayer import _core
-from fastlayer.arrays import as_real, evaluate, is_weak, normalize_axis, promote
+from fastlayer.functions.calls import apply_prelu, finish, number, rowwise
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
-    from fastlayer.arrays import Array
-
-
-_NOT_REAL = (str, bytes, complex, np.complexfloating)
+    from fastlayer.arrays import Array, F
 
 
-def number(name: str, value: object) -> float:
-    """Return a parameter of an activation as a float, refusing what is not a real number."""
-    if type(value) is float and not isnan(value):
-        return value
-    try:
-        if isinstance(value, _NOT_REAL):
-            raise TypeError
-        result = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a real number, got {value!r}") from None
-    if isnan(result):
-        raise ValueError(f"{name} must be a number, got nan")
-    return result
-
-
-def finish(name: str, p0: float, p1: float, x: Any, out: Array | None) -> Array:
-    """Complete an elementwise call whose arguments the core has declined as they are."""
-    a = as_real(x)
-
-    def run(a: Array, target: Array | None) -> Array | None:
-        return _core.activation(name, a, p0, p1, target)
-
-    return evaluate(run, a, promote(a.dtype), a.shape, out)
-
-
-def rowwise(name: str, x: Any, axis: int, out: Array | None) -> Array:
-    """Softmax and log-softmax along any axis."""
-    if axis == -1:
-        y = _core.activation(name, x, 0.0, 0.0, out)
-        if y is not None:
-            return y
-    a = as_real(x)
-    if a.ndim == 0:
-        raise ValueError(f"{name} needs an axis to sum over, and x is a scalar")
-    axis = normalize_axis(axis, a.ndim)
-
-    def run(a: Array, target: Array | None) -> Array | None:
-        y = np.empty(a.shape, a.dtype) if target is None else target
-        rows, moved = np.moveaxis(a, axis, -1), np.moveaxis(y, axis, -1)
-        return None if _core.activation(name, rows, 0.0, 0.0, moved) is None else y
-
-    return evaluate(run, a, promote(a.dtype), a.shape, out)
-
-
-def apply_prelu(x: Any, weight: Any, out: Array | None, *, weak: bool = False) -> Array:
-    """PReLU with a slope for all (a number, or one element) or one for each feature.
-
-    With `weak` the slope takes the dtype of `x`, as a Python number does.
-    """
-    y = _core.prelu(x, weight, out)
-    if y is not None:
-        return y
-    weak = weak or is_weak(weight)
-    a, slope = as_real(x), as_real(weight, "weight")
-    dtypes = promote(a.dtype) if weak else promote(a.dtype, slope.dtype)
-    check_slope(slope)
-    if slope.size == 1:
-        # One slope for every element is leaky_relu, whatever the shape of x.
-        p0 = float(slope.reshape(())[()])
-
-        def run(a: Array, target: Array | None) -> Array | None:
-            return _core.activation("leaky_relu", a, p0, 0.0, target)
-
-        return evaluate(run, a, dtypes, a.shape, out)
-    if a.ndim == 0 or a.shape[-1] != slope.size:
-        raise ValueError(
-            f"prelu: weight of shape {slope.shape} holds {slope.size} slopes, "
-            f"but x of shape {a.shape} has other features along its last axis"
-        )
-    with np.errstate(all="ignore"):
-        vector = np.ascontiguousarray(slope, dtype=dtypes[0])
-    return evaluate(lambda a, target: _core.prelu(a, vector, target), a, dtypes, a.shape, out)
-
-
-def check_slope(slope: Array) -> None:
-    """Refuse PReLU weights that are neither a number nor a vector."""
-    if slope.ndim > 1:
-        raise ValueError(
-            f"prelu: weight must be a number, (1,) or (n,) along the last axis, "
-            f"got shape {slope.shape}"
-        )
-
-
+@overload
+def identity(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def identity(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def identity(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Return a copy of `x` as floating-point numbers: ``x``.
 
@@ -138,6 +54,10 @@ def identity(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("identity", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def relu(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def relu(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Rectified linear unit: ``max(x, 0)`` (Nair & Hinton, 2010).
 
@@ -172,6 +92,12 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("relu", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def leaky_relu(
+    x: NDArray[F], negative_slope: float = ..., *, out: Array | None = ...
+) -> NDArray[F]: ...
+@overload
+def leaky_relu(x: ArrayLike, negative_slope: float = ..., *, out: Array | None = ...) -> Array: ...
 def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
     """Leaky rectifier: ``x if x > 0 else negative_slope * x`` (Maas et al., 2013).
 
@@ -208,6 +134,10 @@ def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, *, out: Array | None 
     return finish("leaky_relu", p0, 0.0, x, out) if y is None else y
 
 
+@overload
+def prelu(x: NDArray[F], weight: NDArray[F] | float, *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def prelu(x: ArrayLike, weight: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def prelu(x: ArrayLike, weight: ArrayLike, *, out: Array | None = None) -> Array:
     """Parametric rectifier: ``x if x > 0 else weight * x`` (He et al., 2015).
 
@@ -243,6 +173,10 @@ def prelu(x: ArrayLike, weight: ArrayLike, *, out: Array | None = None) -> Array
     return apply_prelu(x, weight, out)
 
 
+@overload
+def relu6(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def relu6(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def relu6(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Rectifier that stops at six: ``min(max(x, 0), 6)`` (Krizhevsky, 2010).
 
@@ -275,6 +209,14 @@ def relu6(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("hardtanh", 0.0, 6.0, x, out) if y is None else y
 
 
+@overload
+def hardtanh(
+    x: NDArray[F], min_val: float = ..., max_val: float = ..., *, out: Array | None = ...
+) -> NDArray[F]: ...
+@overload
+def hardtanh(
+    x: ArrayLike, min_val: float = ..., max_val: float = ..., *, out: Array | None = ...
+) -> Array: ...
 def hardtanh(
     x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, *, out: Array | None = None
 ) -> Array:
@@ -319,6 +261,10 @@ def check_range(min_val: float, max_val: float) -> None:
         raise ValueError(f"hardtanh: min_val={min_val} is greater than max_val={max_val}")
 
 
+@overload
+def hardsigmoid(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def hardsigmoid(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def hardsigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Straight-line sigmoid: ``min(max(x/6 + 1/2, 0), 1)`` (Howard et al., 2019).
 
@@ -353,6 +299,10 @@ def hardsigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("hardsigmoid", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def hardswish(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def hardswish(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def hardswish(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Straight-line silu: ``x * min(max(x/6 + 1/2, 0), 1)`` (Howard et al., 2019).
 
@@ -385,6 +335,10 @@ def hardswish(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("hardswish", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def elu(x: NDArray[F], alpha: float = ..., *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def elu(x: ArrayLike, alpha: float = ..., *, out: Array | None = ...) -> Array: ...
 def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     """Exponential linear unit: ``x if x > 0 else alpha * (exp(x) - 1)`` (Clevert et al., 2015).
 
@@ -420,6 +374,10 @@ def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     return finish("elu", p0, 0.0, x, out) if y is None else y
 
 
+@overload
+def celu(x: NDArray[F], alpha: float = ..., *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def celu(x: ArrayLike, alpha: float = ..., *, out: Array | None = ...) -> Array: ...
 def celu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     """Continuously differentiable elu: ``max(x, 0) + min(alpha * (exp(x/alpha) - 1), 0)``.
 
@@ -464,6 +422,10 @@ def check_nonzero(alpha: float) -> None:
         raise ValueError("celu: alpha must not be zero")
 
 
+@overload
+def selu(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def selu(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Scaled elu: ``s * (x if x > 0 else a * (exp(x) - 1))`` (Klambauer et al., 2017).
 
@@ -498,7 +460,17 @@ def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("selu", 0.0, 0.0, x, out) if y is None else y
 
 
-def gelu(x: ArrayLike, approximate: str = "none", *, out: Array | None = None) -> Array:
+@overload
+def gelu(
+    x: NDArray[F], approximate: Literal["none", "tanh"] = ..., *, out: Array | None = ...
+) -> NDArray[F]: ...
+@overload
+def gelu(
+    x: ArrayLike, approximate: Literal["none", "tanh"] = ..., *, out: Array | None = ...
+) -> Array: ...
+def gelu(
+    x: ArrayLike, approximate: Literal["none", "tanh"] = "none", *, out: Array | None = None
+) -> Array:
     """Gaussian error linear unit: ``x * Phi(x)`` (Hendrycks & Gimpel, 2016).
 
     Parameters
@@ -545,6 +517,10 @@ def gelu_kernel(approximate: object) -> str:
     raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
 
 
+@overload
+def silu(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def silu(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Sigmoid linear unit: ``x / (1 + exp(-x))`` (Elfwing et al., 2017).
 
@@ -579,6 +555,10 @@ def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("silu", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def mish(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def mish(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def mish(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Mish: ``x * tanh(log(1 + exp(x)))`` (Misra, 2019).
 
@@ -611,6 +591,14 @@ def mish(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("mish", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def softplus(
+    x: NDArray[F], beta: float = ..., threshold: float = ..., *, out: Array | None = ...
+) -> NDArray[F]: ...
+@overload
+def softplus(
+    x: ArrayLike, beta: float = ..., threshold: float = ..., *, out: Array | None = ...
+) -> Array: ...
 def softplus(
     x: ArrayLike, beta: float = 1.0, threshold: float = 20.0, *, out: Array | None = None
 ) -> Array:
@@ -660,6 +648,10 @@ def check_positive(beta: float, threshold: float) -> None:
 swish = silu
 
 
+@overload
+def sigmoid(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def sigmoid(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Logistic function: ``1 / (1 + exp(-x))`` (Verhulst, 1845), without overflow for any `x`.
 
@@ -694,6 +686,10 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("sigmoid", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def log_sigmoid(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def log_sigmoid(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Logarithm of the sigmoid: ``-log(1 + exp(-x))``, without overflow for any `x`.
 
@@ -726,6 +722,10 @@ def log_sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("log_sigmoid", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def tanh(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def tanh(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Hyperbolic tangent: ``(exp(x) - exp(-x)) / (exp(x) + exp(-x))``.
 
@@ -758,6 +758,10 @@ def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("tanh", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def softsign(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def softsign(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def softsign(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Softsign: ``x / (1 + |x|)`` (Bergstra et al., 2009); +-1 at the infinities.
 
@@ -790,6 +794,10 @@ def softsign(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("softsign", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def exp(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def exp(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Exponential: ``exp(x)``, the output of Poisson regressors.
 
@@ -822,6 +830,10 @@ def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("exp", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def sin(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def sin(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def sin(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Sine: ``sin(x)``, of positional encodings and of SIREN (Sitzmann et al., 2020).
 
@@ -856,6 +868,10 @@ def sin(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("sin", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def cos(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def cos(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def cos(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Cosine: ``cos(x)``, of positional encodings.
 
@@ -890,6 +906,10 @@ def cos(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("cos", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def sqrt(x: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def sqrt(x: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def sqrt(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Square root: ``sqrt(x)``, correctly rounded; NaN below zero, and -0.0 at -0.0.
 
@@ -922,6 +942,14 @@ def sqrt(x: ArrayLike, *, out: Array | None = None) -> Array:
     return finish("sqrt", 0.0, 0.0, x, out) if y is None else y
 
 
+@overload
+def threshold(
+    x: NDArray[F], threshold: float = ..., value: float = ..., *, out: Array | None = ...
+) -> NDArray[F]: ...
+@overload
+def threshold(
+    x: ArrayLike, threshold: float = ..., value: float = ..., *, out: Array | None = ...
+) -> Array: ...
 def threshold(
     x: ArrayLike, threshold: float = 0.0, value: float = 0.0, *, out: Array | None = None
 ) -> Array:
@@ -959,6 +987,10 @@ def threshold(
     return finish("threshold", p0, p1, x, out) if y is None else y
 
 
+@overload
+def hardshrink(x: NDArray[F], lambd: float = ..., *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def hardshrink(x: ArrayLike, lambd: float = ..., *, out: Array | None = ...) -> Array: ...
 def hardshrink(x: ArrayLike, lambd: float = 0.5, *, out: Array | None = None) -> Array:
     """Hard shrinkage: ``x if |x| > lambd else 0`` (Donoho & Johnstone, 1994). NaN stays NaN.
 
@@ -994,6 +1026,10 @@ def hardshrink(x: ArrayLike, lambd: float = 0.5, *, out: Array | None = None) ->
     return finish("hardshrink", p0, 0.0, x, out) if y is None else y
 
 
+@overload
+def softshrink(x: NDArray[F], lambd: float = ..., *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def softshrink(x: ArrayLike, lambd: float = ..., *, out: Array | None = ...) -> Array: ...
 def softshrink(x: ArrayLike, lambd: float = 0.5, *, out: Array | None = None) -> Array:
     """Soft shrinkage, towards zero by `lambd` (Donoho & Johnstone, 1994).
 
@@ -1038,6 +1074,10 @@ def check_lambd(lambd: float) -> None:
         raise ValueError(f"softshrink: lambd must not be negative, got {lambd}")
 
 
+@overload
+def softmax(x: NDArray[F], axis: int = ..., *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def softmax(x: ArrayLike, axis: int = ..., *, out: Array | None = ...) -> Array: ...
 def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
     """Normalised exponentials: ``exp(x) / sum(exp(x))`` along `axis` (Bridle, 1990).
 
@@ -1075,6 +1115,10 @@ def softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
     return rowwise("softmax", x, axis, out)
 
 
+@overload
+def log_softmax(x: NDArray[F], axis: int = ..., *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def log_softmax(x: ArrayLike, axis: int = ..., *, out: Array | None = ...) -> Array: ...
 def log_softmax(x: ArrayLike, axis: int = -1, *, out: Array | None = None) -> Array:
     """Logarithm of the softmax: ``x - log(sum(exp(x)))`` along `axis`, without overflow.
 

@@ -6,7 +6,7 @@ error message goes on in the slow half under it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -16,15 +16,37 @@ from fastlayer.functions.activation import Activation, resolve
 from fastlayer.run.ops import IDENTITY
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
-    from fastlayer.arrays import Array, DType
+    from fastlayer.arrays import Array, DType, F
     from fastlayer.functions.activation import ActivationLike
+    from fastlayer.names import ActivationName
     from fastlayer.run.ops import Fused
+
+    # Those that are known to leave the dtype alone.
+    Known: TypeAlias = ActivationName | Activation | None
 
 _ROWWISE = ("softmax", "log_softmax")
 
 
+@overload
+def linear(
+    x: NDArray[F],
+    weight: NDArray[F],
+    bias: NDArray[F] | float | None = ...,
+    activation: Known = ...,
+    *,
+    out: Array | None = ...,
+) -> NDArray[F]: ...
+@overload
+def linear(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = ...,
+    activation: ActivationLike = ...,
+    *,
+    out: Array | None = ...,
+) -> Array: ...
 def linear(
     x: ArrayLike,
     weight: ArrayLike,
@@ -175,6 +197,10 @@ def _sum(x: Array, w: Array, b: Array | None, fused: Fused, y: Array | None) -> 
     return _core.activation(fused[0], y, 0.0, 0.0, y)
 
 
+@overload
+def matmul(a: NDArray[F], b: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def matmul(a: ArrayLike, b: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def matmul(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     """Matrix product: ``np.matmul(a, b)``, in floating point.
 
@@ -243,6 +269,10 @@ def _matmul(a_: Any, b_: Any, out: Array | None, who: str) -> Array:
     return evaluate(run, a, dtypes, shape, out)
 
 
+@overload
+def dot(a: NDArray[F], b: NDArray[F], *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def dot(a: ArrayLike, b: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def dot(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     """Dot product: ``np.dot(a, b)`` for vectors, matrices and what `matmul` computes alike.
 
@@ -286,6 +316,10 @@ def dot(a: ArrayLike, b: ArrayLike, *, out: Array | None = None) -> Array:
     return _matmul(left, right, out, "dot")
 
 
+@overload
+def bias_add(z: NDArray[F], bias: NDArray[F] | float, *, out: Array | None = ...) -> NDArray[F]: ...
+@overload
+def bias_add(z: ArrayLike, bias: ArrayLike, *, out: Array | None = ...) -> Array: ...
 def bias_add(z: ArrayLike, bias: ArrayLike, *, out: Array | None = None) -> Array:
     """Sum with NumPy's broadcasting, in floating point: ``z + bias``.
 
@@ -338,6 +372,20 @@ def bias_add(z: ArrayLike, bias: ArrayLike, *, out: Array | None = None) -> Arra
     return evaluate(run, summand, dtypes, shape, out)
 
 
+@overload
+def dense_forward(
+    inputs: NDArray[F],
+    weights: NDArray[F],
+    biases: NDArray[F] | float,
+    activation: Known,
+) -> tuple[NDArray[F], NDArray[F]]: ...
+@overload
+def dense_forward(
+    inputs: ArrayLike,
+    weights: ArrayLike,
+    biases: ArrayLike,
+    activation: ActivationLike,
+) -> tuple[Any, Array]: ...
 def dense_forward(
     inputs: ArrayLike,
     weights: ArrayLike,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from fastlayer.arrays import Array
+    from fastlayer.names import InitializerName
 
     Initializer: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], Any]
 
@@ -36,7 +37,9 @@ def _uniform(rng: np.random.Generator, limit: float, shape: tuple[int, int]) -> 
 
 
 def initialize(
-    init: str | Initializer, rng: int | np.random.Generator | None, shape: tuple[int, int]
+    init: InitializerName | Initializer,
+    rng: int | np.random.Generator | None,
+    shape: tuple[int, int],
 ) -> Array:
     """Return weights of this shape in whatever real dtype the initializer gives.
 

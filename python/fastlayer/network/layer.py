@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
     from fastlayer.files.document import Reader
     from fastlayer.functions.activation import ActivationLike
+    from fastlayer.names import InitializerName, Layout
     from fastlayer.network.initializers import Initializer
     from fastlayer.run.ops import Op
     from fastlayer.run.part import Part
@@ -131,7 +132,7 @@ class Layer(Module):
         activation: ActivationLike = None,
         *,
         bias: bool = True,
-        init: str | Initializer = "he_normal",
+        init: InitializerName | Initializer = "he_normal",
         rng: int | np.random.Generator | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
@@ -148,7 +149,7 @@ class Layer(Module):
         bias: ArrayLike | None = None,
         activation: ActivationLike = None,
         *,
-        layout: str = "out_in",
+        layout: Layout = "out_in",
         dtype: DTypeLike | None = None,
     ) -> Layer:
         """Make a layer from weights; the arrays are copied.

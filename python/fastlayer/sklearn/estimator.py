@@ -121,7 +121,7 @@ class BaseMLP(BaseEstimator):
         sizes = [self.n_features_in_, *self._hidden(), self.n_outputs_]
         self.n_layers_ = len(sizes)
         self.out_activation_ = self._output()
-        names = [a.name for a in self._activations()[:-1]]
+        names: list[str] = [a.name for a in self._activations()[:-1]]
         draw = self._random_state.uniform
         self.coefs_, self.intercepts_ = [], []
         for (k, n), name in zip(pairwise(sizes), [*names, *(names or [""])[-1:]], strict=True):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.arrays import Array
+    from fastlayer.names import LossName
     from fastlayer.train.optimizers import Optimizer
 
 
@@ -67,7 +68,7 @@ class OwnObjective:
 
 # What scikit-learn's names stand for; of the first three values and gradients are not means over the
 # outputs there, but sums, and the value of the squares is half their mean.
-_NAMED = {
+_NAMED: dict[str, LossName] = {
     "squared_error": "mse",
     "log_loss": "cross_entropy",
     "poisson": "poisson",

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.arrays import Array
+    from fastlayer.names import LossName
     from fastlayer.train.batches import Samples
     from fastlayer.train.loss import LossLike
 
 # Samples that are evaluated at a time.
 _EVALUATED = 1024
 
-_LOSS_BEHIND = {
+_LOSS_BEHIND: dict[str, LossName] = {
     "softmax": "cross_entropy",
     "log_softmax": "cross_entropy",
     "sigmoid": "binary_cross_entropy",

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastlayer import _core
 from fastlayer.arrays import FLOAT64, as_real, cast, declined, promote
-from fastlayer.functions.elementwise import number
+from fastlayer.functions.calls import number
 from fastlayer.train import sums
 
 if TYPE_CHECKING:
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.names import ActivationName, LossName
 
     Bounds: TypeAlias = tuple[float, float]
-    LossLike: TypeAlias = "str | Loss | Callable[[Array, Any], tuple[float, Array]]"
+    LossLike: TypeAlias = "LossName | Loss | Callable[[Array, Any], tuple[float, Array]]"
 
 
 _LARGEST = float(np.finfo(np.float64).max)
@@ -106,7 +107,7 @@ class _Kind(NamedTuple):
     terms: Callable[[Array, Array, float, Bounds], _Terms]
     parameter: str | None = None
     default: float = 0.0
-    behind: tuple[str, ...] = ()
+    behind: tuple[ActivationName, ...] = ()
     classes: bool = False  # targets may be class numbers
     least: float = -math.inf  # of the targets
     most: float = math.inf
@@ -164,7 +165,7 @@ class Loss:
     """
 
     __slots__ = ("_kind", "_name", "_value")
-    _name: str
+    _name: LossName
     _kind: _Kind
     _value: float
     # How often the value and its gradient count; and a penalty that a trainer adds: this much of
@@ -174,7 +175,7 @@ class Loss:
     # Between which a cross entropy of a sample counts, or the binary one of an output.
     _bounds: Bounds = (-math.inf, math.inf)
 
-    def __init__(self, name: str, **parameters: float) -> None:
+    def __init__(self, name: LossName, **parameters: float) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}")
         if name not in _KINDS:
@@ -197,7 +198,7 @@ class Loss:
         put(self, "_value", value)
 
     @property
-    def name(self) -> str:
+    def name(self) -> LossName:
         """Name of the loss."""
         return self._name
 

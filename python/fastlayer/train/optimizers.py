@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from fastlayer.functions.elementwise import number
+from fastlayer.functions.calls import number
 
 if TYPE_CHECKING:
     from fastlayer.arrays import Array
+    from fastlayer.names import OptimizerName
 
-    OptimizerLike: TypeAlias = "str | Optimizer"
+    OptimizerLike: TypeAlias = "OptimizerName | Optimizer"
 
 
 class Optimizer:

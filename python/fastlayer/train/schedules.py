@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from fastlayer import _core
-from fastlayer.functions.elementwise import number
+from fastlayer.functions.calls import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    ScheduleLike: TypeAlias = "str | Schedule | Callable[[float], float] | None"
+    from fastlayer.names import ScheduleName
+
+    ScheduleLike: TypeAlias = (
+        "ScheduleName | Literal['warmup'] | Schedule | Callable[[float], float] | None"
+    )
 
 _KINDS: dict[str, dict[str, float]] = {
     "constant": {},
@@ -63,10 +67,10 @@ class Schedule:
     """
 
     __slots__ = ("_name", "_parameters")
-    _name: str
+    _name: ScheduleName
     _parameters: dict[str, float]
 
-    def __init__(self, name: str, **parameters: float) -> None:
+    def __init__(self, name: ScheduleName, **parameters: float) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, got {name!r}")
         if name not in _KINDS:
@@ -87,7 +91,7 @@ class Schedule:
         put(self, "_parameters", chosen)
 
     @property
-    def name(self) -> str:
+    def name(self) -> ScheduleName:
         """Name of the schedule."""
         return self._name
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlayer.arrays import as_real
-from fastlayer.functions.elementwise import number
+from fastlayer.functions.calls import number
 from fastlayer.train.batches import rows_of
 from fastlayer.train.loss import check_weights
 

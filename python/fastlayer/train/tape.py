@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.names import ActivationName
     from fastlayer.run.ops import Fused, Op
 
 
@@ -337,14 +338,14 @@ class Tape(Node):
             dy = node.backward(dy)
         return dy
 
-    def look_behind(self, names: tuple[str, ...]) -> str | None:
+    def look_behind(self, names: tuple[ActivationName, ...]) -> ActivationName | None:
         """Take off a final activation that a loss has itself, and return its name."""
         last = self.nodes[-1] if self.nodes else None
         fused = getattr(last, "fused", IDENTITY)
         if not isinstance(last, Dense | Rows) or fused[0] not in names:
             return None
         last.fused = IDENTITY
-        return str(fused[0])
+        return names[names.index(fused[0])]
 
 
 def as_rows(ops: Sequence[Op], x: Array) -> Array:

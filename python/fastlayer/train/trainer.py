@@ -12,7 +12,7 @@ import numpy as np
 
 from fastlayer.arrays import as_real, cast, count, declined
 from fastlayer.functions.activation import Activation
-from fastlayer.functions.elementwise import number
+from fastlayer.functions.calls import number
 from fastlayer.run import renewal
 from fastlayer.train import sums
 from fastlayer.train.batches import Samples
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastlayer.arrays import Array
+    from fastlayer.names import ActivationName
     from fastlayer.run.part import Part
     from fastlayer.train.loss import LossLike
     from fastlayer.train.optimizers import OptimizerLike
@@ -103,7 +104,7 @@ class Trainer:
         net = self._net
         self._ops = net._lower(net.dtype)
         self._tape = Tape(self._ops, net.dtype)
-        self._seen = None
+        self._seen: ActivationName | None = None
         if isinstance(self._loss, Loss):
             self._seen = self._tape.look_behind(self._loss._kind.behind)
             check_end(self._loss, net, self._seen)
@@ -596,7 +597,7 @@ class Trainer:
     def _behind_backward(self, dy: Array) -> Array:
         from fastlayer.functions.backward import activation_backward
 
-        return activation_backward(dy, self._z, str(self._seen))
+        return activation_backward(dy, self._z, self._seen)
 
     def _value_and_gradient(self, rows: Array, t: Any, sample_weight: Any) -> tuple[float, Array]:
         loss = self._loss

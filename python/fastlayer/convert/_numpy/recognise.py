@@ -13,7 +13,7 @@ import numpy as np
 
 from fastlayer.arrays import is_weak
 from fastlayer.errors import ConversionError
-from fastlayer.functions.activation import Activation
+from fastlayer.functions.activation import Activation, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,10 +35,10 @@ _GELU_TANH = Activation("gelu", approximate="tanh")
 
 # For hidden layers of which only the end result is known.
 GUESSES = (
-    *map(Activation, ("relu", "sigmoid", "tanh")),
+    *map(named, ("relu", "sigmoid", "tanh")),
     *(Activation("leaky_relu", negative_slope=slope) for slope in (0.01, 0.1, 0.2, 0.3)),
     *(Activation("elu"), _SOFTPLUS),
-    *map(Activation, ("identity", "gelu", "silu", "selu", "softsign", "softmax", "mish", "relu6")),
+    *map(named, ("identity", "gelu", "silu", "selu", "softsign", "softmax", "mish", "relu6")),
     _GELU_TANH,
 )
 
@@ -140,7 +140,7 @@ def _probe() -> Array:
 
 def _candidates(z: Array, y: Array) -> Iterator[Activation]:
     """Yield the activations that `y` may be of `z`, slopes read off both."""
-    yield from map(Activation, _FIRST)
+    yield from map(named, _FIRST)
     at = np.unravel_index(np.argmin(np.where(np.isfinite(y), z, np.inf)), z.shape)
     low, value = float(z[at]), float(y[at])
     if low < 0 and value < 0:
@@ -151,4 +151,4 @@ def _candidates(z: Array, y: Array) -> Iterator[Activation]:
         for scale in (float(f"{alpha:.10g}"), alpha):
             yield Activation("elu", alpha=scale)
             yield Activation("celu", alpha=scale)
-    yield from (_SOFTPLUS, Activation("softplus"), *map(Activation, _OTHERS), _GELU_TANH)
+    yield from (_SOFTPLUS, Activation("softplus"), *map(named, _OTHERS), _GELU_TANH)

@@ -13,7 +13,7 @@ from fastlayer.convert._onnx.dims import BATCH, UNKNOWN, describe, size
 from fastlayer.convert._onnx.elementwise import binary
 from fastlayer.convert._onnx.graph import Value
 from fastlayer.convert._recognise import Normalize
-from fastlayer.functions.activation import Activation
+from fastlayer.functions.activation import named
 
 if TYPE_CHECKING:
     from fastlayer.arrays import Array
@@ -201,7 +201,7 @@ def _softmax(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value
             f"it runs along axis {start} of {describe(value.shape)}; in fastlayer it runs over "
             "the features, the last axis"
         )
-    return graph.with_features(value, start, node).then([Activation(ONNX[node.op].name)])
+    return graph.with_features(value, start, node).then([named(ONNX[node.op].name)])
 
 
 def _axis(node: Node, value: Value, default: int) -> int:

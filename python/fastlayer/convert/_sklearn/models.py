@@ -17,6 +17,8 @@ from fastlayer.network.layer import Layer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastlayer.names import ActivationName
+
 _MODELS = (
     "MLPClassifier, MLPRegressor, the linear models and linear support vector machines of "
     "scikit-learn, TransformedTargetRegressor of such a regressor, and a Pipeline of transformers "
@@ -154,7 +156,7 @@ def _mlp(model: Any) -> Read:
     return layers, {"classes": np.array(model.classes_), "kind": kind}
 
 
-def _dense(model: Any, activation: str | None = None, factor: int = 1) -> Layer:
+def _dense(model: Any, activation: ActivationName | None = None, factor: int = 1) -> Layer:
     weight, bias = model.coef_, model.intercept_
     w = np.atleast_2d(weight.toarray() if hasattr(weight, "toarray") else weight)
     dtype = np.result_type(w, bias)  # that of their sum: SGD has float64 beside float32
