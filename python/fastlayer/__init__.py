@@ -72,15 +72,28 @@ from fastlayer.network.norms import BatchNorm, LayerNorm, RMSNorm
 from fastlayer.network.part import Flatten
 from fastlayer.threads import get_num_threads, num_threads, set_num_threads
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # with `as` where a name is public and not in __all__
+    from fastlayer import dask as dask
+    from fastlayer import sklearn as sklearn
+    from fastlayer.convert._numpy.recognise import Oriented as Oriented
     from fastlayer.convert.keras import from_keras
+    from fastlayer.convert.numpy_objects import Accelerated as Accelerated
     from fastlayer.convert.numpy_objects import accelerate
     from fastlayer.convert.onnx import from_onnx
+    from fastlayer.convert.sklearn import Classifier as Classifier
+    from fastlayer.convert.sklearn import Regressor as Regressor
     from fastlayer.convert.sklearn import from_sklearn
     from fastlayer.convert.state_dict import from_state_dict
     from fastlayer.convert.torch import from_torch
     from fastlayer.functions.backward import activation_backward, dense_backward, linear_backward
+    from fastlayer.report.profile import Profile as Profile
+    from fastlayer.report.summary import Summary as Summary
+    from fastlayer.report.verification import Proof as Proof
+    from fastlayer.report.verification import Verification as Verification
+    from fastlayer.train.gradients import GradientCheck as GradientCheck
+    from fastlayer.train.gradients import Gradients as Gradients
     from fastlayer.train.gradients import check_gradients
+    from fastlayer.train.history import History as History
     from fastlayer.train.loss import Loss
     from fastlayer.train.optimizers import SGD, Adam, AdamW
     from fastlayer.train.schedules import Schedule
@@ -216,18 +229,20 @@ _ELSEWHERE = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+if not TYPE_CHECKING:  # for whom every name would be there
 
-    if name in ("dask", "sklearn"):  # not in __all__: a star import would hide the real ones
-        return import_module(f"fastlayer.{name}")
-    if name not in _LAZY:
-        hint = f"; you may want {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
-        raise AttributeError(f"module 'fastlayer' has no attribute {name!r}{hint}")
-    found = getattr(import_module(f"fastlayer.{_LAZY[name]}"), name)
-    found.__module__ = "fastlayer"
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
+        if name in ("dask", "sklearn"):  # not in __all__: a star import would hide the real ones
+            return import_module(f"fastlayer.{name}")
+        if name not in _LAZY:
+            hint = f"; you may want {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            raise AttributeError(f"module 'fastlayer' has no attribute {name!r}{hint}")
+        found = getattr(import_module(f"fastlayer.{_LAZY[name]}"), name)
+        found.__module__ = "fastlayer"
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import cache, partial
+from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 import numpy as np
 
 from fastlayer.convert._keras.calls import unique
 from fastlayer.convert._keras.config import from_config, names_of
 from fastlayer.convert._keras.given import Source, as_dict
+from fastlayer.convert._keras.stored import OLD_FOLDER, Place, Slots, by_names, has_weights
 from fastlayer.errors import ConversionError, Damaged, ModelFileError
 from fastlayer.files.hdf5 import MAGIC, Hdf5
 from fastlayer.files.reading import (
@@ -35,20 +36,24 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array
     from fastlayer.convert._graph import Draft
-    from fastlayer.convert._keras.given import Given, Names
+    from fastlayer.convert._keras.given import Given
     from fastlayer.files.zip import Member
-    from fastlayer.network.network import Network
+    from fastlayer.network.network import Made, Names, Network, Several
 
     Config = str | PathLike[str] | IO[Any] | dict[str, Any]
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-# Keras 2.12 and 2.13 kept the layers of .keras files here.
-_OLD_FOLDER = "_layer_checkpoint_dependencies"
 
 
+@overload
+def from_keras(model: Any, *, outputs: None = ..., verify: bool = ...) -> Made: ...
+@overload
+def from_keras(model: Any, *, outputs: str, verify: bool = ...) -> Network: ...
+@overload
+def from_keras(model: Any, *, outputs: Names, verify: bool = ...) -> Network[Several]: ...
 def from_keras(
-    model: Any, *, outputs: str | Sequence[str] | None = None, verify: bool = True
-) -> Network:
+    model: Any, *, outputs: str | Names | None = None, verify: bool = True
+) -> Network[Any]:
     """Make a network from a Keras model.
 
     The network does what the model does in inference: dropout and noise are left out and batch
@@ -212,7 +217,7 @@ def load_keras(
     path: str | PathLike[str],
     config: Config | None = None,
     outputs: str | Sequence[str] | None = None,
-) -> Network:
+) -> Network[Any]:
     """Read the network in a .keras or .h5 file, as JSON and arrays.
 
     Keras is not needed, and nothing in a file is instantiated or executed: layers outside the
@@ -296,99 +301,13 @@ def _read_archive(file: BinaryIO, given: dict[str, Any] | None) -> tuple[Any, So
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     content = memoryview(archive[WEIGHTS].read())
     stored = Hdf5(lambda at, size: content[at : at + size], len(content))
-    return config, Source(_Slots(stored).weights, _version(version))
+    return config, Source(Slots(stored).weights, _version(version))
 
 
 def _json(archive: dict[str, Member], key: str) -> Any:
     size = archive[key].size
     require(size <= LARGEST_JSON, key, f"has {size} bytes, more than any model's")
     return parse_json(archive[key].read(), key)
-
-
-class _Place(NamedTuple):
-    """Where a model or layer is in a file: its group, and how the groups below it are named.
-
-    On Windows, Keras 2.12 to 3.0 wrote no groups in each other, but names with backslashes.
-    """
-
-    group: int | None  # None where only others below have names
-    base: int  # the group that has them all
-    prefix: str = ""
-
-    def below(self, stored: Hdf5, folder: str) -> dict[str, _Place]:
-        """Return the places in a folder, by name."""
-        start = f"{self.prefix}{folder}\\" if folder else self.prefix
-        flat: dict[str, _Place] = {}
-        for name, at in _listed(stored, self.base).items():
-            if name.startswith(start):
-                own, *more = name.removeprefix(start).split("\\")
-                group = flat[own].group if own in flat else None
-                flat[own] = _Place(group if more else at, self.base, f"{start}{own}\\")
-        inner = None if flat else stored.find(self.group, folder) if folder else self.group
-        if inner is None:
-            return flat
-        return {name: _Place(at, at) for name, at in _listed(stored, inner).items()}
-
-
-def _listed(stored: Hdf5, group: int) -> dict[str, int]:
-    """Return the entries of a group, of each of which something is made."""
-    entries = stored.entries(group)
-    stored.charge(128 * len(entries), group)
-    return entries
-
-
-class _Slots:
-    """The layers of a file by their classes: "dense", "dense_1", ...
-
-    What is below a model is listed once for all of its layers.
-    """
-
-    def __init__(self, stored: Hdf5) -> None:
-        self._stored = stored
-        self._below = cache(lambda place, folder: place.below(stored, folder))
-        self._alike = cache(self._by_class)
-
-    def weights(self, given: Given, names: Sequence[str]) -> list[Array]:
-        """Return the weights of a layer, which have numbers for names."""
-        at: _Place | None = _Place(self._stored.root, self._stored.root)
-        for step in given.path:
-            at = None if at is None else self._slot(at, step)
-        group = None if at is None else self._stored.find(at.group, "vars")
-        if group is None:
-            raise Damaged(given.place, "has no weights in the file")
-        return [_array(self._stored, group, f"{i}", given) for i in range(len(names))]
-
-    def _slot(self, model: _Place, names: Names) -> _Place | None:
-        """Return the place of a layer."""
-        old: dict[str, _Place] = self._below(model, _OLD_FOLDER) if names.folder else {}
-        if not old:
-            return cast("_Place | None", self._below(model, names.folder).get(names.slot))
-        # Old files count some layers twice: the numbers may have gaps, and their order is right.
-        kind, number = _numbered(names.slot)
-        alike = self._alike(model).get(kind, [])
-        return old[alike[number]] if number < len(alike) else None
-
-    def _by_class(self, model: _Place) -> dict[str, list[str]]:
-        """Return the names in an old folder, sorted by their numbers, of each class."""
-        found: dict[str, list[str]] = {}
-        for name in sorted(self._below(model, _OLD_FOLDER), key=lambda name: _numbered(name)[1]):
-            found.setdefault(_numbered(name)[0], []).append(name)
-        return found
-
-
-def _numbered(slot: str) -> tuple[str, int]:
-    kind, _, number = slot.rpartition("_")
-    return (kind, int(number)) if number.isdecimal() and len(number) < 9 else (slot, 0)
-
-
-def _array(stored: Hdf5, group: int, path: str, given: Given) -> Array:
-    found = stored.find(group, path)
-    if found is None:
-        raise Damaged(given.place, f"its weight {path!r:.60} is missing")
-    try:
-        return stored.array(found)
-    except TypeError as error:
-        raise given.refusal(f"its weight {path!r:.60} holds {error}") from error
 
 
 def _read_h5(file: BinaryIO, given: dict[str, Any] | None) -> tuple[Any, Source]:
@@ -398,17 +317,17 @@ def _read_h5(file: BinaryIO, given: dict[str, Any] | None) -> tuple[Any, Source]
     if text:
         _whole(given)
         config = parse_json(text[0].encode(), "model_config")
-        where = partial(_by_names, stored, "model_weights/")
+        where = partial(by_names, stored, "model_weights/")
         return config, Source(where, _version(told), merged=False)
     return _read_weights(stored, told, given)
 
 
 def _read_weights(stored: Hdf5, told: Any, given: dict[str, Any] | None) -> tuple[Any, Source]:
     """Return the configuration beside a file of weights alone, and where they are."""
-    by_names = stored.texts(stored.root, "layer_names")
-    root = _Place(stored.root, stored.root)
-    slots = {**root.below(stored, "layers"), **root.below(stored, _OLD_FOLDER)}
-    if by_names is None and not slots:
+    listed = stored.texts(stored.root, "layer_names")
+    root = Place(stored.root, stored.root)
+    slots = {**root.below(stored, "layers"), **root.below(stored, OLD_FOLDER)}
+    if listed is None and not slots:
         raise Damaged("model_config", "is missing; this is not a model that Keras saved")
     if given is None:
         raise Damaged(
@@ -420,19 +339,19 @@ def _read_weights(stored: Hdf5, told: Any, given: dict[str, Any] | None) -> tupl
     if "class_name" not in given:  # of model.get_config()
         kind = "Functional" if "input_layers" in given else "Sequential"
         given = {"class_name": kind, "config": given}
-    old = bool(root.below(stored, _OLD_FOLDER))
+    old = bool(root.below(stored, OLD_FOLDER))
     told = given.get("keras_version", told) or ("2" if old else _version_of(given))
     version = _version(told)
-    if by_names is None:
-        held = {name for name, at in slots.items() if _has_weights(stored, at)}
-        source = Source(_Slots(stored).weights, version)
+    if listed is None:
+        held = {name for name, at in slots.items() if has_weights(stored, at)}
+        source = Source(Slots(stored).weights, version)
     else:
-        groups = {name: stored.find(stored.root, name) for name in by_names}
+        groups = {name: stored.find(stored.root, name) for name in listed}
         held = {
             n for n, at in groups.items() if at is not None and stored.texts(at, "weight_names")
         }
-        source = Source(partial(_by_names, stored, ""), version, merged=False)
-    known = {n.name if by_names else n.slot for n in names_of(given, source)}
+        source = Source(partial(by_names, stored, ""), version, merged=False)
+    known = {n.name if listed else n.slot for n in names_of(given, source)}
     if not old and (others := sorted(held - known)):
         raise ConversionError(
             f"weights of {others[0]!r:.60}",
@@ -449,37 +368,3 @@ def _version_of(given: dict[str, Any]) -> str:
         "batch_input_shape" in s["config"] for s in specs if isinstance(s.get("config"), dict)
     )
     return "3" if not shaped and any("module" in s for s in (given, *specs)) else "2"
-
-
-def _has_weights(stored: Hdf5, place: _Place) -> bool:
-    own = stored.find(place.group, "vars")
-    return own is not None and bool(stored.entries(own))
-
-
-def _by_names(stored: Hdf5, root: str, given: Given, names: Sequence[str]) -> list[Array]:
-    group = stored.find(stored.root, f"{root}{given.path[0].name}")
-    if group is None:
-        raise Damaged(given.place, "has no weights in the file")
-    held = _weight_names(stored, group, given)
-    return [_array(stored, group, _weight(held, given, name), given) for name in names]
-
-
-def _weight_names(stored: Hdf5, group: int, given: Given) -> list[str]:
-    """Return the names of a group's weights, which long lists keep in several attributes."""
-    names = stored.texts(group, "weight_names")
-    if names is not None:
-        return names
-    parts: list[list[str]] = []
-    while (more := stored.texts(group, f"weight_names{len(parts)}")) is not None:
-        parts.append(more)
-    given.require(bool(parts), "has no list of weights")
-    return [name for part in parts for name in part]
-
-
-def _weight(held: list[str], given: Given, name: str) -> str:
-    """Return which of the weights is meant: "dense/kernel:0", or longer with names of scopes."""
-    found = [h for h in held if h.split("/")[-1].split(":")[0] == name]
-    if len(given.path) > 1 or len(found) > 1:
-        found = [h for h in found if given.path[-1].name in h.split("/")[:-1]]
-    given.require(len(found) == 1, f"has {len(found)} weights {name!r} in the file")
-    return found[0]

@@ -8,7 +8,7 @@ in `_onnx.file`; how a graph is followed is in `_onnx.network`.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -17,15 +17,18 @@ from fastlayer.errors import Damaged, ModelFileError
 from fastlayer.files.reading import reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from os import PathLike
 
-    from fastlayer.network.network import Network
+    from fastlayer.network.network import Made, Names, Network, Several
 
 
-def from_onnx(
-    model: str | PathLike[str] | Any, *, outputs: str | Sequence[str] | None = None
-) -> Network:
+@overload
+def from_onnx(model: Any, *, outputs: None = ...) -> Made: ...
+@overload
+def from_onnx(model: Any, *, outputs: str) -> Network[Any]: ...
+@overload
+def from_onnx(model: Any, *, outputs: Names) -> Network[Several]: ...
+def from_onnx(model: Any, *, outputs: str | Names | None = None) -> Network[Any]:
     """Convert an ONNX model to a network; needs the `onnx` package, which reads it and runs it.
 
     Rows are samples: the first axis of an input of two or more dimensions is the batch, and a batch
@@ -92,7 +95,7 @@ def from_onnx(
         raise ModelFileError("ONNX model", error.key, error.why) from error
 
 
-def load_onnx(path: str | PathLike[str], outputs: str | Sequence[str] | None = None) -> Network:
+def load_onnx(path: str | PathLike[str], outputs: str | Names | None = None) -> Network[Any]:
     """Read a network from an ONNX file; see `from_onnx`."""
     name = os.fspath(path)
     with reading(name) as file:
@@ -101,8 +104,8 @@ def load_onnx(path: str | PathLike[str], outputs: str | Sequence[str] | None = N
 
 
 def _convert(
-    model: Any, path: str | None, nbytes: int, outputs: str | Sequence[str] | None
-) -> Network:
+    model: Any, path: str | None, nbytes: int, outputs: str | Names | None
+) -> Network[Any]:
     from fastlayer.convert._onnx.network import to_network
 
     try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._torch.trace import Traced
-    from fastlayer.network.network import Network
+    from fastlayer.network.network import Made
 
 # Features of an unknown input are told apart in so many bits.
 _BITS = 24
@@ -40,7 +40,7 @@ def from_torch(
     *,
     verify: bool = True,
     inputs: Mapping[str, int] | Sequence[int] | None = None,
-) -> Network:
+) -> Made:
     """Make a network from a module of PyTorch.
 
     The network does what the module does in eval mode: dropout is left out and batch norms use

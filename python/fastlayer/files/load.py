@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from fastlayer.files.save import OWN, split_suffix
 from fastlayer.network.network import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from os import PathLike
-    from typing import IO
+    from typing import IO, TypeAlias
 
-    from fastlayer.network.network import Network
+    from fastlayer.network.network import Made, Names, Network, Several
+
+    Config: TypeAlias = str | PathLike[str] | IO[Any] | dict[str, Any]
 
 
 # Suffix -> the source in `convert` that has a function to load it.
@@ -31,14 +32,41 @@ _PICKLE = (
 )
 
 
+@overload
+def load(
+    path: str | PathLike[str],
+    *,
+    mmap: bool = ...,
+    outputs: None = ...,
+    network: str | None = ...,
+    config: Config | None = ...,
+) -> Made: ...
+@overload
+def load(
+    path: str | PathLike[str],
+    *,
+    mmap: bool = ...,
+    outputs: str,
+    network: str | None = ...,
+    config: Config | None = ...,
+) -> Network: ...
+@overload
+def load(
+    path: str | PathLike[str],
+    *,
+    mmap: bool = ...,
+    outputs: Names,
+    network: str | None = ...,
+    config: Config | None = ...,
+) -> Network[Several]: ...
 def load(
     path: str | PathLike[str],
     *,
     mmap: bool = False,
-    outputs: str | Sequence[str] | None = None,
+    outputs: str | Names | None = None,
     network: str | None = None,
-    config: str | PathLike[str] | IO[Any] | dict[str, Any] | None = None,
-) -> Network:
+    config: Config | None = None,
+) -> Network[Any]:
     """Read a network from a file. Nothing in the file is executed.
 
     Parameters
@@ -124,14 +152,14 @@ def load(
         module = import_module(f"fastlayer.convert.{source}")
         given = {"outputs": outputs, "network": network, "config": config}
         chosen = _chosen(name, source, given)
-        net: Network = getattr(module, f"load_{source}")(name, **chosen)
+        net: Network[Any] = getattr(module, f"load_{source}")(name, **chosen)
         return net
     _chosen(name, "", {"outputs": outputs, "network": network, "config": config})
     from fastlayer.files.document import from_document
 
     opened = import_module(OWN[suffix]).opened
     with opened(name, **({"mmap": True} if mmap else {})) as (document, find):
-        own: Network = from_document(document, find, PARTS)
+        own: Network[Any] = from_document(document, find, PARTS)
         return own
 
 

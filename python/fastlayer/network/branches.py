@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.files.document import Reader
-    from fastlayer.network.part import GivenPart
+    from fastlayer.network.layer import Shown
+    from fastlayer.network.part import PartLike
     from fastlayer.run.ops import Op
 
     Branch = Sequence[Part | Outline]
@@ -70,7 +71,7 @@ class Branches(Module):
     _branches: tuple[tuple[Part, ...], ...]
     _known: Sizes
 
-    def __init__(self, branches: Iterable[Any]) -> None:
+    def __init__(self, branches: Iterable[PartLike | Sequence[PartLike]]) -> None:
         name = type(self).__name__
         if isinstance(branches, str) or not hasattr(branches, "__iter__"):
             raise TypeError(f"{name} takes a list of branches, got {branches!r}")
@@ -127,7 +128,7 @@ class Branches(Module):
         self._hold([as_parts(b, name) for b in state["branches"]], state["dtype"])
 
     @property
-    def branches(self) -> tuple[tuple[GivenPart, ...], ...]:
+    def branches(self) -> tuple[tuple[Shown, ...], ...]:
         """The parts of each branch in order; none where it hands on what it is given."""
         return tuple(tuple(part._given for part in b) for b in self._branches)
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import DType
     from fastlayer.files.document import Reader
-    from fastlayer.network.part import GivenPart
+    from fastlayer.network.layer import Shown
+    from fastlayer.network.part import PartLike
     from fastlayer.run.ops import Op
     from fastlayer.run.part import Part
 
@@ -125,7 +126,7 @@ class Chain(Module):
         self._hold(as_parts(state["layers"], type(self).__name__), state["dtype"])
 
     @property
-    def layers(self) -> tuple[GivenPart, ...]:
+    def layers(self) -> tuple[Shown, ...]:
         """The parts in order."""
         return tuple(part._given for part in self._parts)
 
@@ -224,7 +225,7 @@ class Residual(Chain):
     array([[ 2., -4.]])
     """
 
-    def __init__(self, *layers: Any) -> None:
+    def __init__(self, *layers: PartLike | Sequence[PartLike]) -> None:
         one = layers[0] if len(layers) == 1 else None
         self._hold(as_parts(one if isinstance(one, list | tuple) else layers, "Residual"))
 

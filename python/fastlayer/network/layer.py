@@ -21,6 +21,7 @@ from fastlayer.run.part import Outline, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from numpy.typing import ArrayLike, DTypeLike
     from typing_extensions import Self
@@ -30,8 +31,12 @@ if TYPE_CHECKING:
     from fastlayer.functions.activation import ActivationLike
     from fastlayer.names import InitializerName, Layout
     from fastlayer.network.initializers import Initializer
+    from fastlayer.network.part import Pair
     from fastlayer.run.ops import Op
     from fastlayer.run.part import Part
+
+    # What shows a part of a network: mostly a layer, and else nobody knows it but who made it.
+    Shown: TypeAlias = "Layer | Any"
 
 
 class _Keep:
@@ -129,7 +134,7 @@ class Layer(Module):
         self,
         in_features: int,
         out_features: int,
-        activation: ActivationLike = None,
+        activation: ActivationLike | Pair = None,
         *,
         bias: bool = True,
         init: InitializerName | Initializer = "he_normal",
@@ -147,7 +152,7 @@ class Layer(Module):
         cls,
         weight: ArrayLike,
         bias: ArrayLike | None = None,
-        activation: ActivationLike = None,
+        activation: ActivationLike | Pair = None,
         *,
         layout: Layout = "out_in",
         dtype: DTypeLike | None = None,
@@ -214,7 +219,7 @@ class Layer(Module):
         layer._hold(cast(w, wanted), None if b is None else cast(b, wanted), activation)
         return layer
 
-    def _hold(self, weight: Array, bias: Array | None, activation: ActivationLike) -> None:
+    def _hold(self, weight: Array, bias: Array | None, activation: ActivationLike | Pair) -> None:
         """Pack arrays of the layer's dtype, (n, k) and (n,)."""
         chosen = _as_activation(activation, weight.shape[0])
         self._state = _State(_core.PackedWeights(weight, bias), chosen)
@@ -247,7 +252,7 @@ class Layer(Module):
         return weight
 
     @weight.setter
-    def weight(self, weight: Any) -> None:
+    def weight(self, weight: ArrayLike) -> None:
         self.update(weight=weight)
 
     @property
@@ -256,7 +261,7 @@ class Layer(Module):
         return self._state.array("bias")
 
     @bias.setter
-    def bias(self, bias: Any) -> None:
+    def bias(self, bias: ArrayLike | None) -> None:
         self.update(bias=bias)
 
     @property
@@ -266,7 +271,7 @@ class Layer(Module):
         return given
 
     @activation.setter
-    def activation(self, activation: Any) -> None:
+    def activation(self, activation: ActivationLike | Pair) -> None:
         self.update(activation=activation)
 
     @property
@@ -303,7 +308,7 @@ class Layer(Module):
         *,
         weight: ArrayLike = _KEEP,
         bias: ArrayLike | None = _KEEP,
-        activation: ActivationLike = _KEEP,
+        activation: ActivationLike | Pair = _KEEP,
     ) -> None:
         """Replace weights, bias or activation, in every network that holds the layer.
 
@@ -554,7 +559,7 @@ class _Sums(Layer):
         return repr(self)
 
 
-def _as_activation(activation: ActivationLike, n: int) -> Part:
+def _as_activation(activation: ActivationLike | Pair, n: int) -> Part:
     """Resolve the activation of a layer with `n` neurons."""
     chosen = as_part(activation)
     slopes = chosen._sizes.takes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+import typing
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, overload
 
 import numpy as np
 
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from numpy.typing import ArrayLike, DTypeLike
+    from typing_extensions import Self, TypeVar
 
     from fastlayer.arrays import Array, DType
     from fastlayer.errors import ShapeMismatch
     from fastlayer.files.document import Reader, Table
-    from fastlayer.network.part import GivenPart as Part
+    from fastlayer.network.layer import Shown
+    from fastlayer.network.part import PartLike
     from fastlayer.report.profile import Profile
     from fastlayer.report.summary import Summary
     from fastlayer.report.verification import Proof, Verification
@@ -40,6 +43,14 @@ if TYPE_CHECKING:
     from fastlayer.train.schedules import ScheduleLike
 
     Features: TypeAlias = Mapping[str, int] | Sequence[int]
+    # What a call gives: an array, or a tuple of arrays where there are several outputs.
+    Result_co = TypeVar("Result_co", default=Array, covariant=True)
+    Several: TypeAlias = tuple[Array, ...]
+    Names: TypeAlias = list[str] | tuple[str, ...]  # for a str is a Sequence[str], too
+    # A network that was made elsewhere: only who made it knows how many outputs it has.
+    Made: TypeAlias = "Network[Array | Any]"
+else:
+    Result_co = typing.TypeVar("Result_co", covariant=True)  # a default takes Python 3.13
 
 # Samples of more than one axis are refused: the source works along axis 1.
 ONE_ROW = "one row"
@@ -47,7 +58,7 @@ ONE_ROW = "one row"
 ANY_DTYPE = "any dtype"
 
 
-class Network(Chain):
+class Network(Chain, Generic[Result_co]):
     """Layers in a row: the output of each is the input of the next.
 
     Calling it is stateless and may be done from many threads at once. A layer may be part of
@@ -102,13 +113,29 @@ class Network(Chain):
     # What a converted network has of its source: ONE_ROW, ANY_DTYPE.
     _traits: tuple[str, ...] = ()
     _single: Network | None = None  # that of ANY_DTYPE for float32
-    _rows: Network | None = None  # the same without outputs, which gives the rows they are in
+    _rows: Network[Any] | None = None  # the same without outputs, which gives the rows they are in
     _parted: tuple[int, ...] = ()  # and what those are to be parted into
     _in = _out = Ends()
 
+    @overload
+    def __init__(
+        self: Network[Array],
+        layers: Iterable[PartLike],
+        *more: NoReturn,
+        inputs: Features | None = ...,
+        outputs: None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Network[Several],
+        layers: Iterable[PartLike],
+        *more: NoReturn,
+        inputs: Features | None = ...,
+        outputs: Features,
+    ) -> None: ...
     def __init__(
         self,
-        layers: Iterable[Any],
+        layers: Iterable[PartLike],
         *more: NoReturn,
         inputs: Features | None = None,
         outputs: Features | None = None,
@@ -128,7 +155,7 @@ class Network(Chain):
         dtype: DType,
         traits: Iterable[str] = (),
         ends: tuple[Ends, Ends] = (Ends(), Ends()),
-    ) -> Network:
+    ) -> Network[Any]:
         """Make a network of some parts of another, in its dtype."""
         if not parts:
             raise ValueError("Network needs at least one layer, and the slice is empty")
@@ -169,7 +196,7 @@ class Network(Chain):
         return self._in.widths, self._parted
 
     @property
-    def _plain(self) -> Network:
+    def _plain(self) -> Network[Any]:
         """The network that gives the rows that its outputs are in."""
         if not self._out.names:
             return self
@@ -285,9 +312,15 @@ class Network(Chain):
 
         return make
 
-    def forward(
+    if TYPE_CHECKING:
+
+        def __call__(  # type: ignore[override]  # which may be a tuple
+            self, x: ArrayLike, *others: ArrayLike, axis: int = -1, out: Array | None = None
+        ) -> Result_co: ...
+
+    def forward(  # type: ignore[override]
         self, x: ArrayLike, *others: ArrayLike, axis: int = -1, out: Array | None = None
-    ) -> Array:
+    ) -> Result_co:
         """Run the forward pass; the same as calling the network.
 
         Parameters
@@ -324,14 +357,14 @@ class Network(Chain):
     def __len__(self) -> int:
         return len(self._parts)
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[Shown]:
         return iter(self.layers)
 
     @overload
-    def __getitem__(self, index: int) -> Part: ...
+    def __getitem__(self, index: int) -> Shown: ...
     @overload
-    def __getitem__(self, index: slice) -> Network: ...
-    def __getitem__(self, index: int | slice) -> Part | Network:
+    def __getitem__(self, index: slice) -> Network[Result_co | Array]: ...
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             kept = range(len(self))[index]
             first, last = (kept[:1] == range(1), kept[-1:] == range(len(self) - 1, len(self)))
@@ -341,8 +374,7 @@ class Network(Chain):
                 self._out if last and forward else Ends(),
             )
             return Network._of(self.layers[index], self._dtype, self._traits, ends)
-        given: Part = self._parts[index]._given
-        return given
+        return self._parts[index]._given
 
     def gradients(
         self,
@@ -405,9 +437,9 @@ class Network(Chain):
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
         schedule: ScheduleLike = None,
-        callback: Callable[[Network, History], Any] | None = None,
+        callback: Callable[[Network[Result_co], History], Any] | None = None,
         progress: Any = False,
-        train: Network | Iterable[Any] | None = None,
+        train: Network[Any] | Iterable[Any] | None = None,
         max_norm: float | None = None,
     ) -> History:
         """Train the network; its layers have the new weights after each epoch.
@@ -651,7 +683,7 @@ class Network(Chain):
         batch_size: int | None = None,
         out: Array | None = None,
         progress: bool | Callable[[int, int | None], object] = False,
-    ) -> Array:
+    ) -> Result_co:
         """Run the forward pass over many rows, a batch at a time.
 
         The bits of a row do not depend on how the rows are batched.
@@ -695,12 +727,11 @@ class Network(Chain):
         """
         from fastlayer.network.batches import predict
 
-        y = predict(self._plain, self._row(x), batch_size, out, progress)
-        if self._plain is self:
-            return y
-        return self._out.parted(y, -1)  # type: ignore[return-value]  # that of one array
+        y: Any = predict(self._plain, self._row(x), batch_size, out, progress)
+        found: Result_co = y if self._plain is self else self._out.parted(y, -1)  # type: ignore[assignment]
+        return found
 
-    def astype(self, dtype: DTypeLike) -> Network:
+    def astype(self, dtype: DTypeLike) -> Network[Result_co]:
         """Return a new network that computes in `dtype`.
 
         Parameters
@@ -726,12 +757,12 @@ class Network(Chain):
         """
         return self._astype(float_dtype(dtype))
 
-    def _astype(self, dtype: DType) -> Network:
+    def _astype(self, dtype: DType) -> Network[Result_co]:
         parts = [part._astype(dtype)._given for part in self._parts]
         traits = [t for t in self._traits if t != ANY_DTYPE]
         return Network._of(parts, dtype, traits, (self._in, self._out))
 
-    def copy(self) -> Network:
+    def copy(self) -> Self:
         """Return a network with layers of its own.
 
         Returns

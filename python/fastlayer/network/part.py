@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.files.document import Reader
+    from fastlayer.names import ActivationName
     from fastlayer.run.ops import Op
 
-    # As the user gave it, and sees it.
-    GivenPart: TypeAlias = Part | Callable[..., Any]
+    Pair: TypeAlias = tuple[Callable[[Array], Any], Callable[[Array], Any]]  # (f, df)
+    # What networks are made of: parts, and what stands for one.
+    PartLike: TypeAlias = Part | ActivationName | Callable[[Array], Any] | Pair
 
 
 class Flatten(Part):

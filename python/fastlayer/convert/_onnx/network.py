@@ -68,7 +68,7 @@ _MOST_ROWS = 64
 _ARRAY, _HELD, _ALL = 1 << 18, 1 << 21, 1 << 26
 
 
-def to_network(model: Model, outputs: str | Sequence[str] | None = None) -> Network:
+def to_network(model: Model, outputs: str | Sequence[str] | None = None) -> Network[Any]:
     """Convert a model, or what some of its outputs need of it, and prove that both do the same.
 
     Raises
