@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 
@@ -33,10 +33,26 @@ if TYPE_CHECKING:
 
     Run = Callable[[str, Array], Array]
 
+    # What tells estimators apart. A pipeline has `classes_`, too, whatever its last step is.
+    class _Pipeline(Protocol):
+        @property
+        def steps(self) -> Any: ...
+
+    class _Classifier(Protocol):
+        @property
+        def classes_(self) -> Any: ...
+
+
 __all__ = ["Classifier", "Regressor", "from_sklearn"]
 
 
-def from_sklearn(estimator: Any, *, verify: bool = True) -> Classifier | Regressor:
+@overload
+def from_sklearn(estimator: _Pipeline, *, verify: bool = ...) -> Classifier | Any: ...
+@overload
+def from_sklearn(estimator: _Classifier, *, verify: bool = ...) -> Classifier: ...
+@overload
+def from_sklearn(estimator: object, *, verify: bool = ...) -> Regressor: ...
+def from_sklearn(estimator: Any, *, verify: bool = True) -> Any:
     """Make a stand-in for a fitted estimator of scikit-learn, or for a Pipeline that ends in one.
 
     Handles MLPClassifier (two classes, several, several labels) and MLPRegressor, linear models

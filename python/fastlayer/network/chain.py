@@ -131,12 +131,12 @@ class Chain(Module):
         return tuple(part._given for part in self._parts)
 
     @property
-    def in_features(self) -> int | None:
+    def in_features(self) -> int | Any:  # who knows the network knows whether it is None
         """Number of features that it takes; behind a Flatten in front, None for any."""
         return self._known.in_features
 
     @property
-    def out_features(self) -> int | None:
+    def out_features(self) -> int | Any:
         """Number of features that it gives, None where that depends on the input."""
         features = self.in_features
         return self._known.out_features if features is None else self._known.given(features)

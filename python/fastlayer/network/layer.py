@@ -265,10 +265,9 @@ class Layer(Module):
         self.update(bias=bias)
 
     @property
-    def activation(self) -> Activation | Callable[..., Any]:
+    def activation(self) -> Activation | Any:
         """The `Activation`, or the callable that was given. Assign to replace it."""
-        given: Activation | Callable[..., Any] = self._state.activation._given
-        return given
+        return self._state.activation._given
 
     @activation.setter
     def activation(self, activation: ActivationLike | Pair) -> None:

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.errors import ShapeMismatch
-    from fastlayer.files.document import Reader, Table
+    from fastlayer.files.document import Reader
     from fastlayer.network.layer import Shown
     from fastlayer.network.part import PartLike
     from fastlayer.report.profile import Profile
     from fastlayer.report.summary import Summary
     from fastlayer.report.verification import Proof, Verification
     from fastlayer.run.ops import Op, Step
+    from fastlayer.run.part import Part
     from fastlayer.train.gradients import Gradients
     from fastlayer.train.history import History
     from fastlayer.train.loss import LossLike
@@ -176,7 +177,7 @@ class Network(Chain, Generic[Result_co]):
             check_chain((*before, *self._parts, *behind), "Network")
 
     @property
-    def in_features(self) -> int | None:
+    def in_features(self) -> int | Any:
         """Number of features that it takes; behind a Flatten in front, None for any."""
         told = super().in_features
         return (sum(self._in.widths) or None) if told is None else told
@@ -874,7 +875,7 @@ def _stand_in(title: str, ends: Ends) -> list[Outline]:
 
 
 # What a file may hold: a document names no class but these.
-PARTS: Table = {
+PARTS: dict[str, type[Part]] = {
     kind.__name__: kind
     for kind in (
         *(Activation, Add, BatchNorm, Concat, Flatten, Layer, LayerNorm, Multiply, Network),

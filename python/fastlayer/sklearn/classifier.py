@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastlayer.sklearn.estimator import BaseMLP
+from fastlayer.sklearn.signatures import available_if, fit_context
 from fastlayer.train.loss import Loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import DTypeLike
+
     from fastlayer.arrays import Array
+    from fastlayer.sklearn.signatures import (
+        ClassifierLoss,
+        ClassWeight,
+        Hidden,
+        LearningRate,
+        RandomState,
+        Sizes,
+        Solver,
+    )
+    from fastlayer.train.schedules import ScheduleLike
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -141,18 +153,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        hidden_layer_sizes: Sizes = (100,),
+        activation: Hidden = "relu",
         *,
-        solver: str = "adam",
+        solver: Solver = "adam",
         alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: LearningRate = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: RandomState = None,
         tol: float = 1e-4,
         verbose: bool | int = False,
         warm_start: bool = False,
@@ -165,15 +177,19 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        loss: Any = "log_loss",
-        class_weight: Any = None,
-        dtype: Any = None,
-        schedule: Any = None,
+        loss: ClassifierLoss = "log_loss",
+        class_weight: ClassWeight | Literal["balanced"] | None = None,
+        dtype: DTypeLike | None = None,
+        schedule: ScheduleLike = None,
         callback: Callable[[Any], object] | None = None,
         progress: bool | Callable[[int, int | None], object] = False,
         n_jobs: int | None = None,
     ) -> None:
         self._keep(locals())
+
+    if TYPE_CHECKING:  # which scikit-learn says nothing of
+
+        def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
 
     def _output(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
@@ -247,7 +263,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return float("nan")
         return float(accuracy_score(y, self._labels(outputs), sample_weight=sample_weight))
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None
     ) -> MLPClassifier:
@@ -280,7 +296,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self
 
     @available_if(lambda self: self._fits_by_epochs)
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
     ) -> MLPClassifier:
@@ -304,7 +320,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self._fit(X, y, sample_weight, incremental=True)
         return self
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any) -> Array:
         """Return the label of each sample, or its row of 0 and 1.
 
         Parameters
@@ -318,7 +334,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Shape (n_samples,) or (n_samples, n_labels).
         """
         check_is_fitted(self)
-        return self._labels(self._outputs_of(X))
+        labels: Array = self._labels(self._outputs_of(X))
+        return labels
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class.

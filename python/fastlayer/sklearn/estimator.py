@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array
     from fastlayer.network.network import Network
+    from fastlayer.sklearn.signatures import Hidden, Sizes, Solver
     from fastlayer.train.trainer import Trainer
 
 _STOCHASTIC = ("sgd", "adam", "adamw")
@@ -39,9 +40,9 @@ class BaseMLP(BaseEstimator):
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
     _classifies: ClassVar[bool]
-    hidden_layer_sizes: Any
-    activation: Any
-    solver: str
+    hidden_layer_sizes: Sizes
+    activation: Hidden
+    solver: Solver
     loss: Any
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -154,7 +155,7 @@ class BaseMLP(BaseEstimator):
         self.coefs_, self.intercepts_ = self._weights.learned(trainer)
 
     @property
-    def network(self) -> Any:
+    def network(self) -> Network:
         """The fitted network, a `fastlayer.Network` in the dtype of the weights.
 
         It takes rows of features. Classifiers give probabilities: of two classes that of the second,

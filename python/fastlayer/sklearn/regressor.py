@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastlayer.sklearn.estimator import BaseMLP
+from fastlayer.sklearn.signatures import available_if, fit_context
 from fastlayer.train.loss import Loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import DTypeLike
+
     from fastlayer.arrays import Array
+    from fastlayer.sklearn.signatures import (
+        Hidden,
+        LearningRate,
+        RandomState,
+        RegressorLoss,
+        Sizes,
+        Solver,
+    )
+    from fastlayer.train.schedules import ScheduleLike
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -137,19 +148,19 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def __init__(
         self,
-        loss: Any = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
+        loss: RegressorLoss = "squared_error",
+        hidden_layer_sizes: Sizes = (100,),
+        activation: Hidden = "relu",
         *,
-        solver: str = "adam",
+        solver: Solver = "adam",
         alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: LearningRate = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: RandomState = None,
         tol: float = 1e-4,
         verbose: bool | int = False,
         warm_start: bool = False,
@@ -162,13 +173,17 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        dtype: Any = None,
-        schedule: Any = None,
+        dtype: DTypeLike | None = None,
+        schedule: ScheduleLike = None,
         callback: Callable[[Any], object] | None = None,
         progress: bool | Callable[[int, int | None], object] = False,
         n_jobs: int | None = None,
     ) -> None:
         self._keep(locals())
+
+    if TYPE_CHECKING:  # which scikit-learn says nothing of
+
+        def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
 
     def _output(self) -> str:
         return "exp" if getattr(self.loss, "name", self.loss) == "poisson" else "identity"
@@ -197,7 +212,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             return float("nan")
         return float(r2_score(y, found, sample_weight=sample_weight))
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None
     ) -> MLPRegressor:
@@ -230,7 +245,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return self
 
     @available_if(lambda self: self._fits_by_epochs)
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Go through some samples once, from the weights and moments of before.
 

@@ -37,10 +37,12 @@ class Gradients(Shown):
     """
 
     def __init__(self, loss: float, parameters: list[Parameter], dx: Array | None) -> None:
-        self.loss, self.input = loss, dx
-        self.weights: list[Array | None] = []
-        self.biases: list[Array | None] = []
-        self.slopes: list[Array | None] = []
+        # `Any`, where None means that there was nothing to ask for: nobody has to look for it.
+        self.loss = loss
+        self.input: Array | Any = dx
+        self.weights: list[Array | Any] = []
+        self.biases: list[Array | Any] = []
+        self.slopes: list[Array | Any] = []
         places = {"weight": self.weights, "bias": self.biases, "slopes": self.slopes}
         titles: list[str] = []
         owner = None

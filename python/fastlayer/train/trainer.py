@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import typing
 from contextlib import suppress
 from itertools import groupby
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
@@ -23,18 +24,23 @@ from fastlayer.train.scope import check_end, check_shared, layers_of, owners_of
 from fastlayer.train.tape import Tape, as_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import ArrayLike
+    from typing_extensions import TypeVar
 
     from fastlayer.arrays import Array
     from fastlayer.names import ActivationName
     from fastlayer.run.part import Part
     from fastlayer.train.loss import LossLike
-    from fastlayer.train.optimizers import OptimizerLike
+    from fastlayer.train.optimizers import Optimizer, OptimizerLike
+
+    Net = TypeVar("Net", bound=Part, default=Any)
+else:
+    Net = typing.TypeVar("Net")  # a default takes Python 3.13
 
 
-class Trainer:
+class Trainer(Generic[Net]):
     """Trains a network: holds weights, what the optimiser keeps, and the count of steps.
 
     The weights are its own until `network` is asked for: only then do the layers, and with them
@@ -81,7 +87,7 @@ class Trainer:
 
     def __init__(
         self,
-        net: Any,
+        net: Net,
         loss: LossLike | None,
         optimizer: OptimizerLike,
         *,
@@ -90,7 +96,7 @@ class Trainer:
     ) -> None:
         if not hasattr(net, "_lower") or not hasattr(net, "dtype"):
             raise TypeError(f"Trainer takes a Network or a Layer, got {type(net).__name__}")
-        self._net = net
+        self._net: Any = net
         self._loss = as_loss(loss)
         self._optimizer = as_optimizer(optimizer)
         self._lr = self._optimizer.lr
@@ -143,24 +149,25 @@ class Trainer:
         return self._steps
 
     @property
-    def optimizer(self) -> Any:
+    def optimizer(self) -> Optimizer:
         """The optimiser, with the learning rate that it was given."""
         return self._optimizer
 
     @property
-    def loss(self) -> Any:
+    def loss(self) -> Loss | Callable[..., Any] | None:
         """The `Loss` or callable, None where there is none."""
         return self._loss
 
     @property
-    def network(self) -> Any:
+    def network(self) -> Net:
         """The network, whose layers get the weights as they are now.
 
         All layers are updated together, in every network that holds them. Calls that other threads
         are in the middle of go on with the weights from before.
         """
         self._publish()
-        return self._net
+        net: Net = self._net
+        return net
 
     def _on_tape(self) -> None:
         """Bring weights and moments to the tape, before they are looked at there."""
@@ -378,7 +385,7 @@ class Trainer:
         self._rows(samples.inputs_at(np.arange(1)), samples.inputs[0].shape)
         return samples
 
-    def forward(self, x: ArrayLike) -> Any:
+    def forward(self, x: ArrayLike) -> Array | Any:
         """Return what the network gives with the weights as they are now, and keep it for `backward`.
 
         Parameters
