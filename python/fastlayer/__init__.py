@@ -22,10 +22,10 @@ try:
     from fastlayer import _core, threads
 
     threads.start()
-except (ImportError, ValueError) as error:  # FASTLAYER_ISA, FASTLAYER_NUM_THREADS
+except (ImportError, ValueError) as _error:  # FASTLAYER_ISA, FASTLAYER_NUM_THREADS
     from fastlayer.cli.environment import end_command
 
-    end_command(error)
+    end_command(_error)
     raise
 from fastlayer.config import show_config
 from fastlayer.errors import ConversionError, ModelFileError

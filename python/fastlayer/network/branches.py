@@ -345,6 +345,9 @@ class Slice(Part):
     array([[6., 7.]])
     """
 
+    begin: int
+    end: int
+
     def __init__(self, begin: int, end: int) -> None:
         self.begin, self.end = index(begin), index(end)
         if not 0 <= self.begin <= self.end:

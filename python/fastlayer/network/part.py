@@ -95,6 +95,9 @@ class Function(Part):
     """
 
     _rowwise = False
+    function: Callable[..., Any]
+    keeps_shape: bool
+    derivative: Callable[..., Any] | None
 
     def __init__(
         self,

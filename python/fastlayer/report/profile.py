@@ -36,6 +36,12 @@ class Profile(Shown):
 
     __module__ = "fastlayer"  # where pickles find it
 
+    samples: int
+    threads: int
+    plan: str
+    seconds: float
+    flops: int
+
     def __init__(self, net: Any, x: Any, repeat: int) -> None:
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat}")

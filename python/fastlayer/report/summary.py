@@ -49,7 +49,7 @@ class Summary(Shown):
                     "kernel": _folded(lowered, i) or " + ".join(_where(lowered[i], isa)),
                 }
             )
-        self.total = {
+        self.total: dict[str, int] = {
             key: sum(row[key] for row in self.rows) for key in ("parameters", "bytes", "flops")
         }
 

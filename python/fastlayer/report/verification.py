@@ -33,6 +33,11 @@ class Verification(Shown):
     """
 
     __module__ = "fastlayer"  # where pickles find it
+    samples: int
+    max_abs: float
+    max_rel: float
+    max_ulp: float
+    argmax_agreement: float
 
     def __init__(self, net: Any, reference: Callable[[Any], Any], x: Any) -> None:
         theirs = reference(*x) if net._each(x) is x else reference(x)
@@ -88,6 +93,7 @@ class Proof(Verification):
     """
 
     __module__ = "fastlayer"  # where pickles find it
+    bound_share: float
 
     def __init__(self, ours: Array, theirs: Array, bound: Array, dtype: DType) -> None:
         self._compare(ours, theirs, dtype)

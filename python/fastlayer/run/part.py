@@ -43,6 +43,10 @@ class Sizes(NamedTuple):
 class Outline:
     """A part that has been checked, and how to make it."""
 
+    title: str
+    sizes: Sizes
+    make: Callable[[], Any]
+
     def __init__(self, title: str, sizes: Sizes, make: Callable[[], Any]) -> None:
         # A title lists those of the parts inside, and parts may be 64 deep in each other.
         self.title, self.sizes, self.make = title[:_LONGEST_TITLE], sizes, make

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from fastlayer.arrays import Array
+    from fastlayer.names import ActivationName
     from fastlayer.sklearn.signatures import (
         ClassifierLoss,
         ClassWeight,
@@ -145,6 +146,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """
 
     _classifies: ClassVar[bool] = True
+    classes_: Array
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMLP._parameter_constraints,
         "loss": [StrOptions({"log_loss"}), Loss, callable],
@@ -191,7 +193,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
 
-    def _output(self) -> str:
+    def _output(self) -> ActivationName:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
     def _checked(

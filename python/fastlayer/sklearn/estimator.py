@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from fastlayer.arrays import Array
+    from fastlayer.names import ActivationName
     from fastlayer.network.network import Network
     from fastlayer.sklearn.signatures import Hidden, Sizes, Solver
     from fastlayer.train.trainer import Trainer
@@ -44,6 +45,12 @@ class BaseMLP(BaseEstimator):
     activation: Hidden
     solver: Solver
     loss: Any
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: ActivationName
+    best_validation_score_: float | None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -99,7 +106,7 @@ class BaseMLP(BaseEstimator):
     def _activations(self) -> list[Activation]:
         """Return the activation of each layer, that of the output last."""
         hidden, given = self._hidden(), self.activation
-        each = list(given) if isinstance(given, list | tuple) else [given] * len(hidden)
+        each = [given] * len(hidden) if isinstance(given, str | Activation) else list(given)
         if len(each) != len(hidden):
             raise ValueError(
                 f"activation has {len(each)} entries, but there are {len(hidden)} hidden layers "

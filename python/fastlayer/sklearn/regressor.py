@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from fastlayer.arrays import Array
+    from fastlayer.names import ActivationName
     from fastlayer.sklearn.signatures import (
         Hidden,
         LearningRate,
@@ -185,7 +186,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
 
-    def _output(self) -> str:
+    def _output(self) -> ActivationName:
         return "exp" if getattr(self.loss, "name", self.loss) == "poisson" else "identity"
 
     def _checked(

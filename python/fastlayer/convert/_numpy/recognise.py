@@ -59,7 +59,7 @@ class Oriented:
     def __init__(self, function: Function, form: str) -> None:
         self.function = function
         self.form = form
-        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.__name__: str = getattr(function, "__name__", type(function).__name__)
 
     def __call__(self, a: Array) -> Any:
         """Call it with `a` the way round that it expects."""
