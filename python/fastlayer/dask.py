@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -166,7 +166,7 @@ def fit(
     validation: Any = None,
     patience: int | None = None,
     sample_weight: Any = None,
-    class_weight: Mapping[int, float] | str | None = None,
+    class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     schedule: ScheduleLike = None,
     callback: Callable[[Network, History], Any] | None = None,
     progress: Any = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, overload
 
 import numpy as np
 
@@ -436,7 +436,7 @@ class Network(Chain, Generic[Result_co]):
         validation: Any = None,
         patience: int | None = None,
         sample_weight: ArrayLike | None = None,
-        class_weight: Mapping[int, float] | str | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
         schedule: ScheduleLike = None,
         callback: Callable[[Network[Result_co], History], Any] | None = None,
         progress: Any = False,
