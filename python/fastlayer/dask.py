@@ -169,7 +169,7 @@ def fit(
     class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     schedule: ScheduleLike = None,
     callback: Callable[[Network, History], Any] | None = None,
-    progress: Any = False,
+    progress: bool | Callable[[int, int | None], object] = False,
     train: Network | Iterable[Any] | None = None,
     max_norm: float | None = None,
 ) -> History:

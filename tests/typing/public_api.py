@@ -120,6 +120,12 @@ assert_type(fl.from_sklearn(LogisticRegression()), fl.Classifier)
 assert_type(fl.from_sklearn(LogisticRegression()).predict_proba(x), Array)
 assert_type(fl.from_sklearn(Pipeline()), fl.Classifier | Any)
 
+# A function of the user's knows what it is given.
+fl.Layer(3, 4, lambda z: z * 2, init=lambda rng, shape: rng.normal(size=shape))
+fl.Network([layer, lambda h: h.clip(0, 1), (np.sin, np.cos)])
+net.fit(x, x, lambda y, t: (float((y - t).mean()), y - t), schedule=lambda done: 1 - done)
+net.fit(x, x, progress=lambda done, whole: print(done, whole))
+
 # Names that are kept need their type.
 for name in ("relu", "tanh"):
     hidden: ActivationName = "relu" if name == "relu" else "tanh"

@@ -265,7 +265,7 @@ class Layer(Module):
         self.update(bias=bias)
 
     @property
-    def activation(self) -> Activation | Any:
+    def activation(self) -> Activation | Any:  # any callable, where one was given
         """The `Activation`, or the callable that was given. Assign to replace it."""
         return self._state.activation._given
 

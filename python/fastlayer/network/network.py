@@ -439,7 +439,7 @@ class Network(Chain, Generic[Result_co]):
         class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
         schedule: ScheduleLike = None,
         callback: Callable[[Network[Result_co], History], Any] | None = None,
-        progress: Any = False,
+        progress: bool | Callable[[int, int | None], object] = False,
         train: Network[Any] | Iterable[Any] | None = None,
         max_norm: float | None = None,
     ) -> History:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array
     from fastlayer.functions.activation import Activation
     from fastlayer.names import ActivationName
-    from fastlayer.train.loss import Loss
+    from fastlayer.train.loss import NamedLoss
 
     M = TypeVar("M")
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     LearningRate: TypeAlias = Literal["constant", "invscaling", "adaptive"]
     RandomState: TypeAlias = int | np.random.RandomState | None
     ClassWeight: TypeAlias = Mapping[Any, float] | Sequence[Mapping[Any, float]]
-    OwnLoss: TypeAlias = Loss | Callable[[Array, Array], tuple[float, Array]]
+    OwnLoss: TypeAlias = NamedLoss | Callable[[Array, Array], tuple[float, Array]]
     ClassifierLoss: TypeAlias = Literal["log_loss"] | OwnLoss
     RegressorLoss: TypeAlias = (
         Literal["squared_error", "poisson", "absolute_error", "mae", "huber"] | OwnLoss

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastlayer.names import ActivationName, LossName
 
     Bounds: TypeAlias = tuple[float, float]
-    LossLike: TypeAlias = "LossName | Loss | Callable[[Array, Any], tuple[float, Array]]"
+    LossLike: TypeAlias = "LossName | NamedLoss | Callable[[Array, Any], tuple[float, Array]]"
 
 
 _LARGEST = float(np.finfo(np.float64).max)
@@ -125,7 +125,16 @@ _KINDS = {
 }
 
 
-class Loss:
+class NamedLoss:
+    """A `Loss`, apart from its call.
+
+    Beside a class with a call, pyright would take the parameters of a lambda for those of that call.
+    """
+
+    __slots__ = ()
+
+
+class Loss(NamedLoss):
     """A loss function: the mean over the samples, and its gradient; immutable and picklable.
 
     Parameters
