@@ -27,8 +27,7 @@ PACKAGE = Path(fl.__file__).parent
 BY_SECTION = ("converting", "scaling")
 # Libraries without types, or with wrong ones: dask's. All that comes of them is Any to both checkers.
 UNTYPED = "dask|keras|onnxruntime|pandas|pyspark|ray|skl2onnx|sklearn"
-# PyTorch has types, but for some functions and parameters.
-TORCH = "untyped_calls_exclude = torch\n"
+# PyTorch has types, but not for all parameters.
 PARTLY = "# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false"
 ANYTHING = "from typing import Any\n\ndef __getattr__(name: str) -> Any: ...\n"
 
@@ -70,9 +69,7 @@ def folder(tmp_path_factory):
     if source.name not in ("site-packages", "dist-packages"):
         paths.append(source)
     listed = os.pathsep.join(map(str, paths))
-    (folder / "mypy.ini").write_text(
-        f"[mypy]\nstrict = True\nmypy_path = {listed}\n{TORCH}", "utf-8"
-    )
+    (folder / "mypy.ini").write_text(f"[mypy]\nstrict = True\nmypy_path = {listed}\n", "utf-8")
     settings = {
         "typeCheckingMode": "strict",
         "include": [str(folder / "*.py")],
