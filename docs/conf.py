@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import fastlayer
+
+sys.path.insert(0, str(Path(__file__).parent / "images"))
+
+from drawing import on_any_ground
 
 project = "fastlayer"
 author = "fastlayer developers"
@@ -17,9 +25,14 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_templates"]
+exclude_patterns = ["_templates", "gallery"]
 # Blocks without a language are pictures in letters.
 highlight_language = "text"
 nitpicky = True
@@ -29,8 +42,12 @@ nitpick_ignore = [
 ]
 # Of other projects: they can be named where they are installed.
 nitpick_ignore_regex = [("py:obj", r"(dask|keras|onnx|sklearn|torch)(\..*)?")]
-suppress_warnings = ["myst.header"]  # the tables that bench/report.py writes skip a level
+suppress_warnings = [
+    "myst.header",  # the tables that bench/report.py writes skip a level
+    "config.cache",  # the function that sets the colours of pictures
+]
 
+myst_enable_extensions = ["colon_fence"]
 # Headings get the anchors that Git hosts give them.
 myst_heading_anchors = 3
 
@@ -44,13 +61,59 @@ autodoc_member_order = "groupwise"
 # The template of a class lists the members itself.
 numpydoc_show_class_members = False
 
+# Names of these projects link to their pages, where the network lets a build ask what they have.
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3/", None),
+    "numpy": ("https://numpy.org/doc/stable/", None),
+    "sklearn": ("https://scikit-learn.org/stable/", None),
+}
+intersphinx_disabled_reftypes = ["*"]
+try:
+    with urllib.request.urlopen("https://numpy.org/doc/stable/objects.inv", timeout=5):
+        pass
+except OSError:
+    print("offline: no links to the pages of NumPy, Python and scikit-learn")
+    intersphinx_mapping = {}
+
+copybutton_exclude = ".linenos, .gp, .go"
+
+
+def pictures(gallery_conf: Any, page: Any) -> None:
+    """Before each page of the gallery."""
+    on_any_ground()
+
+
+def can_run(script: Path) -> bool:
+    """Whether all that a page imports is installed; it is shown in any case."""
+    imported = re.findall(
+        r"^(?:import|from) (\w+(?:\.\w+)?)", script.read_text("utf-8"), re.MULTILINE
+    )
+    try:
+        return all(find_spec(name) for name in imported)
+    except ModuleNotFoundError:
+        return False
+
+
+gallery = Path(__file__).parent / "gallery"
+pages = [path.stem for path in sorted(gallery.glob("*.py")) if can_run(path)]
+sphinx_gallery_conf = {
+    "examples_dirs": str(gallery),
+    "gallery_dirs": "generated/gallery",
+    "filename_pattern": rf"/({'|'.join(pages)})\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "reset_modules": (pictures,),
+    "abort_on_example_error": True,
+    "show_signature": False,
+    "min_reported_time": 1e9,  # times of a build mean nothing
+    "write_computation_times": False,
+    "download_all_examples": False,
+}
+
 html_theme = "pydata_sphinx_theme"
 html_title = f"fastlayer {release}"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
-html_show_sourcelink = False
-# The reference alone is deep enough for a list at the side.
-html_sidebars = {"*": [], "api": ["sidebar-nav-bs"]}
+html_sidebars = {page: [] for page in ("index", "performance", "changelog")}
 html_theme_options = {
     "logo": {"text": "fastlayer"},
     "show_prev_next": True,
