@@ -14,6 +14,7 @@ import fastlayer
 sys.path.insert(0, str(Path(__file__).parent / "images"))
 
 from drawing import on_any_ground
+from numpydoc.xref import DEFAULT_LINKS
 
 project = "fastlayer"
 author = "fastlayer developers"
@@ -36,12 +37,9 @@ exclude_patterns = ["_templates", "gallery"]
 # Blocks without a language are pictures in letters.
 highlight_language = "text"
 nitpicky = True
-nitpick_ignore = [
-    *(("py:obj", f"numpy.{name}") for name in ("multiply", "show_config")),  # of another project
-    ("py:obj", "mmap"),  # a parameter that is also the name of a module
-]
-# Of other projects: they can be named where they are installed.
-nitpick_ignore_regex = [("py:obj", r"(dask|keras|onnx|sklearn|torch)(\..*)?")]
+nitpick_ignore = [("py:obj", "mmap")]  # a parameter that is also the name of a module
+# Of other projects.
+nitpick_ignore_regex = [("py:.*|term", r"(dask|keras|numpy|onnx|sklearn|torch)([.:].*)?")]
 suppress_warnings = [
     "myst.header",  # the tables that bench/report.py writes skip a level
     "config.cache",  # the function that sets the colours of pictures
@@ -55,6 +53,16 @@ myst_heading_anchors = 3
 default_role = "autolink"
 autosummary_generate = True
 autosummary_ignore_module_all = False
+# The types of parameters that have a page.
+numpydoc_xref_param_type = True
+DEFAULT_LINKS.clear()  # nobody has to look up what an int is
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = {
+    "array_like": ":term:`array_like <numpy:array_like>`",
+    "ndarray": "numpy.ndarray",
+    "Generator": "numpy.random.Generator",
+    **{name: f"fastlayer.{name}" for name in fastlayer.__all__ if name[0].isupper()},
+}
 # Types and shapes are in the text of each parameter.
 autodoc_typehints = "none"
 autodoc_member_order = "groupwise"
