@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -60,6 +61,17 @@ def test_converting(heading, tmp_path, monkeypatch) -> None:
     if ".onnx" in text:
         write_onnx_models()
     run(text, "converting", tmp_path)
+
+
+GALLERY = sorted((ROOT / "docs" / "gallery").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
+def test_gallery(script, tmp_path) -> None:
+    text = script.read_text("utf-8")
+    for module in re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE):
+        pytest.importorskip(module)
+    run_command(f"MPLBACKEND=agg python {shlex.quote(str(script))}", tmp_path)
 
 
 ONNX_MODELS = {
