@@ -138,6 +138,19 @@ def link_files(app: Any, docname: str, source: list[str]) -> None:
     source[0] = re.sub(r"\]\((\.\./[^)#]+\.md)(#[^)]*)?\)", r"](path:\1)", source[0])
 
 
+def source_of(app: Any, module: str, name: str) -> str | None:
+    """The module with the code of what is public as `fastlayer.NAME`."""
+    thing = sys.modules[module]
+    for part in name.split("."):
+        thing = getattr(thing, part, None)
+    files = {m.__file__: key for key, m in sys.modules.items() if getattr(m, "__file__", None)}
+    for code in (thing, *getattr(thing, "__dict__", {}).values()):
+        if hasattr(code, "__code__"):
+            return files.get(code.__code__.co_filename)
+    return None
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("viewcode-follow-imported", source_of)
     app.connect("source-read", link_files)
