@@ -232,8 +232,8 @@ def test_what_is_not_shown_is_counted():
     ]
     assert boxes[6] == "... 40 more layers, 800 parameters"
     [arms, _] = column(fl.Add([fl.Layer(4, 4)] * 9))[1][0]["0 Add 4 → 4"]
-    assert [len(arm) for arm in arms] == [1] * 7
-    assert arms[3] == ["... 3 more branches, 60 parameters"]
+    assert [len(arm) for arm in arms] == [1] * 5
+    assert arms[2] == ["... 5 more branches, 100 parameters"]
     names = column(fl.Network([fl.Layer(50, 1)], inputs=[1] * 50))[0]
     assert names[4] == "... 42 more"
     assert len(names) == 9

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from fastlayer.run.part import Part, Sizes
 
-_LAYERS, _INNER, _BRANCHES, _ENDS = 12, 8, 6, 8  # how many are shown; those in the middle are not
+_LAYERS, _INNER, _BRANCHES, _ENDS = 12, 8, 4, 8  # how many are shown; those in the middle are not
 _BOXES, _DEPTH = 120, 4  # inside of others: a part for which there is no room is closed, one box
 _LONGEST = 40  # letters of a name
 
@@ -44,6 +44,7 @@ border-width:6px 4px 0;border-top-color:currentColor;opacity:.6}
 .fl-net .fl-box{display:grid;grid-template-columns:auto auto;justify-content:space-between;
 column-gap:1.8em;min-width:17em;padding:.35em .8em;border:1px solid var(--fl-line);border-radius:6px;
 background:rgba(128,128,128,.1);white-space:nowrap}
+.fl-net .fl-frame .fl-box{min-width:10em;column-gap:1em}
 .fl-net .fl-own{border-color:rgba(58,124,235,.7);background:rgba(58,124,235,.13)}
 .fl-net .fl-more{display:block;border-style:dashed;background:none;text-align:center}
 .fl-net .fl-end,.fl-net .fl-join{padding:.15em 1em;border:1px solid var(--fl-line);border-radius:1em;
