@@ -10,6 +10,7 @@ from pathlib import Path
 import limits
 import results_file
 
+INK = "#7a828c"  # legible on white and on black: the ground is the page's
 COLORS = ("tab:blue", "tab:orange", "tab:green")
 BANDS = (
     *("networks,\n1 to 32 rows", "networks,\nmore rows", "plain\nproducts"),
@@ -72,6 +73,10 @@ def ready(folder: Path) -> bool:
         return False
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "fastlayer"  # the same picture has the same bytes
+    for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"):
+        matplotlib.rcParams[name] = INK
+    for name in ("figure", "axes", "savefig", "legend"):
+        matplotlib.rcParams[f"{name}.facecolor"] = "none"
     folder.mkdir(parents=True, exist_ok=True)
     return True
 
@@ -131,9 +136,9 @@ def answer(found: dict[str, list[tuple[str, float]]]):
             color = COLORS[i % len(COLORS)]
             axes.plot(values, heights, ".", color=color, alpha=0.55, markersize=6, label=label)
             median = values[len(values) // 2]
-            axes.plot([median] * 2, [middle - 0.45 * step, middle + 0.45 * step], color="black")
+            axes.plot([median] * 2, [middle - 0.45 * step, middle + 0.45 * step], color=INK)
             label = None
-    axes.axvline(1, color="black", linewidth=1)
+    axes.axvline(1, color=INK, linewidth=1)
     axes.axvspan(low, 1, color="tab:red", alpha=0.07, linewidth=0)
     axes.set(xscale="log", xlim=(low, high), ylim=(len(bands) - 0.4, -0.6))
     axes.set_yticks(range(len(bands)), bands)
@@ -142,11 +147,9 @@ def answer(found: dict[str, list[tuple[str, float]]]):
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}x"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("time of the fastest peer of equal accuracy / time of fastlayer")
-    axes.grid(axis="x", color="0.9")
+    axes.grid(axis="x", color=INK, alpha=0.25)
     axes.set_axisbelow(True)
-    axes.set_title(
-        "Every row measured: right of 1x fastlayer is ahead of every peer; medians black"
-    )
+    axes.set_title("Every row measured: right of 1x fastlayer is ahead of every peer; medians grey")
     figure.legend(fontsize="small", loc="outside lower center")
     return figure
 
@@ -168,7 +171,7 @@ def by_batch(rows: list[dict], threads: int):
         found = sorted((r["batch"], r["ratio"]) for r in rows if r["case"].startswith(name + "@"))
         style = {"marker": markers[i % 8], "color": colors[i % 10], "markersize": 6}
         axes.plot(*zip(*found, strict=True), label=name, linewidth=1.6, **style)
-    axes.axhline(1, color="black", linewidth=1)
+    axes.axhline(1, color=INK, linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="rows in a call (batch)")
     axes.set_ylabel("time of the fastest peer / time of fastlayer")
     top = max(r["ratio"] for r in rows) * 1.3
@@ -185,7 +188,7 @@ def by_batch(rows: list[dict], threads: int):
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", labelrotation=45)
-    axes.grid(color="0.9")
+    axes.grid(color=INK, alpha=0.25)
     axes.set_title(
         f"Networks, float32, {plural(threads)}: above 1x fastlayer is faster than every peer"
     )
@@ -219,7 +222,7 @@ def roofline(rows: list[dict], limit: dict, threads: int):
         axes.plot(xs, ys, marker, color=color, label=who, markersize=7, **face)
     axes.set(xscale="log", yscale="log", xlabel="FLOP per byte of weights, inputs and results")
     axes.set_ylabel("GFLOP/s")
-    axes.grid(color="0.9")
+    axes.grid(color=INK, alpha=0.25)
     axes.set_axisbelow(True)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
@@ -258,12 +261,12 @@ def steps(rows: list[dict], titles: dict[str, str], threads: int):
                 if name in row["us"]:
                     marker, shade = style[name]
                     axes.plot(row["us"][name] / own, at, marker, color=shade, markersize=4.5)
-        axes.axvline(1, color="black", linewidth=1)
+        axes.axvline(1, color=INK, linewidth=1)
         axes.axvspan(low, 1, color="tab:red", alpha=0.07, linewidth=0)
         axes.set(xscale="log", xlim=(low, high))
         axes.set_title({"adam": "Adam", "sgd": "SGD"}.get(kind, kind), fontsize="medium")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}x"))
-        axes.grid(axis="x", color="0.9")
+        axes.grid(axis="x", color=INK, alpha=0.25)
         axes.set_axisbelow(True)
         axes.set_xlabel("time of a step / that of fastlayer")
     panels[0, 0].set_yticks(range(len(nets)), [net.replace("@", ", ") for net in nets])
@@ -308,7 +311,7 @@ def seconds(rows: list[dict], titles: dict[str, str], goal: float):
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1.35 * max(row["seconds"] for row in rows))
     axes.set_xlabel("seconds of training")
-    axes.grid(axis="x", color="0.9")
+    axes.grid(axis="x", color=INK, alpha=0.25)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -2,8 +2,8 @@
 
 python bench/publish.py
 
-takes results-avx512.json and results-avx2.json beside it, those of them that are there, and refuses
-where one isn't whole or was disturbed.
+takes results-avx512.json and results-avx2.json beside it, those of them that are there, and
+results-comparison.json, and refuses where one isn't whole or was disturbed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import pictures
 import report
 import results_file
+from cases import STEPS
 from goals import where
 
 HERE = Path(__file__).resolve().parent
@@ -23,11 +24,20 @@ ROOT = HERE.parent
 MACHINES = {"avx512": "AVX-512 machine", "avx2": "AVX2 machine"}
 HELD = "AVX-512 machine, held to AVX2"
 MOST = 40  # losing rows on the page; the table of all rows has the others
-README_CASES = (
-    *("3-8-8-3@1", "64-100-10@1", "64-100-10@1797", "784-128-10@1", "784-512-512-10@1"),
-    *("784-512-512-10@32", "784-512-512-10@4096", "768-3072-768@8", "4096-4096-4096@1"),
-    *("784-128-10@1:column", "matmul:1024", "activation:tanh@1e6"),
-)
+# The README's table: its columns, each with the peers whose fastest form counts.
+COMPARED = {
+    "fastlayer": ("fastlayer",),
+    "NumPy": ("numpy_plain", "numpy_out"),
+    "PyTorch": ("torch_eager", "torch_compiled"),
+    "ONNX Runtime": ("onnxruntime",),
+    "scikit-learn": ("sklearn",),
+}
+CALLS = {
+    "64-100-10@1": "one row through 64-100-10",
+    "784-512-512-10@1": "one row through 784-512-512-10",
+    "784-512-512-10@4096": "4096 rows through it",
+    "train:784-128-10@128:adam": "a step of training, 784-128-10, 128 rows",
+}
 Row = dict
 NO_RESULTS = (
     "**No results yet:** other processes were at work when these numbers were measured, and nobody knows "
@@ -133,9 +143,9 @@ def answer(machines: dict[str, dict]) -> str:
         },
     )
     text = (
-        f"The fastest peer of equal accuracy is ahead of fastlayer in {'; '.join(share)}. "
-        f"For networks of 1 to 32 rows on the {first}, the time of that peer over fastlayer's is "
-        f"{small}, in the geometric mean. It is {other}."
+        f"For networks of 1 to 32 rows on the {first}, the fastest peer of equal accuracy takes {small} times "
+        f"as long as fastlayer, in the geometric mean. It takes {other}. "
+        f"That peer is ahead in {'; '.join(share)}."
     )
     warning = [NO_RESULTS] if unmeasured(machines) else []
     return "\n\n".join([*warning, text, sources(machines)])
@@ -179,40 +189,47 @@ def quiet(results: dict) -> str:
     return str(sum(bool(row.get("disturbed")) for row in results["rows"]))
 
 
-def selection(results: dict) -> str:
-    """The README's table: chosen cases, float32, hot, one and two threads side by side."""
-    found = {
-        (row["case"], row["threads"]): row
-        for row in results_file.expanded(results)
-        if row["dtype"] == "float32" and row["mode"] == "hot" and row.get("ratio")
-    }
-    body = []
-    for case in README_CASES:
-        one, two = found[case, 1], found[case, 2]
-        best = report.duration(one["us"][one["best"]] * 1e-6)
-        body.append(
-            [
-                case,
-                report.duration(one["us"]["fastlayer"] * 1e-6),
-                f"{best} ({report.TITLES[one['best']]})",
-                report.verdict(one["ratio"]),
-                report.duration(two["us"]["fastlayer"] * 1e-6),
-                report.verdict(two["ratio"]),
-            ]
-        )
-    machine, rows = results["machine"], counted("", results, None)
-    versions = [
-        f"{report.TITLES[name]} {version}"
-        for name, version in results["versions"].items()
-        if version and name in report.PEERS and name != "numpy_out"
+def comparison(results: dict, training: dict | None, found: dict) -> str:
+    """The README's table: what people decide on."""
+    libraries = list(found["libraries"].values())
+    body = [
+        ["installed, beside NumPy", *(f"{one['bytes'] / 1e6:.3g} MB" for one in libraries)],
+        ["`import`, beside NumPy's", *(f"{one['import'] * 1e3:.3g} ms" for one in libraries)],
     ]
+    body[0][2] = body[1][2] = ""
+    measured = [*results_file.expanded(results)]
+    measured += results_file.expanded(training) if training else []
+    for row in measured:
+        key = (row["dtype"], row["threads"], row["mode"])
+        if row["case"] not in CALLS or key != ("float32", 1, "hot"):
+            continue
+        calls = STEPS if row["kind"] == "train" else 1
+        cells = []
+        for names in COMPARED.values():
+            times = [row["us"][name] for name in names if name in row["us"]]
+            cells.append(report.duration(min(times) / calls * 1e-6) if times else "-")
+        body.append([CALLS[row["case"]], *cells])
+    same = ["the same" if one["same_bits"] else "differ" for one in libraries]
+    yes = ["yes" if one["pickles"] else "no" for one in libraries]
+    body += [
+        ["a row's bits, alone and in a batch", *same],
+        ["and on any processor, promised", "yes", *["no"] * 4],
+        ["in a forked process", *(one["fork"] for one in libraries)],
+        ["can be pickled", *yes],
+        ["trains", "yes", "by hand", "yes", "no", "yes"],
+        ["convolutions, GPUs", "no", "no", "yes", "yes", "no"],
+    ]
+    machine, rows = results["machine"], counted("", results, None)
     behind = sum(row["ratio"] < 1 for row in rows)
     warning = f"{NO_RESULTS} " if unmeasured({"": results}) else ""
+    named = zip(COMPARED, libraries, strict=True)
+    versions = ", ".join(f"{name} {one['version']}" for name, one in named)
     return (
-        f"{warning}float32, hot, {machine['processor']} ({machine['fastlayer']['isa']['active']}, "
-        f"{machine['cores']} cores), {results['date']}; {', '.join(versions)}. "
-        f"A peer of equal accuracy is ahead in {behind} of all {len(rows)} rows.\n\n"
-        + report.table(["case", "one thread", "best peer", "ratio", "two threads", "ratio"], body)
+        report.table(["", *COMPARED], body)
+        + f"\n{warning}Times on one thread, float32, each library in "
+        f"its fastest form: {machine['processor']} ({machine['fastlayer']['isa']['active']}), "
+        f"{results['date']}; {versions}. The whole benchmark has OpenVINO, LiteRT, MNN and JAX, too: "
+        f"in {behind} of its {len(rows)} rows a peer of equal accuracy is ahead of fastlayer."
     )
 
 
@@ -374,10 +391,11 @@ def every_row(found: dict[str, dict]) -> str:
     return "\n".join(parts)
 
 
-def write(found: dict[str, dict], root: Path) -> None:
+def write(found: dict[str, dict], other: dict[str, dict | None], root: Path) -> None:
     """All pages and pictures."""
     machines, first = columns(found), next(iter(found.values()))
-    fill(root / "README.md", {"selection": selection(first)})
+    table = comparison(first, other["training"], other["comparison"])
+    fill(root / "README.md", {"comparison": table})
     stamps = {title: results for title, results in machines.items() if title != HELD}
     fill(
         root / "docs" / "performance.md",
@@ -401,12 +419,20 @@ def publish(folder: Path = HERE, root: Path = ROOT) -> int:
         print("no results: python bench/run.py --publish", file=sys.stderr)
         return 1
     wrong = [text for isa, results in found.items() for text in problems(paths[isa].name, results)]
+    other: dict[str, dict | None] = {}
+    for name in ("training", "comparison"):
+        isa = f"-{next(iter(found))}" if name == "training" else ""
+        path = folder / f"results-{name}{isa}.json"
+        other[name] = results_file.read(path) if path.exists() else None
+    compared = other["comparison"]
+    if not compared or any(one["disturbed"] for one in compared["libraries"].values()):
+        wrong.append("results-comparison.json: missing or disturbed: python bench/comparison.py")
     for text in wrong:
         print(text, file=sys.stderr)
     if wrong:
         print("nothing was published", file=sys.stderr)
         return 1
-    write(found, root)
+    write(found, other, root)
     return 0
 
 

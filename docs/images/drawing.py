@@ -10,11 +10,22 @@ from pathlib import Path
 
 PYTHON, CORE, KERNEL, WEIGHTS, SIDE = "#1d4e89", "#1b5e4b", "#6b3fa0", "#9c4221", "#4b5563"
 LINE = "#8b949e"
+INK = "#7a828c"
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #ffffff; text-anchor: middle; }
 .title { font-weight: 600; font-size: 14px; }
 polyline { fill: none; stroke: #8b949e; stroke-width: 2; }
 """
+
+
+def on_any_ground() -> None:
+    """Have matplotlib leave the ground to the page, and write in a grey that is legible on all."""
+    from matplotlib import rcParams
+
+    for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"):
+        rcParams[name] = INK
+    for name in ("figure", "axes", "savefig", "legend"):
+        rcParams[f"{name}.facecolor"] = "none"
 
 
 class Drawing:

@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from drawing import on_any_ground
 from sklearn import datasets, neural_network
 from sklearn.preprocessing import StandardScaler
 
@@ -40,13 +41,14 @@ def curves(name: str, kind: str, options: dict) -> list[list[float]]:
 
 
 def main() -> None:
+    on_any_ground()
     mpl.rcParams.update({"svg.hashsalt": "fastlayer", "font.size": 9})
     figure, places = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
     for place, (name, (kind, options)) in zip(places, SHOWN.items(), strict=True):
         theirs, ours = curves(name, kind, options)
         apart = np.max(np.abs(np.subtract(theirs, ours) / theirs))
         place.plot(theirs, color="#e9c46a", linewidth=5, label="scikit-learn")
-        place.plot(ours, color="#1f4e79", linewidth=1.2, label="fastlayer")
+        place.plot(ours, color="#2f7fc1", linewidth=1.2, label="fastlayer")
         place.set_yscale("log")
         place.set_title(name.replace("_", " "), fontsize=9)
         if apart > APART:

@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from drawing import on_any_ground
 
 import fastlayer as fl
 
@@ -29,11 +30,12 @@ def main() -> None:
     answers = net(rest[0]).argmax(axis=1)
     wrong = np.flatnonzero(answers != rest[1])[:WRONG]
 
+    on_any_ground()
     mpl.rcParams.update({"svg.hashsalt": "fastlayer", "font.size": 9})
     figure = plt.figure(figsize=(7.2, 2.8), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[1.6, 1])
     axes = left.subplots()
-    axes.plot(history.loss, label="the 300 that teach", color="#1f6f8b")
+    axes.plot(history.loss, label="the 300 that teach", color="#2a8fb0")
     axes.plot(history.val_loss, label="the 60 that judge", color="#c8553d", linestyle="--")
     axes.set_yscale("log")
     axes.set_xlabel("epoch")

@@ -5,7 +5,9 @@ and as fit to be published.
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -501,9 +503,19 @@ def pages(bench, tmp_path, monkeypatch):
     return SimpleNamespace(root=tmp_path, drawn=drawn)
 
 
-def publish(bench, pages, **files):
+def libraries(**changed):
+    """What comparison.py found, of the columns of the README's table."""
+    one = {"same_bits": True, "fork": "works", "pickles": True, "version": "1"}
+    one |= {"bytes": 3_840_000, "import": 0.0057, "disturbed": False}
+    names = ("fastlayer", "numpy", "torch", "onnxruntime", "sklearn")
+    return {"libraries": {name: one | changed.get(name, {}) for name in names}}
+
+
+def publish(bench, pages, *, comparison=None, **files):
     for isa, found in files.items():
         bench.results_file.write(found, pages.root / f"results-{isa}.json")
+    text = json.dumps(comparison or libraries())
+    (pages.root / "results-comparison.json").write_text(text, "utf-8")
     return bench.publish.publish(pages.root, pages.root)
 
 
@@ -525,6 +537,48 @@ def test_a_whole_and_quiet_run_fills_the_pages(bench, results, pages):
     assert page.count("| memory of a call") == 1
     assert (pages.root / "docs/performance_table.md").exists()
     assert pages.drawn == [["AVX-512 machine", "AVX-512 machine, held to AVX2"]]
+
+
+def test_the_table_of_the_readme(bench, results, pages):
+    (row,) = (
+        r
+        for r in results["rows"]
+        if (r["case"], r["dtype"], r["threads"], r["mode"])
+        == ("784-512-512-10@1", "float32", 1, "hot")
+    )
+    row["us"] = {"fastlayer": 20.0, "numpy_plain": 40.0, "numpy_out": 35.0, "torch_eager": 41.0}
+    training = row_of("train:784-128-10@128:adam", 2.0, dtype="float32", threads=1)
+    training["us"] = {
+        "fastlayer": 160.0 * bench.publish.STEPS,
+        "sklearn": 800.0 * bench.publish.STEPS,
+    }
+    bench.results_file.write(
+        results | {"rows": [training]}, pages.root / "results-training-avx512.json"
+    )
+    found = libraries(torch={"fork": "hangs", "same_bits": False, "bytes": 741_000_000})
+    assert publish(bench, pages, avx512=results, comparison=found) == 0
+    readme = (pages.root / "README.md").read_text("utf-8")
+    for line in (
+        "| installed, beside NumPy | 3.84 MB |  | 741 MB | 3.84 MB | 3.84 MB |",
+        "| `import`, beside NumPy's | 5.7 ms |  | 5.7 ms | 5.7 ms | 5.7 ms |",
+        "| one row through 784-512-512-10 | 20 us | 35 us | 41 us | - | - |",
+        "| a step of training, 784-128-10, 128 rows | 160 us | - | - | - | 800 us |",
+        "| a row's bits, alone and in a batch | the same | the same | differ | the same | the same |",
+        "| in a forked process | works | works | hangs | works | works |",
+    ):
+        assert line in readme
+
+
+def test_what_the_comparison_finds_of_fastlayer():
+    command = [sys.executable, str(ROOT / "bench" / "comparison.py"), "fastlayer"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"same_bits": True, "fork": "works", "pickles": True}
+
+
+def test_a_disturbed_comparison_is_not_published(bench, results, pages, capsys):
+    found = libraries(torch={"disturbed": True})
+    assert publish(bench, pages, avx512=results, comparison=found) == 1
+    assert "python bench/comparison.py" in capsys.readouterr().err
 
 
 def test_another_machine_stands_beside_with_its_own_date(bench, results, pages):

@@ -143,6 +143,10 @@ class Branches(Module):
         return self._known.out_features
 
     @property
+    def _inside(self) -> tuple[tuple[Part, ...], ...]:
+        return self._branches
+
+    @property
     def _sizes(self) -> Sizes:
         return self._known
 

@@ -100,6 +100,7 @@ def check_chain(parts: Sequence[Part | Outline], what: str) -> Sizes:
 class Chain(Module):
     """Base of what is made of parts in a row."""
 
+    _join = ""
     _parts: tuple[Part, ...]
     _known: Sizes
 
@@ -124,6 +125,10 @@ class Chain(Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._hold(as_parts(state["layers"], type(self).__name__), state["dtype"])
+
+    @property
+    def _inside(self) -> tuple[tuple[Part, ...], ...]:
+        return (self._parts,)
 
     @property
     def layers(self) -> tuple[Shown, ...]:
@@ -225,6 +230,8 @@ class Residual(Chain):
     array([[ 2., -4.]])
     """
 
+    _join = "add"
+
     def __init__(self, *layers: PartLike | Sequence[PartLike]) -> None:
         one = layers[0] if len(layers) == 1 else None
         self._hold(as_parts(one if isinstance(one, list | tuple) else layers, "Residual"))
@@ -244,6 +251,10 @@ class Residual(Chain):
             )
         if k is None:
             self._known = self._known._replace(takes=n)
+
+    @property
+    def _inside(self) -> tuple[tuple[Part, ...], ...]:
+        return (self._parts, ())
 
     @property
     def out_features(self) -> int | None:

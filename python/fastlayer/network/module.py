@@ -222,6 +222,12 @@ class Module(Part):
         same.__dict__.update(self._uncompiled(), **changes)
         return same
 
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows: a diagram of what has parts inside, else its repr."""
+        from fastlayer.report.diagram import diagram
+
+        return diagram(self) if self._inside else None
+
     def __getstate__(self) -> dict[str, Any]:
         return self._uncompiled()
 

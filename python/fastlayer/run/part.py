@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fastlayer.arrays import cast
 
@@ -68,6 +68,13 @@ class Part:
     """
 
     __slots__ = ()
+    # How the branches inside are joined: "add", "multiply", "concat"; "" where they are one chain.
+    _join: ClassVar[str]
+
+    @property
+    def _inside(self) -> tuple[tuple[Part, ...], ...]:
+        """The branches of parts that it is made of; none where it is made of no others."""
+        return ()
 
     @property
     def _rowwise(self) -> bool:
