@@ -31,7 +31,8 @@ class SimpleNN:
         self.a1 = np.maximum(0, x @ self.W1 + self.b1)
         z = self.a1 @ self.W2 + self.b2
         e = np.exp(z - z.max(axis=1, keepdims=True))
-        return e / e.sum(axis=1, keepdims=True)
+        p: np.ndarray = e / e.sum(axis=1, keepdims=True)
+        return p
 
     def backward(self, x: np.ndarray, labels: np.ndarray, lr: float) -> float:
         p = self.forward(x)

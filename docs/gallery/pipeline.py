@@ -45,8 +45,8 @@ assert np.array_equal(model.predict(x), pipeline.predict(x))
 # The probability of "south" over the plane, 160,000 rows in one call:
 
 across, up = np.meshgrid(
-    np.linspace(x[:, 0].min() - 40, x[:, 0].max() + 40, 400),
-    np.linspace(x[:, 1].min() - 2, x[:, 1].max() + 2, 400),
+    np.linspace(float(x[:, 0].min()) - 40, float(x[:, 0].max()) + 40, 400),
+    np.linspace(float(x[:, 1].min()) - 2, float(x[:, 1].max()) + 2, 400),
 )
 p = model.predict_proba(np.stack([across.ravel(), up.ravel()], axis=1))[:, 1].reshape(400, 400)
 

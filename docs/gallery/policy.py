@@ -8,6 +8,9 @@ A policy learns in PyTorch to swing a pendulum up and hold it; on the robot ther
 # %%
 # The policy looks at the angle, as cosine and sine, and the speed, and gives a torque from -2 to 2.
 
+from collections.abc import Callable
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -34,15 +37,17 @@ class Policy(nn.Module):
 # is counted from upright. The torque is too weak to lift the rod at once: it has to swing, and then to be held.
 
 
-def controller(angle, speed):
+def controller(angle: np.ndarray, speed: np.ndarray) -> np.ndarray:
     energy = speed**2 / 2 + 15 * (np.cos(angle) - 1)  # 0 where the rod stands still, upright
     swing = -2 * np.sign(speed) * np.tanh(energy)
     hold = np.clip(-12 * np.sin(angle) - 3.5 * speed, -2, 2)
-    return np.where((np.cos(angle) > 0.95) & (abs(speed) < 1.5), hold, swing)
+    torque: np.ndarray = np.where((np.cos(angle) > 0.95) & (abs(speed) < 1.5), hold, swing)
+    return torque
 
 
-def features(angle, speed):
-    return np.stack([np.cos(angle), np.sin(angle), speed / 8], axis=-1).astype(np.float32)
+def features(angle: np.ndarray | float, speed: np.ndarray | float) -> np.ndarray:
+    state: np.ndarray = np.stack([np.cos(angle), np.sin(angle), speed / 8], axis=-1)
+    return state.astype(np.float32)
 
 
 near = rng.random(20_000) < 0.5  # half of what it sees is close to upright
@@ -75,11 +80,12 @@ steer = fl.load("policy.npz")
 # On the robot: one state in, one torque out, into an array that is made once. 0.05 s a step, from hanging.
 
 
-def run(act, steps=160):
-    angle, speed, found = np.pi, 0.5, []
+def run(act: Callable[[np.ndarray], Any], steps: int = 160) -> np.ndarray:
+    angle, speed = np.pi, 0.5
+    found: list[tuple[float, float]] = []
     for _ in range(steps):
         torque = float(act(features(angle, speed)))
-        speed = np.clip(speed + 0.05 * (15 * np.sin(angle) + 3 * torque), -8, 8)
+        speed = float(np.clip(speed + 0.05 * (15 * np.sin(angle) + 3 * torque), -8, 8))
         angle += 0.05 * speed
         found.append((angle, torque))
     return np.array(found).T

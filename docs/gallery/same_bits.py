@@ -8,13 +8,14 @@ A row's result depends on that row and the weights alone: not on how a cluster c
 # %%
 # 2,000 rows through a network of three layers. In NumPy the same lines are three products.
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 from dask import array as da
 from dask.distributed import Client, LocalCluster
 
 import fastlayer as fl
-import fastlayer.dask
 
 net = fl.Network(
     [
@@ -30,7 +31,8 @@ whole = net(x)
 def numpy_net(x: np.ndarray) -> np.ndarray:
     h = np.tanh(x @ net[0].weight.T + net[0].bias)
     h = np.tanh(h @ net[1].weight.T + net[1].bias)
-    return 1 / (1 + np.exp(-(h @ net[2].weight.T + net[2].bias)))
+    y: np.ndarray = 1 / (1 + np.exp(-(h @ net[2].weight.T + net[2].bias)))
+    return y
 
 
 # %%
@@ -52,10 +54,10 @@ if __name__ == "__main__":
 sizes = [1, 2, 3, 4, 6, 8, 12, 16, 24, 48]
 
 
-def differing(f) -> np.ndarray:
+def differing(f: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The share of each row's outputs that differ, for each size of a batch."""
     reference = f(x)[:48]
-    found = []
+    found: list[np.ndarray] = []
     for size in sizes:
         y = np.concatenate([f(x[i : i + size]) for i in range(0, 48, size)])
         found.append((y != reference).mean(axis=1))
@@ -67,8 +69,8 @@ assert not shares["fastlayer"].any()
 
 figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
 for axes, (name, share) in zip(panels, shares.items(), strict=True):
-    shown = axes.imshow(share, aspect="auto", cmap="Reds", vmin=0, vmax=1)
+    axes.imshow(share, aspect="auto", cmap="Reds", vmin=0, vmax=1)
     axes.set_yticks(range(len(sizes)), [str(size) for size in sizes])
     axes.set(title=f"{name}: {np.count_nonzero(share)} of {share.size} rows differ", xlabel="row")
 panels[0].set_ylabel("rows in a batch")
-figure.colorbar(shown, ax=panels, label="share of the 8 outputs")
+figure.colorbar(panels[0].images[0], ax=panels, label="share of the 8 outputs")

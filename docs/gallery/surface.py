@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import fastlayer as fl
+from fastlayer.names import ActivationName
 
 t = np.linspace(0, 2 * np.pi, 240, endpoint=False)
 ring = 2 + np.cos(3 * t)
@@ -21,7 +22,8 @@ knot = np.stack([ring * np.cos(2 * t), ring * np.sin(2 * t), 1.3 * np.sin(3 * t)
 def distance(p: np.ndarray) -> np.ndarray:
     """Of the points (m, 3) to a tube of radius 0.15 around the knot."""
     squares = (p**2).sum(axis=1, keepdims=True) - 2 * p @ knot + (knot**2).sum(axis=0)
-    return np.sqrt(squares.min(axis=1).clip(0)) - 0.15
+    found: np.ndarray = np.sqrt(squares.min(axis=1).clip(0)) - 0.15
+    return found
 
 
 # %%
@@ -31,7 +33,7 @@ def distance(p: np.ndarray) -> np.ndarray:
 rng = np.random.default_rng(0)
 
 
-def layer(k: int, n: int, bound: float, activation: str | None) -> fl.Layer:
+def layer(k: int, n: int, bound: float, activation: ActivationName | None) -> fl.Layer:
     weight = rng.uniform(-bound, bound, (n, k)).astype(np.float32)
     return fl.Layer.from_arrays(weight, rng.uniform(-1, 1, n).astype(np.float32), activation)
 

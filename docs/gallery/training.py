@@ -8,6 +8,8 @@ Three ways to learn the same digits, and the weights of one of them on one threa
 # %%
 # scikit-learn's 1,797 images of digits; the last 400 judge.
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -26,7 +28,7 @@ def make() -> fl.Network:
 # %%
 # ``fit`` takes class numbers as they are; the loss that belongs to a softmax is the cross entropy.
 
-ways = {
+ways: dict[str, dict[str, Any]] = {
     "Adam": {"optimizer": fl.Adam(lr=2e-3)},
     "AdamW, one cycle": {
         "optimizer": fl.AdamW(lr=1e-2, weight_decay=1e-2),
@@ -34,10 +36,12 @@ ways = {
     },
     "SGD, momentum": {"optimizer": fl.SGD(lr=0.1, momentum=0.9), "schedule": "cosine"},
 }
-histories = {}
+nets = {name: make() for name in ways}
+histories: dict[str, fl.History] = {}
 for name, options in ways.items():
-    net = make()
-    histories[name] = net.fit(*teach, validation=judge, epochs=40, batch_size=64, rng=0, **options)
+    histories[name] = nets[name].fit(
+        *teach, validation=judge, epochs=40, batch_size=64, rng=0, **options
+    )
     print(f"{name}: {histories[name].val_accuracy[-1]:.1%} of the others are read right")
 
 # %%
@@ -61,10 +65,11 @@ with fl.num_threads(2):
 assert all(np.array_equal(a.weight, b.weight) for a, b in zip(one, two, strict=True))
 
 # %%
-# Which digits are taken for which? ``net`` is the last of the three.
+# Which digits are taken for which? The last of the three answers.
 
+answers = nets["SGD, momentum"](judge[0]).argmax(axis=1)
 table = np.zeros((10, 10), int)
-np.add.at(table, (judge[1], net(judge[0]).argmax(axis=1)), 1)
+np.add.at(table, (judge[1], answers), 1)
 
 figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
 axes.imshow(np.log1p(table), cmap="Blues")

@@ -26,15 +26,20 @@ PACKAGE = Path(fl.__file__).parent
 # Of these each section stands alone.
 BY_SECTION = ("converting", "scaling")
 # Libraries without types, or with wrong ones: dask's. All that comes of them is Any to both checkers.
-UNTYPED = "dask|keras|onnxruntime|pandas|pyspark|ray|skl2onnx|sklearn"
-# PyTorch has types, but not for all parameters.
+UNTYPED = "dask|keras|matplotlib|onnxruntime|pandas|pyspark|ray|skl2onnx|sklearn"
+# PyTorch has types, but not for all functions and parameters.
+TORCH = "untyped_calls_exclude = torch\n"
 PARTLY = "# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false"
 ANYTHING = "from typing import Any\n\ndef __getattr__(name: str) -> Any: ...\n"
 
 
 def scripts():
-    """The blocks of each page or section, joined; a block that begins with `# name.py` is that file."""
-    found = {}
+    """The blocks of each page or section, joined, and the programs of the gallery.
+
+    A block that begins with `# name.py` is that file.
+    """
+    gallery = (ROOT / "docs" / "gallery").glob("*.py")
+    found = {f"gallery_{file.name}": file.read_text("utf-8") for file in gallery}
     for page in PAGES:
         text = page.read_text("utf-8")
         parts = sections(page) if page.stem in BY_SECTION else {"": text}
@@ -69,7 +74,9 @@ def folder(tmp_path_factory):
     if source.name not in ("site-packages", "dist-packages"):
         paths.append(source)
     listed = os.pathsep.join(map(str, paths))
-    (folder / "mypy.ini").write_text(f"[mypy]\nstrict = True\nmypy_path = {listed}\n", "utf-8")
+    (folder / "mypy.ini").write_text(
+        f"[mypy]\nstrict = True\nmypy_path = {listed}\n{TORCH}", "utf-8"
+    )
     settings = {
         "typeCheckingMode": "strict",
         "include": [str(folder / "*.py")],

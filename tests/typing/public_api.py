@@ -50,7 +50,8 @@ single: Single = net(x)
 
 # A layer's own; and what a network shows of its parts, which is a layer mostly.
 assert_type(layer.weight, Array)
-assert_type(layer.bias, Array | None)
+assert_type(layer.bias, Array | Any)
+products = x @ layer.weight.T + layer.bias
 assert_type(layer.in_features, int)
 layer.weight, layer.bias, layer.activation = [[1.0]], None, "tanh"
 assert_type(net[0], fl.Layer | Any)

@@ -256,7 +256,7 @@ class Layer(Module):
         self.update(weight=weight)
 
     @property
-    def bias(self) -> Array | None:
+    def bias(self) -> Array | Any:  # who made the layer knows whether it is None
         """Read-only array (n,), or None. Assign to replace it."""
         return self._state.array("bias")
 
