@@ -10,7 +10,7 @@ import json
 import os
 import stat
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from fastlayer.errors import Damaged, ModelFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.files.model_file import ModelFile
 
     Find = Callable[[str], "Stored"]
 
@@ -82,6 +84,34 @@ def require(met: bool, key: str, why: str) -> None:
         raise Damaged(key, why)
 
 
+class Part:
+    """Some bytes of an open file, read like a file of their own."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def as_file(self) -> BinaryIO:
+        """Return it as what it is used for."""
+        return cast("BinaryIO", self)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("a place before the start")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        rest = max(self._size - self._at, 0)
+        self._file.seek(self._start + self._at)
+        data = self._file.read(rest if size < 0 else min(size, rest))
+        self._at += len(data)
+        return data
+
+
 @contextmanager
 def naming(path: str) -> Iterator[None]:
     """Inside, an error of the system that names no file, as those of open ones don't, names this one."""
@@ -94,8 +124,28 @@ def naming(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[BinaryIO]:
-    """Open a regular file; inside, `Damaged` becomes `ModelFileError`, and nameless errors its own."""
+def reading(source: str | ModelFile) -> Iterator[BinaryIO]:
+    """Open a regular file, or what one that is open already has from its position on.
+
+    Inside, `Damaged` becomes `ModelFileError`, and nameless errors of the system name the file.
+    """
+    path = str(source)
+    with naming(path), _opened(source) as file:
+        head = file.read(64).lstrip().lower()
+        file.seek(0)
+        for start, why in _INSTEAD:
+            if head.startswith(start):
+                raise ModelFileError(path, "file", why)
+        try:
+            yield file
+        except Damaged as error:
+            raise ModelFileError(path, error.key, error.why) from error
+
+
+def _opened(source: str | ModelFile) -> AbstractContextManager[BinaryIO]:
+    if not isinstance(source, str) and source.is_open:
+        return source.rest()
+    path = str(source)
     # Without O_NONBLOCK, opening a named pipe would wait for somebody to write into it.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -108,16 +158,7 @@ def reading(path: str) -> Iterator[BinaryIO]:
             undo.pop_all()
         return number
 
-    with naming(path), open(path, "rb", opener=regular) as file:
-        head = file.read(64).lstrip().lower()
-        file.seek(0)
-        for start, why in _INSTEAD:
-            if head.startswith(start):
-                raise ModelFileError(path, "file", why)
-        try:
-            yield file
-        except Damaged as error:
-            raise ModelFileError(path, error.key, error.why) from error
+    return open(path, "rb", opener=regular)
 
 
 def size_of(file: BinaryIO) -> int:

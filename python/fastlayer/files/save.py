@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import sys
@@ -10,11 +11,13 @@ from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from fastlayer.files.model_file import ModelFile
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from os import PathLike
 
     from fastlayer.files.document import Table
+    from fastlayer.files.model_file import File
 
 
 _fcntl: Any = None
@@ -29,22 +32,30 @@ _UNABLE = {
 OWN = {".npz": "fastlayer.files.npz", ".safetensors": "fastlayer.files.safetensors"}
 
 
-def save(net: Any, path: str | PathLike[str], table: Table) -> None:
+def save(net: Any, file: File, table: Table, format: str | None) -> None:
     """Write a network; see `Network.save`. `table` has the classes that a file may name."""
     from fastlayer.files.document import check, encode, to_document
     from fastlayer.files.reading import DOCUMENT, check_json
 
-    name, suffix = split_suffix(path)
-    if suffix not in OWN:
-        raise ValueError(
-            f"{name}: unknown suffix {suffix!r}; networks are saved as {' or '.join(OWN)}"
-        )
+    given = ModelFile(file, format)
+    if given.suffix not in OWN:
+        raise given.unknown(f"networks are saved as {' or '.join(OWN)}")
     document, arrays = to_document(net)
     check(document, arrays, table)
     text = encode(document)
     check_json(text, DOCUMENT)
-    write = import_module(OWN[suffix]).write
-    write_atomically(name, lambda file: write(file, text, arrays))
+    write = import_module(OWN[given.suffix]).write
+    write_to(given, lambda file: write(file, text, arrays))
+
+
+def write_to(given: ModelFile, write: Callable[[BinaryIO], None]) -> None:
+    """Let `write` fill a new file of the given name, or one in memory that the open one gets whole."""
+    if given.is_open:
+        room = io.BytesIO()
+        write(room)
+        given.write(room.getbuffer())
+    else:
+        write_atomically(given.name, write)
 
 
 def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
@@ -208,11 +219,3 @@ def _lock(number: int) -> bool | None:
     except OSError:
         return None
     return True
-
-
-def split_suffix(path: str | PathLike[str]) -> tuple[str, str]:
-    """Return the path as text and its suffix in lower case."""
-    name = os.fspath(path)
-    if not isinstance(name, str):
-        raise TypeError(f"path must be a string or a path of strings, got {path!r}")
-    return name, os.path.splitext(name)[1].lower()

@@ -21,7 +21,7 @@ from fastlayer.run.part import Outline, Sizes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from os import PathLike
-    from typing import TypeAlias
+    from typing import IO, TypeAlias
 
     from numpy.typing import ArrayLike, DTypeLike
 
@@ -752,20 +752,26 @@ class Network(Chain):
 
         return deepcopy(self)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str] | IO[bytes], *, format: str | None = None) -> None:
         """Write the network to a file that `load` reads; see there for the formats.
 
-        The file appears under its name only when it is complete.
+        The file appears under its name only when it is complete. An open file gets the same bytes at
+        its position, in one piece, and is left open; nobody makes sure that they all arrive.
 
         Parameters
         ----------
-        path : path
-            Ends in .npz or .safetensors.
+        path : path or open binary file
+            Its name ends in .npz or .safetensors.
+        format : {"npz", "safetensors"}, optional
+            The format where the name does not tell it, such as that of an `io.BytesIO`.
 
         Raises
         ------
         ValueError
-            Another suffix, or an activation that is a Python function.
+            Another suffix, an activation that is a Python function, a file that is closed or not for
+            writing.
+        TypeError
+            Neither a path nor an open binary file.
         ImportError
             There is no safetensors package, for that suffix.
         OSError
@@ -782,9 +788,9 @@ class Network(Chain):
         """
         from fastlayer.files.save import save
 
-        save(self, path, PARTS)
+        save(self, path, PARTS, format)
 
-    def to_onnx(self, path: str | PathLike[str]) -> None:
+    def to_onnx(self, path: str | PathLike[str] | IO[bytes]) -> None:
         """Write the network as an ONNX model, opset 20, which ONNX Runtime and others run.
 
         The model takes rows (N, in_features), or one array for each input, in the dtype of the network,
@@ -793,8 +799,8 @@ class Network(Chain):
 
         Parameters
         ----------
-        path : path
-            Ends in .onnx.
+        path : path or open binary file
+            A path ends in .onnx.
 
         Raises
         ------
