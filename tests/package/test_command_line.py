@@ -297,10 +297,13 @@ def test_predict_refuses_outputs_that_would_do_harm(refusal, model, tmp_path):
     for out, message in (
         (source, "is the input"),
         (tmp_path / "same.npy", "is the input"),
-        (tmp_path / "folder.npy", "not a file"),
+        (tmp_path / "folder.npy", "is a folder"),
         (tmp_path / "pipe.npy", "not a file"),
         (tmp_path / "out.csv", "must end in .npy"),
-        (tmp_path / "nowhere" / "out.npy", "no folder"),
+        (
+            tmp_path / "nowhere" / "out.npy",
+            f"the folder {str(tmp_path / 'nowhere')!r} does not exist",
+        ),
     ):
         assert message in refusal("predict", model, source, "-o", out)
     assert source.read_bytes() == before

@@ -19,7 +19,7 @@ from fastlayer.arrays import as_real
 from fastlayer.errors import Damaged
 from fastlayer.files.load import load
 from fastlayer.files.reading import naming, reading, size_of
-from fastlayer.files.save import write_atomically
+from fastlayer.files.save import write_atomically, wrong_place
 from fastlayer.network.batches import check_features
 from fastlayer.report.progress import reporting
 
@@ -66,9 +66,8 @@ def _check_output(name: str, target: str, inputs: tuple[str, ...]) -> None:
     """Refuse at once what would fail, or do harm, when all is computed."""
     if not name.lower().endswith(".npy"):
         raise ValueError(f"{name}: the output is a .npy file, so its name must end in .npy")
-    folder = os.path.dirname(target)
-    if not os.path.isdir(folder):
-        raise ValueError(f"{name}: there is no folder {folder}")
+    if wrong := wrong_place(target):
+        raise ValueError(f"{name}: {wrong}")
     if os.path.exists(target) and not os.path.isfile(target):
         raise ValueError(f"{name}: is there, and is not a file")
     for source in inputs:

@@ -19,14 +19,7 @@ from fastlayer.convert._keras.given import Source, as_dict
 from fastlayer.errors import ConversionError, Damaged, ModelFileError
 from fastlayer.files.hdf5 import MAGIC, Hdf5
 from fastlayer.files.model_file import ModelFile
-from fastlayer.files.reading import (
-    LARGEST_JSON,
-    parse_json,
-    read_bytes,
-    reading,
-    require,
-    size_of,
-)
+from fastlayer.files.reading import LARGEST_JSON, parse_json, read_bytes, reading, require, size_of
 from fastlayer.files.zip import members
 
 if TYPE_CHECKING:

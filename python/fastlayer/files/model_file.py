@@ -5,15 +5,41 @@ from __future__ import annotations
 import io
 import os
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
-
-from fastlayer.files.reading import Part
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
     File = str | PathLike[str] | IO[bytes]
+
+
+class Part:
+    """Some bytes of an open file, read like a file of their own."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def as_file(self) -> BinaryIO:
+        """Return it as what it is used for."""
+        return cast("BinaryIO", self)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("a place before the start")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        rest = max(self._size - self._at, 0)
+        self._file.seek(self._start + self._at)
+        data = self._file.read(rest if size < 0 else min(size, rest))
+        self._at += len(data)
+        return data
 
 
 class ModelFile:

@@ -10,7 +10,7 @@ import json
 import os
 import stat
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -82,34 +82,6 @@ def require(met: bool, key: str, why: str) -> None:
     """
     if not met:
         raise Damaged(key, why)
-
-
-class Part:
-    """Some bytes of an open file, read like a file of their own."""
-
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file, self._start, self._size, self._at = file, start, size, 0
-
-    def as_file(self) -> BinaryIO:
-        """Return it as what it is used for."""
-        return cast("BinaryIO", self)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError("a place before the start")
-        self._at = base + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        rest = max(self._size - self._at, 0)
-        self._file.seek(self._start + self._at)
-        data = self._file.read(rest if size < 0 else min(size, rest))
-        self._at += len(data)
-        return data
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import re
+import stat
 import sys
 from contextlib import ExitStack, suppress
 from importlib import import_module
@@ -29,6 +30,8 @@ _UNABLE = {
     errno.EACCES, errno.EPERM, errno.EISDIR, errno.EBADF, errno.EINVAL, errno.ENOSYS,
     errno.ENOTSUP, errno.EOPNOTSUPP,
 }  # fmt: skip
+# What they answer where no file can be put.
+_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM}
 OWN = {".npz": "fastlayer.files.npz", ".safetensors": "fastlayer.files.safetensors"}
 
 
@@ -91,7 +94,28 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
             raise
         # It names the folder, a file that is gone, or none: the caller knows this name.
         system = getattr(cause, "winerror", None)
-        raise OSError(cause.errno, cause.strerror, path, system) from error
+        why = cause.strerror
+        if cause.errno in _PLACE:
+            why = wrong_place(path) or why
+        raise OSError(cause.errno, why, path, system) from error
+
+
+def wrong_place(path: str) -> str:
+    """Tell why no file can be put there; nothing where it can."""
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+    except FileNotFoundError:
+        return f"the folder {folder!r} does not exist"
+    except OSError as error:  # a part of its path is a file, or nobody may look into it
+        is_folder = error.errno != errno.ENOTDIR
+    if not is_folder:
+        return f"{folder!r} is no folder"
+    if os.path.isdir(path):
+        return "is a folder; give the name of a file in it"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"no permission to write into the folder {folder!r}"
+    return ""
 
 
 def _first(error: OSError, outer: BaseException | None) -> OSError:

@@ -15,7 +15,8 @@ import zlib
 from typing import Any, BinaryIO, NamedTuple
 
 from fastlayer.errors import Damaged
-from fastlayer.files.reading import Part, read_bytes, require, size_of
+from fastlayer.files.model_file import Part
+from fastlayer.files.reading import read_bytes, require, size_of
 
 MAGIC = b"PK\x03\x04"
 _KEY = "archive"
