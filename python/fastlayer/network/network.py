@@ -827,6 +827,43 @@ class Network(Chain):
 
         to_onnx(self, path)
 
+    def to_torch(self) -> Any:
+        """Return the network as a module of PyTorch, in eval mode, with copies of its weights.
+
+        The module takes rows (N, in_features), or one tensor for each input, in the dtype of the network,
+        and gives a tuple where the network does. Its results differ from those of the network by what
+        sums in another order and other activations do; `from_torch` makes a network with equal bits of
+        it.
+
+        Returns
+        -------
+        torch.nn.Module
+            A `torch.nn.Sequential`; a `torch.fx.GraphModule` where there are several inputs or
+            outputs, and for each part in it that has branches.
+
+        Raises
+        ------
+        ConversionError
+            A Python function, labels as outputs, a parameter that PyTorch refuses.
+        ImportError
+            There is no PyTorch.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import torch
+        >>> net = fl.Network([fl.Layer(4, 8, "relu", rng=0), fl.Layer(8, 2, rng=1)])
+        >>> net.to_torch()
+        Sequential(
+          (0): Linear(in_features=4, out_features=8, bias=True)
+          (1): ReLU()
+          (2): Linear(in_features=8, out_features=2, bias=True)
+        )
+        """
+        from fastlayer.files.torch_export import to_torch
+
+        return to_torch(self)
+
     def _title(self) -> str:
         return f"Network({self.in_features} -> {self.out_features}, {len(self)} layers)"
 
