@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 import numpy as np
 
 from fastlayer.arrays import FLOAT32, as_real, float_dtype, promote
 from fastlayer.errors import Damaged, unfit
+from fastlayer.frames import frame, library_of
 from fastlayer.functions.activation import Activation
 from fastlayer.network.branches import Add, Concat, Multiply, Slice
 from fastlayer.network.chain import Chain, Residual, check_chain
@@ -644,6 +645,7 @@ class Network(Chain):
 
         return Verification(self, reference, x)
 
+    @overload
     def predict(
         self,
         x: ArrayLike | Iterable[ArrayLike],
@@ -651,7 +653,27 @@ class Network(Chain):
         batch_size: int | None = None,
         out: Array | None = None,
         progress: bool | Callable[[int, int | None], object] = False,
-    ) -> Array:
+        as_frame: Literal[False] = False,
+    ) -> Array: ...
+    @overload
+    def predict(
+        self,
+        x: Any,
+        *,
+        batch_size: int | None = None,
+        out: Array | None = None,
+        progress: bool | Callable[[int, int | None], object] = False,
+        as_frame: bool,
+    ) -> Any: ...
+    def predict(
+        self,
+        x: ArrayLike | Iterable[ArrayLike],
+        *,
+        batch_size: int | None = None,
+        out: Array | None = None,
+        progress: bool | Callable[[int, int | None], object] = False,
+        as_frame: bool = False,
+    ) -> Any:
         """Run the forward pass over many rows, a batch at a time.
 
         The bits of a row do not depend on how the rows are batched.
@@ -670,12 +692,17 @@ class Network(Chain):
             True shows a bar where tqdm is installed and stderr is a terminal or a notebook, and
             nothing elsewhere; a callable is given the rows done and the rows in total, None
             where that isn't known.
+        as_frame : bool
+            Give a table of the kind of `x`, which is one of pandas, polars or Arrow, or has one
+            first: with the index of a DataFrame of pandas, and the dtype of the network. Columns are
+            named by `output_names` ("value", or "policy_0", "policy_1" where there are several
+            features), else 0, 1, ... in pandas and "column_0", "column_1", ... elsewhere.
 
         Returns
         -------
-        ndarray, or tuple of these
+        ndarray, or tuple of these, or table
             Shape (rows, ..., out_features); `out` where that is given. Views of that one array
-            where the network has several outputs.
+            where the network has several outputs. A table has all of them.
 
         Raises
         ------
@@ -683,7 +710,8 @@ class Network(Chain):
             A wrong shape of `x` or `out`, a `batch_size` below 1; an iterator whose next part
             `out` has overwritten.
         TypeError
-            Complex, masked or non-numeric `x`; `out` of another dtype.
+            Complex, masked or non-numeric `x`, or a column of a table that is so; `out` of another
+            dtype; `as_frame` where `x` is no table.
 
         Examples
         --------
@@ -695,10 +723,12 @@ class Network(Chain):
         """
         from fastlayer.network.batches import predict
 
+        like = x[0] if isinstance(x, tuple) and x else x
+        if as_frame:
+            library_of(like)  # refused before anything is computed
         y = predict(self._plain, self._row(x), batch_size, out, progress)
-        if self._plain is self:
-            return y
-        return self._out.parted(y, -1)  # type: ignore[return-value]  # that of one array
+        result = y if self._plain is self else self._out.parted(y, -1)
+        return frame(result, like, self.output_names) if as_frame else result
 
     def astype(self, dtype: DTypeLike) -> Network:
         """Return a new network that computes in `dtype`.
