@@ -108,6 +108,14 @@ def library_of(table: object) -> str:
     )
 
 
+def titles_of(names: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Return the names of columns, of arrays with these names, if any, and so many columns each."""
+    if not names:
+        return [f"column_{i}" for i in range(sum(widths))]
+    pairs = zip(names, widths, strict=True)
+    return [f"{name}_{i}" if n > 1 else name for name, n in pairs for i in range(n)]
+
+
 def frame(y: Any, like: Any, names: Sequence[str]) -> Any:
     """Return a result, one array or a tuple of them, as a table of the library of `like`.
 
@@ -115,18 +123,13 @@ def frame(y: Any, like: Any, names: Sequence[str]) -> Any:
     """
     arrays = [a[:, None] if a.ndim == 1 else a for a in (y if isinstance(y, tuple) else (y,))]
     columns = [column for a in arrays for column in a.T]
-    titles: list[Any] = []
-    if names:
-        for name, a in zip(names, arrays, strict=True):
-            n = a.shape[1]
-            titles += [name] if n == 1 else [f"{name}_{i}" for i in range(n)]
+    titles = titles_of(names, [a.shape[1] for a in arrays])
     library = library_of(like)
     module: Any = sys.modules[library]
     if library == "pandas":
         if len(arrays) == 1:  # and one block of memory
-            return module.DataFrame(arrays[0], like.index, titles or None)
+            return module.DataFrame(arrays[0], like.index, titles if names else None)
         return module.DataFrame(dict(enumerate(columns)), like.index).set_axis(titles, axis=1)
-    titles = titles or [f"column_{i}" for i in range(len(columns))]
     if library == "polars":
         series = [module.Series(title, c) for title, c in zip(titles, columns, strict=True)]
         return module.DataFrame(series)

@@ -119,6 +119,7 @@ ORDER = [
         "",
         "cli",
         "__main__",
+        "_command",
     ),
 ]
 # Those that point up all the same, and why.
