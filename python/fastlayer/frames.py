@@ -47,7 +47,10 @@ def stacked(x: Any, what: str) -> Array:
     else:
         columns = list(zip(x.column_names, x.columns, strict=True))
     arrays = [_real(column, f"{what}: the column {name!r}") for name, column in columns]
-    return np.stack(arrays, axis=1) if arrays else np.empty((len(x), 0))
+    if not arrays:
+        return np.empty((len(x), 0))
+    rows: Array = np.stack(arrays).T  # column by column in memory, as they come
+    return rows
 
 
 def numbers(column: Any) -> Array:

@@ -658,6 +658,7 @@ def test_bench_of_what_numpy_lacks_runs_alone(run, tmp_path):
 
 def test_bench_refuses(refusal, model, tmp_path, monkeypatch):
     assert ".svg" in refusal("bench", model, "--picture", tmp_path / "bench.gif")
+    assert "does not exist" in refusal("bench", model, "--picture", tmp_path / "none" / "a.svg")
     fl.Network([fl.Activation("relu")]).save(tmp_path / "any.npz")
     assert "any number of features" in refusal("bench", tmp_path / "any.npz")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

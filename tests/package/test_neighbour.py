@@ -247,7 +247,9 @@ def test_the_command_of_the_other_installed_last_is_theirs(environment, wheels):
     environment.install(wheels["ours"], wheels["other"])
     status, said, error = environment.command_says("fastlayer-nn", "info")
     assert (status, said) == (1, "")
-    assert error.splitlines()[-1].startswith("fastlayer-nn: fastlayer 3.7, which is another project")
+    assert error.splitlines()[-1].startswith(
+        "fastlayer-nn: fastlayer 3.7, which is another project"
+    )
     environment.pip("uninstall", "--yes", "fastlayer")
     status, said, error = environment.command_says("fastlayer-nn", "info")
     assert (status, said) == (1, "")

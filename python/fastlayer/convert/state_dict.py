@@ -70,7 +70,7 @@ def from_state_dict(
         Or a file: .safetensors (needs the safetensors package); .pt, .pth, .bin, .ckpt, .tar, .jit
         and .ptl as `torch.save` and `torch.jit.save` write them; .zip of stable-baselines3. They
         are read without PyTorch and without running anything in them. An open file, such as an
-        `io.BytesIO`, is read from its position to its end, and left open.
+        ``io.BytesIO``, is read from its position to its end, and left open.
     activation : str, Activation, function, callable or None, or a sequence of these
         What follows each layer but the last; a sequence has one for each of those.
     output_activation : str, Activation, function, callable or None

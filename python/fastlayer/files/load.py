@@ -50,7 +50,7 @@ def load(
         for which the safetensors package must be there; docs/model_files.md describes both.
         Trained elsewhere: .onnx, for which the onnx package must be there, and .keras, .h5,
         .hdf5, and .zip of stable-baselines3, which need nothing. An open file, such as an
-        `io.BytesIO`, is read from its position to its end, into memory, and left open; it need not
+        ``io.BytesIO``, is read from its position to its end, into memory, and left open; it need not
         be seekable.
     format : str, optional
         The format where the name does not tell it, or tells another: "npz", "safetensors", "onnx",

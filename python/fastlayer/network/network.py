@@ -793,7 +793,7 @@ class Network(Chain):
         path : path or open binary file
             Its name ends in .npz or .safetensors.
         format : {"npz", "safetensors"}, optional
-            The format where the name does not tell it, such as that of an `io.BytesIO`.
+            The format where the name does not tell it, such as that of an ``io.BytesIO``.
 
         Raises
         ------
