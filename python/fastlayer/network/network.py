@@ -694,9 +694,9 @@ class Network(Chain):
             where that isn't known.
         as_frame : bool
             Give a table of the kind of `x`, which is one of pandas, polars or Arrow, or has one
-            first: with the index of a DataFrame of pandas, and the dtype of the network. Columns are
-            named by `output_names` ("value", or "policy_0", "policy_1" where there are several
-            features), else 0, 1, ... in pandas and "column_0", "column_1", ... elsewhere.
+            first: with the index of a DataFrame of pandas, and the dtype of the network. Columns
+            are named by `output_names` ("value", or "policy_0", "policy_1" where there are
+            several features), else 0, 1, ... in pandas and "column_0", "column_1", ... elsewhere.
 
         Returns
         -------
@@ -785,8 +785,9 @@ class Network(Chain):
     def save(self, path: str | PathLike[str] | IO[bytes], *, format: str | None = None) -> None:
         """Write the network to a file that `load` reads; see there for the formats.
 
-        The file appears under its name only when it is complete. An open file gets the same bytes at
-        its position, in one piece, and is left open; nobody makes sure that they all arrive.
+        The file appears under its name only when it is complete. An open file gets the same
+        bytes at its position, in one piece, and is left open; nobody makes sure that they all
+        arrive.
 
         Parameters
         ----------
@@ -798,8 +799,8 @@ class Network(Chain):
         Raises
         ------
         ValueError
-            Another suffix, an activation that is a Python function, a file that is closed or not for
-            writing.
+            Another suffix, an activation that is a Python function, a file that is closed or not
+            for writing.
         TypeError
             Neither a path nor an open binary file.
         ImportError
@@ -860,10 +861,10 @@ class Network(Chain):
     def to_torch(self) -> Any:
         """Return the network as a module of PyTorch, in eval mode, with copies of its weights.
 
-        The module takes rows (N, in_features), or one tensor for each input, in the dtype of the network,
-        and gives a tuple where the network does. Its results differ from those of the network by what
-        sums in another order and other activations do; `from_torch` makes a network with equal bits of
-        it.
+        The module takes rows (N, in_features), or one tensor for each input, in the dtype of the
+        network, and gives a tuple where the network does. Its results differ from those of the
+        network by what sums in another order and other activations do; `from_torch` makes a
+        network with equal bits of it.
 
         Returns
         -------
