@@ -225,10 +225,11 @@ def test_writers_of_every_kind_get_all_bytes(kind):
     assert bytes(file.taken) == expected.getvalue()
 
 
-def test_a_writer_that_would_have_to_wait():
+@pytest.mark.parametrize("answer", [None, 0])
+def test_a_writer_that_would_have_to_wait(answer):
     class Full(Slow):
         def write(self, data):
-            return None
+            return answer
 
     with pytest.raises(BlockingIOError, match="the open file: takes no more bytes"):
         NET.save(Full(), format="npz")

@@ -52,7 +52,8 @@ MORE = {
     ),
     "names that are taken": lambda dtype: fl.Network(
         [fl.Layer(8, 4, rng=0, dtype=dtype)],
-        inputs={"torch": 1, "lambda": 2, "self": 1, "input": 1, "layers": 1, "id": 2},
+        inputs={"torch": 1, "lambda": 1, "self": 1, "input": 1, "layers": 1, "slice": 1, "f(": 1, "e\u0301": 1},
+        outputs=[1, 3],
     ),
 }  # fmt: skip
 

@@ -359,6 +359,8 @@ FORMATS = (".npy", ".csv", ".parquet")
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("rows", [0, 1, 23])
 def test_predict_from_table_to_table(run, net, model, rng, tmp_path, suffix, into, rows):
+    if into == ".parquet":
+        pytest.importorskip("pyarrow")
     x = rng.standard_normal((rows, 6))
     source, out = written(tmp_path / f"x{suffix}", x), tmp_path / f"y{into}"
     done = run("predict", model, source, "-o", out, "--batch-size", 10)
@@ -379,6 +381,8 @@ def identity(tmp_path):
 
 @pytest.mark.parametrize("into", [".csv", ".parquet"])
 def test_predict_names_the_columns(run, refusal, rng, tmp_path, into):
+    if into == ".parquet":
+        pytest.importorskip("pyarrow")
     heads = fl.Concat([fl.Layer(5, 3, "softmax", rng=1), fl.Layer(5, 1, rng=2)])
     net = fl.Network([fl.Layer(6, 5, rng=0), heads], outputs={"p, or so": 3, "v": 1})
     net.save(tmp_path / "model.npz")

@@ -102,8 +102,8 @@ class ModelFile:
     def rest(self) -> Iterator[BinaryIO]:
         """Return what the open file has from its position on, a second time the same.
 
-        Behind it, the file is at its end. A file of the system is read in place, everything else whole: to go back in a stream that is
-        unpacked, or comes from far, takes long.
+        Behind it, the file is at its end. A file of the system is read in place, everything else
+        whole: to go back in a stream that is unpacked, or comes from far, takes long.
         """
         if self._content is None and self._place is None:
             self._check("read", "readable", "rb")
@@ -147,7 +147,8 @@ class ModelFile:
         self._check("write", "writable", "wb")
         while data:
             count = self._file.write(data)
-            if count is None and isinstance(self._file, io.RawIOBase):
+            waits = count is None and isinstance(self._file, io.RawIOBase)
+            if waits or count == 0:
                 raise BlockingIOError(f"{self}: takes no more bytes without waiting")
             # One without a buffer may take a part; one that tells no number takes all.
             data = data[count if type(count) is int else len(data) :]

@@ -31,6 +31,10 @@ _SAME = {
     "softshrink": "Softshrink",
 }  # fmt: skip
 _ROWWISE = {"softmax": "Softmax", "log_softmax": "LogSoftmax"}
+# What the code of a graph may name itself.
+_TAKEN = {
+    "self", "torch", "device", "inf", "nan", "NoneType", "fx_pytree", "pytree", "slice", "Ellipsis",
+}  # fmt: skip
 _FUNCTIONS = ("exp", "sin", "cos", "sqrt")
 
 
@@ -68,7 +72,7 @@ class _Modules:
             return body
 
         def forward(graph: Any) -> Any:
-            named = [graph.placeholder(_argument(n, i)) for i, n in enumerate(inputs.names or "x")]
+            named = [graph.placeholder(name) for name in _arguments(inputs.names or ("x",))]
             x = named[0]
             if len(named) > 1:
                 x = graph.call_function(self._torch.cat, (named,), {"dim": -1})
@@ -189,7 +193,9 @@ class _Modules:
         return graph.call_function(operator.getitem, (x, (..., slice(begin, end))))
 
 
-def _argument(name: str, index: int) -> str:
-    """Return the name of an input as one of an argument, where it can be one."""
-    taken = not name.isidentifier() or iskeyword(name) or name in ("self", "torch", "device")
-    return f"input_{index}" if taken else name
+def _arguments(names: Sequence[str]) -> list[str]:
+    """Return the names of inputs as those of arguments, where they can be that."""
+    fit = [n.isascii() and n.isidentifier() and not iskeyword(n) and n not in _TAKEN for n in names]
+    if all(fit):
+        return list(names)
+    return [f"input_{i}" for i in range(len(names))]
