@@ -6,6 +6,7 @@ found.
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ assert_type(net.profile(x), Profile)
 
 # Everything that makes a network gives one, and it stays one.
 assert_type(fl.load("model.npz"), fl.Network)
+assert_type(fl.load(io.BytesIO(), format="npz"), fl.Network)
 assert_type(fl.from_state_dict("model.pt", activation="relu"), fl.Network)
 assert_type(fl.load("ppo.zip", network="actor"), fl.Network)
 assert_type(net.astype(np.float64), fl.Network)
@@ -58,6 +60,6 @@ with fl.num_threads(1):
 # Mistakes.
 fl.Layer("4", 8)  # type: ignore[arg-type]
 fl.relu(x, out=[0.0])  # type: ignore[arg-type]
-net.predict(x, batch=2)  # type: ignore[call-arg]
+net.predict(x, batch=2)  # type: ignore[call-overload]
 fl.show_config(mode="json")  # type: ignore[call-overload]
 fl.set_num_threads("2")  # type: ignore[arg-type]
