@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlayer.frames import is_by_column, is_table, numbers, stacked
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import TypeVar
@@ -77,34 +79,6 @@ def _asarray(x: object, what: str) -> Array:
         ) from None
 
 
-def _columns(x: Any) -> list[Any]:
-    """Return the columns of a table of pandas, polars or Arrow; none of what is no table."""
-    if hasattr(x, "iloc") and hasattr(x, "columns"):
-        return [x.iloc[:, i] for i in range(len(x.columns))]
-    if hasattr(x, "get_columns"):
-        return list(x.get_columns())
-    return list(x.columns) if hasattr(x, "column_names") and hasattr(x, "columns") else []
-
-
-def _numbers(column: Any) -> Array:
-    """Return a column of a table as an array; what is missing in one of numbers is NaN."""
-    a: Array = column.to_numpy()
-    if a.dtype.kind != "O":
-        return a
-    if getattr(getattr(column, "dtype", None), "kind", "O") in "biuf":  # pandas' nullable types
-        numbers: Array = column.to_numpy(np.float64, na_value=np.nan)
-        return numbers
-    return np.asarray(a.tolist())
-
-
-def _from_table(x: object) -> Array | None:
-    """Return a table whose columns are numbers and bools, which have no common type there."""
-    columns = [_numbers(column) for column in _columns(x)]
-    if not columns or any(a.dtype.kind not in "biuf" for a in columns):
-        return None
-    return np.stack(columns, axis=1)
-
-
 def _no_array(x: object) -> str:
     """Say what something is that NumPy makes no array of, and what to do."""
     if x is None:
@@ -115,6 +89,8 @@ def _no_array(x: object) -> str:
         return "a set, which has no order: make a list"
     if hasattr(x, "read"):
         return "an open file: read it first, e.g. with np.load"
+    if hasattr(x, "collect"):
+        return f"a {type(x).__name__}, which is not computed yet: call its collect()"
     if hasattr(x, "__next__"):
         return "a generator: make a list of it, or give it to predict, which takes batches"
     return f"an object of {type(x).__name__}"
@@ -139,11 +115,13 @@ def as_real(x: object, what: str = "x") -> Array:
             f"{what} is a masked array, and a mask has no meaning in a layer; "
             "fill it first with .filled(value)"
         )
-    a = _asarray(x, what)
+    a = stacked(x, what) if is_by_column(x) else _asarray(x, what)
     if a.dtype.kind == "O" and a.ndim == 0 and not isinstance(x, np.ndarray):
         raise TypeError(f"{what} is {_no_array(x)}; expected an array of numbers")
-    if a.dtype.kind == "O" and (table := _from_table(x)) is not None:
-        a = table
+    if a.dtype.kind not in "biuf" and is_table(x):
+        a = stacked(x, what)
+    elif a.dtype.kind == "O" and hasattr(x, "to_numpy"):  # one column, perhaps with missing values
+        a = numbers(x)
     if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
         hint = _HINTS.get(a.dtype.kind, "convert it first")
         raise TypeError(

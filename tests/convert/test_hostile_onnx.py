@@ -548,7 +548,7 @@ def test_external_data_that_two_layers_share(place):
 
 def test_external_data_of_a_model_in_memory():
     model = onnx.ModelProto.FromString(external("w.bin"))
-    with pytest.raises(ModelFileError, match="a model in memory has no folder"):
+    with pytest.raises(ModelFileError, match="a model in memory or in an open file has no folder"):
         from_onnx(model)
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,6 +167,49 @@ def test_what_was_handled_before_is_no_cause(tmp_path):
         with pytest.raises(FileNotFoundError) as caught:
             OLD.save(tmp_path / "none" / "m.npz")
     assert caught.value.filename == str(tmp_path / "none" / "m.npz")
+
+
+def onnx(path):
+    pytest.importorskip("onnx")
+    OLD.to_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("put", "name"), [(OLD.save, "m.npz"), (onnx, "m.onnx")], ids=["save", "to_onnx"]
+)
+def test_what_is_wrong_with_the_place(tmp_path, kind, put, name):
+    (tmp_path / "file").touch()
+    (tmp_path / name).mkdir()
+    for path, error, words in [
+        (Path("none", "here", name), FileNotFoundError, "the folder {!r} does not exist"),
+        (Path("file", name), NotADirectoryError, "{!r} is no folder"),
+        (Path("file", "below", name), NotADirectoryError, "{!r} is no folder"),
+        (Path(name), IsADirectoryError, "is a folder; give the name of a file in it"),
+    ]:
+        folder = tmp_path / path.parent
+        with pytest.raises(error, match=re.escape(words.format(str(folder)))) as caught:
+            put(tmp_path / path)
+        assert caught.value.filename == str(tmp_path / path)
+        assert ".tmp" not in str(caught.value)
+
+
+def test_a_folder_that_nobody_may_write_to(tmp_path, monkeypatch):
+    """The superuser may, and so the system is asked in the test's place."""
+
+    def refuse(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / LEFT))
+
+    monkeypatch.setattr(save, "_replace", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    words = f"no permission to write into the folder {str(tmp_path)!r}: {str(tmp_path / 'm.npz')!r}"
+    with pytest.raises(PermissionError, match=re.escape(words)):
+        OLD.save(tmp_path / "m.npz")
+
+
+def test_a_relative_path_names_the_whole_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "none"))):
+        OLD.save("none/m.npz")
 
 
 def test_a_failing_write_leaves_nothing(tmp_path, kind):

@@ -107,7 +107,8 @@ def test_there_are_no_circles_of_imports():
 # From the ground floor up, as docs/architecture.md has it; a name stands for what is under it too, and
 # none for `fastlayer` itself, which the commands use as anybody does.
 ORDER = [
-    *("_neighbour", "errors", "names", "arrays", "threads", "config", "run", "files", "functions"),
+    *("_neighbour", "errors", "names", "frames", "arrays", "threads", "config", "run"),
+    *("files", "functions"),
     *(
         "report",
         "train",
@@ -119,6 +120,7 @@ ORDER = [
         "",
         "cli",
         "__main__",
+        "_command",
     ),
 ]
 # Those that point up all the same, and why.

@@ -297,10 +297,13 @@ def test_predict_refuses_outputs_that_would_do_harm(refusal, model, tmp_path):
     for out, message in (
         (source, "is the input"),
         (tmp_path / "same.npy", "is the input"),
-        (tmp_path / "folder.npy", "not a file"),
+        (tmp_path / "folder.npy", "is a folder"),
         (tmp_path / "pipe.npy", "not a file"),
-        (tmp_path / "out.csv", "must end in .npy"),
-        (tmp_path / "nowhere" / "out.npy", "no folder"),
+        (tmp_path / "out.txt", "the output is one of .npy, .csv, .parquet"),
+        (
+            tmp_path / "nowhere" / "out.npy",
+            f"the folder {str(tmp_path / 'nowhere')!r} does not exist",
+        ),
     ):
         assert message in refusal("predict", model, source, "-o", out)
     assert source.read_bytes() == before
@@ -318,6 +321,208 @@ def test_wrong_usage_is_status_2(run, args):
     done = run(*args)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: python -m fastlayer")
+
+
+# --- predict: tables
+
+
+def written(path, x, header=True):
+    """Rows in a file of its format, as other programs write them."""
+    names = [f"feature {i}" for i in range(x.shape[1])]
+    if path.suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        arrow = pytest.importorskip("pyarrow")
+        parquet.write_table(arrow.table(dict(zip(names, x.T, strict=True))), path)
+    elif path.suffix == ".csv":
+        np.savetxt(path, x, "%.17g", ",", header=",".join(names) if header else "", comments="")
+    else:
+        np.save(path, x)
+    return path
+
+
+def read_back(path):
+    if path.suffix == ".parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(path)
+        return table.column_names, np.stack([c.to_numpy() for c in table.columns], axis=1)
+    if path.suffix == ".csv":
+        header, *lines = path.read_text("utf-8").splitlines()
+        rows = [[float(cell) for cell in line.split(",")] for line in lines]
+        names = header.split(",")
+        return names, np.array(rows, np.float32).reshape(-1, len(names))
+    return None, np.load(path)
+
+
+FORMATS = (".npy", ".csv", ".parquet")
+
+
+@pytest.mark.parametrize("into", FORMATS)
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("rows", [0, 1, 23])
+def test_predict_from_table_to_table(run, net, model, rng, tmp_path, suffix, into, rows):
+    if into == ".parquet":
+        pytest.importorskip("pyarrow")
+    x = rng.standard_normal((rows, 6))
+    source, out = written(tmp_path / f"x{suffix}", x), tmp_path / f"y{into}"
+    done = run("predict", model, source, "-o", out, "--batch-size", 10)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    names, y = read_back(out)
+    assert_same_bits(y, net(x))
+    assert names in (None, [f"column_{i}" for i in range(4)])
+    if into != ".npy":  # which one can be read again
+        back = run("predict", identity(tmp_path), out, "-o", tmp_path / "again.npy")
+        assert back.returncode == 0, back.stderr
+        assert_same_bits(np.load(tmp_path / "again.npy"), net(x))
+
+
+def identity(tmp_path):
+    fl.Network([fl.Layer.from_arrays(np.eye(4, dtype=np.float32))]).save(tmp_path / "same.npz")
+    return tmp_path / "same.npz"
+
+
+@pytest.mark.parametrize("into", [".csv", ".parquet"])
+def test_predict_names_the_columns(run, refusal, rng, tmp_path, into):
+    if into == ".parquet":
+        pytest.importorskip("pyarrow")
+    heads = fl.Concat([fl.Layer(5, 3, "softmax", rng=1), fl.Layer(5, 1, rng=2)])
+    net = fl.Network([fl.Layer(6, 5, rng=0), heads], outputs={"p, or so": 3, "v": 1})
+    net.save(tmp_path / "model.npz")
+    x, out = rng.standard_normal((7, 6)), tmp_path / f"y{into}"
+    source = saved(tmp_path, x)
+    call = ("predict", tmp_path / "model.npz", source, "-o", out, "--select")
+    assert run(*call, "v").returncode == 0
+    assert read_back(out)[0] == ["v"]
+    assert_same_bits(read_back(out)[1], net(x)[1])
+    assert run(*call, "p, or so", "--argmax").returncode == 0
+    assert read_back(out)[0] == ["argmax"]
+    assert read_back(out)[1][:, 0].tolist() == net(x)[0].argmax(1).tolist()
+    assert run(*call, "p, or so").returncode == 0
+    if into == ".csv":
+        assert out.read_text("utf-8").startswith('"p, or so_0","p, or so_1","p, or so_2"\n')
+    np.save(source, x[0])
+    assert run(*call, "v").returncode == 0  # a single row
+    assert_same_bits(read_back(out)[1], net(x[:1])[1])
+    np.save(source, x[None])
+    assert "can't hold results of shape (1, 7, 1); write .npy" in refusal(*call, "v")
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("1,2\n3,4\n", [[1, 2], [3, 4]]),
+        ("a,b\n1,2\n", [[1, 2]]),
+        ("\ufeffa,b\r\n1,2\r\n\r\n3,4", [[1, 2], [3, 4]]),
+        ('"a, or b","c"\n"1","2.5e-3"\n', [[1, 2.5e-3]]),
+        (" 1 , -2\n\n   \n+3,.5\n", [[1, -2], [3, 0.5]]),
+        ("a,b\nnan,-inf\n", [[np.nan, -np.inf]]),
+        ("a,b\n", np.empty((0, 2))),
+    ],
+)
+def test_what_csv_files_may_look_like(run, tmp_path, text, rows):
+    fl.Network([fl.Layer(2, 2, rng=0), "identity"]).save(tmp_path / "model.npz")
+    (tmp_path / "x.csv").write_bytes(text.encode())
+    call = ("predict", tmp_path / "model.npz", tmp_path / "x.csv", "-o", tmp_path / "out.npy")
+    for size in ("1", "2", "100"):
+        assert run(*call, "--batch-size", size).returncode == 0
+        net = fl.load(tmp_path / "model.npz")
+        assert_same_bits(np.load(tmp_path / "out.npy"), net(np.asarray(rows, float)))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2\n3,x\n", "line 3, column 2: 'x' is no number"),
+        ("a,b\n1,2\n\n3,\n", "line 4, column 2: is empty; write nan"),
+        ("1,2\n3,4,5\n", "line 2: has 3 columns, and those before 2"),
+        ("1,2\n3\n", "line 2: has 1 columns"),
+        ("1,2\n3,0x10\n", "line 2, column 2: '0x10' is no number"),
+        ("1,2\n3,1_0\n", "line 2, column 2: '1_0' is no number"),
+        ("1,2\nTrue,1\n", "line 2, column 1: 'True' is no number"),
+        ("1;2\n3;4\n", "has 1 columns, and the network takes 2 features"),
+        (
+            "a,7\n1,2\n",
+            "line 1, column 1: 'a' is no number, and others in the line are; say --header",
+        ),
+        ("0,1\n5,6\n", "line 1: has the numbers from 0 on, which may be names of columns or a row"),
+        ("a,b,c\n1,2,3\n", "has 3 columns, and the network takes 2 features"),
+        ("", "line 1: is empty, as is the file"),
+        ("\n \n", "line 1: is empty, as is the file"),
+        ("1,2\n3,\x00\n", "line 2, column 2"),
+        (b"1,2\n3,\xff\n", "line 2: is not UTF-8 text"),
+        (b"\xff\xfe1\x00,\x002\x00", "line 1: is not UTF-8 text"),
+        ("<!doctype html>", "is a page of a website"),
+        ('1,2\n"3,4\n', "line 2: has 1 columns"),
+    ],
+)
+def test_csv_files_that_are_refused(refusal, tmp_path, text, words):
+    fl.Network([fl.Layer(2, 2, rng=0)]).save(tmp_path / "model.npz")
+    source, out = tmp_path / "x.csv", tmp_path / "out.npy"
+    source.write_bytes(text if isinstance(text, bytes) else text.encode())
+    for size in ("1", "100"):
+        message = refusal(
+            "predict", tmp_path / "model.npz", source, "-o", out, "--batch-size", size
+        )
+        assert message.startswith(f"{source}: ")
+        assert words in message
+        assert not out.exists()
+        assert leftovers(tmp_path) == ["x.csv"]
+
+
+def test_whether_there_is_a_header_can_be_said(run, refusal, tmp_path):
+    fl.Network([fl.Layer.from_arrays(np.eye(2))]).save(tmp_path / "model.npz")
+    source, out = tmp_path / "x.csv", tmp_path / "out.npy"
+    call = ("predict", tmp_path / "model.npz", source, "-o", out)
+    for text, header, rows in [
+        ("0,1\n5,6\n", "--header", [[5, 6]]),
+        ("0,1\n5,6\n", "--no-header", [[0, 1], [5, 6]]),
+        ("a,7\n5,6\n", "--header", [[5, 6]]),
+        ("3,7\n5,6\n", "--header", [[5, 6]]),
+    ]:
+        source.write_text(text)
+        assert run(*call, header).returncode == 0
+        assert np.load(out).tolist() == rows
+    source.write_text("a,b\n1,2\n")
+    assert "line 1, column 1: 'a' is no number" in refusal(*call, "--no-header")
+    array = saved(tmp_path, np.ones((1, 2)))
+    assert "are for .csv files" in refusal(call[0], call[1], array, "-o", out, "--header")
+
+
+def test_a_line_without_end(refusal, monkeypatch, tmp_path):
+    from fastlayer.cli import rows
+
+    monkeypatch.setattr(rows, "_LONGEST_LINE", 100)
+    fl.Network(["relu"]).save(tmp_path / "model.npz")
+    (tmp_path / "x.csv").write_text("1,2\n" + "1" * 101)
+    message = refusal(
+        "predict", tmp_path / "model.npz", tmp_path / "x.csv", "-o", tmp_path / "y.npy"
+    )
+    assert "line 2: has more than 100 bytes" in message
+
+
+def test_parquet_files_that_are_refused(refusal, net, model, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    source, out = tmp_path / "x.parquet", tmp_path / "out.npy"
+    source.write_bytes(b"PAR1 nothing")
+    call = ("predict", model, source, "-o", out)
+    assert refusal(*call).startswith(f"{source}: parquet: pyarrow says: ")
+    columns = {str(i): [0.5, 1.5] for i in range(6)}
+    parquet.write_table(arrow.table({**columns, "city": ["Rome", "Oslo"]}), source)
+    assert "has 7 columns, and the network takes 6 features" in refusal(*call)
+    parquet.write_table(arrow.table({**columns, "3": ["Rome", "Oslo"]}), source)
+    assert f"{source}: the column '3' has dtype string, 'Rome' in row 0" in refusal(*call)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_parquet_files_need_pyarrow(refusal, model, rng, monkeypatch, tmp_path, swap):
+    files = [saved(tmp_path, rng.standard_normal((2, 6))), tmp_path / "y.parquet"]
+    if swap:
+        (tmp_path / "x.parquet").write_bytes(b"PAR1")
+        files = [tmp_path / "x.parquet", tmp_path / "out.npy"]
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    message = refusal("predict", model, files[0], "-o", files[1])
+    assert message == ".parquet files are read and written by pyarrow: pip install pyarrow\n"
 
 
 def sparse(path, rows, columns):
@@ -457,6 +662,7 @@ def test_bench_of_what_numpy_lacks_runs_alone(run, tmp_path):
 
 def test_bench_refuses(refusal, model, tmp_path, monkeypatch):
     assert ".svg" in refusal("bench", model, "--picture", tmp_path / "bench.gif")
+    assert "does not exist" in refusal("bench", model, "--picture", tmp_path / "none" / "a.svg")
     fl.Network([fl.Activation("relu")]).save(tmp_path / "any.npz")
     assert "any number of features" in refusal("bench", tmp_path / "any.npz")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

@@ -121,6 +121,15 @@ def test_deployment(tmp_path, monkeypatch) -> None:
         fl.set_num_threads(threads)
 
 
+def test_installation_names_every_extra() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    _, _, section = project.partition("[project.optional-dependencies]\n")
+    extras = re.findall(r"^(\w+) = \[", section.partition("\n\n[")[0], re.MULTILINE)
+    assert len(extras) > 8
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    assert [e for e in extras if not re.search(rf"^\|[^|]*`{e}`", page, re.MULTILINE)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_blocks_are_of_a_known_kind(page) -> None:
     languages = {b.language for b in blocks_of(page.read_text("utf-8"))}

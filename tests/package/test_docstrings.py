@@ -133,7 +133,7 @@ OBJECTS = {
         {
             *FORWARD,
             *("activations", "astype", "copy", "fit", "gradients", "input_names", "layers"),
-            *("output_names", "predict", "profile", "save", "summary", "to_onnx"),
+            *("output_names", "predict", "profile", "save", "summary", "to_onnx", "to_torch"),
             *("verification", "verify"),
         },
     ),

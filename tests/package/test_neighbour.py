@@ -1,4 +1,4 @@
-"""Installed beside the other project named fastlayer, in either order, and the way out of it.
+"""Installed beside the other project named fastlayer, in either order, and the way out of it; commands.
 
 Wheels are made by hand, of a stand-in for the other project and of the package under test, and pip
 puts them into environments of their own. Nothing is downloaded.
@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -21,13 +22,25 @@ import pytest
 import fastlayer as fl
 from fastlayer import _core, _neighbour
 
+ROOT = Path(__file__).parents[2]
 IN_THEIR_HANDS = "AttributeError: module 'fastlayer' has no attribute 'relu'"
 OTHER = {
     "fastlayer/__init__.py": b"WHO = 'the other project'\n",
     "fastlayer/__main__.py": b"print(42)\n",
     "fastlayer/generator.py": b"x = 1\n",
     "fastlayer/config.py": b"y = 2\n",  # which is a name of ours too
+    "fastlayer/cli.py": b"def main():\n    print('the other project')\n",
 }
+# Both have a command of this name, the other project since its version 0.1.
+THEIR_COMMANDS = "[console_scripts]\nfastlayer = fastlayer.cli:main\n"
+OUR_COMMANDS = "[console_scripts]\n" + "".join(
+    f"{name} = {target}\n"
+    for name, target in re.findall(
+        r'^(\S+) = "(fastlayer\.\S+:main)"',
+        (ROOT / "pyproject.toml").read_text("utf-8"),
+        re.MULTILINE,
+    )
+)
 # Python takes the folder, not our errors.py, wherever both are.
 HIDING = {**OTHER, "fastlayer/errors/__init__.py": b""}
 CLEAN = "import fastlayer as fl; assert fl.relu([-1.0, 2.0]).tolist() == [0.0, 2.0]"
@@ -49,6 +62,9 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) -> Pat
     metadata = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
     files = {
         **files,
+        f"{info}/entry_points.txt": (
+            OUR_COMMANDS if name == "fastlayer_nn" else THEIR_COMMANDS
+        ).encode(),
         f"{info}/METADATA": metadata.encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -94,11 +110,11 @@ class Environment:
         self.folder, self.python = folder, builder.ensure_directories(folder).env_exe
         builder.create(folder)
 
-    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
         without = ("PYTHONPATH", "PYTHONWARNINGS")
         return subprocess.run(
             command,
-            env={key: value for key, value in os.environ.items() if key not in without},
+            env={key: value for key, value in os.environ.items() if key not in without} | more,
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -118,6 +134,13 @@ class Environment:
         """The exit status, and what was written."""
         done = self._run(self.python, *options, "-c", LENT + code)
         return done.returncode, done.stdout + done.stderr
+
+    def command_says(self, command: str, *arguments: str, **more: str) -> tuple[int, str, str]:
+        """The same of a command that was installed."""
+        packages = self.folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+        (packages / "sitecustomize.py").write_text(LENT, "utf-8")
+        done = self._run(str(Path(self.python).parent / command), *arguments, **more)
+        return done.returncode, done.stdout, done.stderr
 
     def follow(self, advice: str, wheels: dict[str, Path]) -> None:
         """Run the commands of a message, with our wheel where the package index would be."""
@@ -181,6 +204,60 @@ def test_the_other_removed_without_more_takes_files_of_ours_along(environment, w
     status, said = environment.python_says("import fastlayer; print(fastlayer.relu)")
     assert (status, said.splitlines()[-1]) == (1, IN_THEIR_HANDS)
     environment.follow(_neighbour.REMEDY.replace("uninstall fastlayer", "list"), wheels)
+
+
+@pytest.mark.parametrize("command", ["fastlayer", "fastlayer-nn"])
+def test_commands(environment, wheels, command):
+    environment.install(wheels["ours"])
+    assert environment.command_says(command, "--version") == (
+        0,
+        f"fastlayer {fl.__version__}\n",
+        "",
+    )
+    status, said, error = environment.command_says(command, "predict")
+    assert (status, said) == (2, "")
+    assert error.startswith(f"usage: {command} predict ")
+    status, said, error = environment.command_says(command, "summary", "no.npz")
+    assert (status, said, error) == (
+        1,
+        "",
+        f"{command} summary: no.npz: No such file or directory\n",
+    )
+    status, said, error = environment.command_says(command, "info", FASTLAYER_ISA="sse9")
+    assert (status, said) == (1, "")
+    assert error.startswith(f"{command}: FASTLAYER_ISA")
+    assert error.count("\n") == 1
+
+
+def test_commands_of_ours_refuse_beside_the_other(environment, wheels):
+    environment.install(wheels["other"], wheels["ours"])
+    for command in ("fastlayer", "fastlayer-nn"):
+        status, said, error = environment.command_says(command, "info")
+        assert (status, said) == (1, "")
+        last = error.splitlines()[-1]
+        assert last.startswith(
+            f"{command}: fastlayer 3.7, which is another project, has taken files"
+        )
+        assert last.endswith(f"Remedy: {_neighbour.REMEDY}")
+    environment.follow(_neighbour.REMEDY, wheels)
+    assert environment.command_says("fastlayer", "--version")[0] == 0
+
+
+def test_the_command_of_the_other_installed_last_is_theirs(environment, wheels):
+    environment.install(wheels["ours"], wheels["other"])
+    status, said, error = environment.command_says("fastlayer-nn", "info")
+    assert (status, said) == (1, "")
+    assert error.splitlines()[-1].startswith(
+        "fastlayer-nn: fastlayer 3.7, which is another project"
+    )
+    environment.pip("uninstall", "--yes", "fastlayer")
+    status, said, error = environment.command_says("fastlayer-nn", "info")
+    assert (status, said) == (1, "")
+    assert error.startswith("fastlayer-nn: another project has taken files of fastlayer-nn in ")
+    # The other takes the command along, too; the second half of the remedy brings it back.
+    assert not (Path(environment.python).parent / "fastlayer").exists()
+    environment.follow(_neighbour.REMEDY.replace("uninstall fastlayer", "list"), wheels)
+    assert environment.command_says("fastlayer", "--version")[0] == 0
 
 
 def test_no_text_sends_anybody_to_the_other_project():

@@ -40,18 +40,24 @@ import fastlayer as fl
 MANY = 190_000  # values, a little less than what is refused for their number alone
 
 
-def read_state_dict(path: str) -> fl.Network:
+def read_state_dict(path: Any) -> fl.Network:
     """The reader of .pt files."""
     return fl.from_state_dict(path, activation="relu")
 
 
-def read_agent(path: str) -> fl.Network:
+def read_agent(path: Any) -> fl.Network:
     """The reader of .zip files."""
     return fl.load(path, network="actor")
 
 
 READERS = {".npz": fl.load, ".safetensors": fl.load, ".zip": read_agent}  # else read_state_dict
 OWN = (".npz", ".safetensors")
+
+
+def read_opened(path: str) -> fl.Network:
+    """The reader of each of these, given a file that is open already."""
+    with open(path, "rb") as file:
+        return READERS.get(os.path.splitext(path)[1], read_state_dict)(file)
 
 
 def sweep(path: str) -> int:

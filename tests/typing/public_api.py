@@ -5,6 +5,7 @@ A `type: ignore` that is not needed is an error to both, so each one shows a mis
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ assert_type(fl.dense_backward(x, x, x, out=(None, x, None)), tuple[Single, Singl
 assert_type(layer(x), Array)
 assert_type(net(x, out=np.empty((3, 2), np.float32)), Array)
 assert_type(net.predict((row for row in x), batch_size=2), Array)
+assert_type(net.predict(x, as_frame=True), Any)
 single: Single = net(x)
 
 # A layer's own; and what a network shows of its parts, which is a layer mostly.
@@ -100,6 +102,7 @@ def stored(net: fl.Network) -> None:
 
 
 stored(fl.load("model.npz"))
+stored(fl.load(io.BytesIO(), format="npz"))
 
 
 # Estimators of scikit-learn, which has no types, look like these.
@@ -164,7 +167,7 @@ net[0].weights.sum()  # type: ignore[union-attr]
 fl.Layer("4", 8)  # type: ignore[arg-type]
 fl.Layer(4, 8, rng="abc")  # type: ignore[arg-type]
 fl.relu(x, out=[0.0])  # type: ignore[call-overload]
-net.predict(x, batch=2)  # type: ignore[call-arg]
+net.predict(x, batch=2)  # type: ignore[call-overload]
 fl.set_num_threads("2")  # type: ignore[arg-type]
 fl.Network(layer, layer)  # type: ignore[call-overload]
 fl.load("model.onnx", outputs=3)  # type: ignore[call-overload]

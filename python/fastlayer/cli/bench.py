@@ -13,7 +13,7 @@ from fastlayer.cli.plain import NotPlain, numpy_forward
 from fastlayer.cli.timing import ROUNDS, machine, race
 from fastlayer.convert._prove import prove
 from fastlayer.files.load import load
-from fastlayer.files.save import write_atomically
+from fastlayer.files.save import write_atomically, wrong_place
 from fastlayer.network.layer import Layer
 from fastlayer.network.network import Network
 from fastlayer.report.tables import Table
@@ -95,6 +95,8 @@ def _figure(path: str) -> Any:
     """Return Matplotlib's class, where it can write a picture of this name."""
     if os.path.splitext(path)[1].lower() not in _PICTURES:
         raise ValueError(f"{path}: a picture's name ends in {', '.join(_PICTURES)}")
+    if wrong := wrong_place(path):
+        raise ValueError(f"{path}: {wrong}")
     try:
         return import_module("matplotlib.figure").Figure
     except ImportError:

@@ -9,16 +9,20 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from fastlayer import __version__
+from fastlayer.cli.environment import script
 
-_PROGRAM = "python -m fastlayer"
 _COMMANDS = {  # modules, and what they do
     "demo": "read handwritten digits and race NumPy at it",
     "info": "show version, build, instruction sets and threads",
     "summary": "show the layers of a model",
-    "predict": "run a model on the rows of an array, file to file",
+    "predict": "run a model on the rows of a table or array, file to file",
     "bench": "time a model, or a few, against the same lines in NumPy",
 }
 _MODEL = "model file: .npz, .safetensors, .onnx, .keras or .h5"
+
+
+def _program() -> str:
+    return script() or "python -m fastlayer"
 
 
 def _positive(text: str) -> int:
@@ -33,7 +37,7 @@ _positive.__name__ = "positive integer"  # argparse puts it into its message
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=_PROGRAM, description="Dense neural networks on NumPy arrays."
+        prog=_program(), description="Dense neural networks on NumPy arrays."
     )
     parser.add_argument("--version", action="version", version=f"fastlayer {__version__}")
     commands = parser.add_subparsers(
@@ -47,11 +51,16 @@ def _parser() -> argparse.ArgumentParser:
     add["predict"]("model", metavar="MODEL", help=_MODEL)
     add["predict"](
         "input",
-        metavar="IN.npy",
-        help="rows as samples, all inputs beside each other; may exceed memory",
+        metavar="IN",
+        help=".npy, .csv or .parquet: rows as samples, all inputs beside each other; may exceed memory",
     )
-    output = "there as soon as it is complete"
-    add["predict"]("-o", "--output", metavar="OUT.npy", required=True, help=output)
+    output = "of the same formats; there as soon as it is complete"
+    add["predict"]("-o", "--output", metavar="OUT", required=True, help=output)
+    add["predict"](
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether a .csv file begins with the names of its columns; by default if it begins with text",
+    )
     add["predict"]("--batch-size", metavar="N", type=_positive, help="rows at a time")
     largest = "write the index of the largest output (int64)"
     chosen = "which of several outputs of the model to write"
@@ -80,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     # What files and their contents can cause. Anything else is a bug, and shows its traceback.
     except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
-        print(f"{_PROGRAM} {args.command}: {_one_line(error)}", file=sys.stderr)
+        print(f"{_program()} {args.command}: {_one_line(error)}", file=sys.stderr)
         return 1
     return 0
 

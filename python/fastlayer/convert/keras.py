@@ -19,14 +19,8 @@ from fastlayer.convert._keras.given import Source, as_dict
 from fastlayer.convert._keras.stored import OLD_FOLDER, Place, Slots, by_names, has_weights
 from fastlayer.errors import ConversionError, Damaged, ModelFileError
 from fastlayer.files.hdf5 import MAGIC, Hdf5
-from fastlayer.files.reading import (
-    LARGEST_JSON,
-    parse_json,
-    read_bytes,
-    reading,
-    require,
-    size_of,
-)
+from fastlayer.files.model_file import ModelFile
+from fastlayer.files.reading import LARGEST_JSON, parse_json, read_bytes, reading, require, size_of
 from fastlayer.files.zip import members
 
 if TYPE_CHECKING:
@@ -214,7 +208,7 @@ def _named(model: Any, end: str, values: Any = None) -> dict[str, Any]:
 
 
 def load_keras(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | ModelFile,
     config: Config | None = None,
     outputs: str | Sequence[str] | None = None,
 ) -> Network[Any]:
@@ -248,16 +242,16 @@ def load_keras(
     OSError
         The file can't be read.
     """
-    name = os.fspath(path)
+    opened = path if isinstance(path, ModelFile) else ModelFile(path)
     given = None if config is None else _configuration(config)
-    with reading(name) as file:
+    with reading(opened) as file:
         try:
             begin = file.read(len(MAGIC))
-            zipped = begin[:2] == b"PK" or (begin != MAGIC and name.endswith(".keras"))
+            zipped = begin[:2] == b"PK" or (begin != MAGIC and opened.suffix == ".keras")
             spec, source = (_read_archive if zipped else _read_h5)(file, given)
-            return from_config(spec, source, os.path.basename(name), outputs).network()
+            return from_config(spec, source, os.path.basename(opened.name), outputs).network()
         except ConversionError as error:
-            raise ConversionError(f"{name}: {error.place}", error.why) from error.__cause__
+            raise ConversionError(f"{opened}: {error.place}", error.why) from error.__cause__
 
 
 def _version(text: Any) -> int:

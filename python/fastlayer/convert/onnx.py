@@ -14,6 +14,7 @@ import numpy as np
 
 from fastlayer.convert._onnx.file import Model, parsed
 from fastlayer.errors import Damaged, ModelFileError
+from fastlayer.files.model_file import ModelFile
 from fastlayer.files.reading import reading
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def from_onnx(model: Any, *, outputs: str | Names | None = None) -> Network[Any]
 
     Parameters
     ----------
-    model : path or onnx.ModelProto
+    model : path, open binary file or onnx.ModelProto
         A file, or a model in memory. Weights in files of their own must lie in the folder of the
-        model's file, or of the real file where that is a link.
+        model's file, or of the real file where that is a link: such a model is read by its path.
     outputs : str or list of str, optional
         What is wanted of several outputs; what they don't need, inputs too, is left out. One
         name makes a network that gives one array.
@@ -81,10 +82,13 @@ def from_onnx(model: Any, *, outputs: str | Names | None = None) -> Network[Any]
     >>> fl.from_onnx(model)([[3.0, 1.0]])
     array([[2.]], dtype=float32)
     """
-    if isinstance(model, str | os.PathLike):
-        return load_onnx(model, outputs)
+    if isinstance(model, str | os.PathLike) or hasattr(model, "read"):
+        return load_onnx(ModelFile(model), outputs)
     if not hasattr(model, "SerializeToString"):
-        raise TypeError(f"from_onnx takes a path or an onnx.ModelProto, got {type(model).__name__}")
+        raise TypeError(
+            "from_onnx takes a path, an open binary file or an onnx.ModelProto, got "
+            f"{type(model).__name__}"
+        )
     try:
         nbytes = model.ByteSize()
     except Exception:  # noqa: BLE001  # protobuf's own, for what is larger than it can write
@@ -95,12 +99,14 @@ def from_onnx(model: Any, *, outputs: str | Names | None = None) -> Network[Any]
         raise ModelFileError("ONNX model", error.key, error.why) from error
 
 
-def load_onnx(path: str | PathLike[str], outputs: str | Names | None = None) -> Network[Any]:
+def load_onnx(
+    path: str | PathLike[str] | ModelFile, outputs: str | Names | None = None
+) -> Network[Any]:
     """Read a network from an ONNX file; see `from_onnx`."""
-    name = os.fspath(path)
-    with reading(name) as file:
+    given = path if isinstance(path, ModelFile) else ModelFile(path)
+    with reading(given) as file:
         model, nbytes = parsed(file.read())
-        return _convert(model, name, nbytes, outputs)
+        return _convert(model, None if given.is_open else given.name, nbytes, outputs)
 
 
 def _convert(

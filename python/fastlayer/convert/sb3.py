@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ from fastlayer.convert._activations import TORCH
 from fastlayer.convert._agents import find, networks
 from fastlayer.convert.state_dict import from_state_dict
 from fastlayer.errors import ConversionError
+from fastlayer.files.model_file import ModelFile
 from fastlayer.files.reading import MOST_AXES
 from fastlayer.files.sb3 import settings, stored
 from fastlayer.functions.activation import Activation
@@ -36,24 +36,25 @@ _SPACE = re.compile(r"<class 'gym(?:nasium)?\.spaces\.\w+\.(\w+)'>")
 _FLATTEN = "<class 'stable_baselines3.common.torch_layers.FlattenExtractor'>"
 
 
-def load_sb3(path: str | PathLike[str], network: str | None = None) -> Network:
+def load_sb3(path: str | PathLike[str] | ModelFile, network: str | None = None) -> Network:
     """Read a network of an agent by its name; see `fastlayer.load`."""
-    place = os.fspath(path)
-    with stored(place) as content:
+    given = path if isinstance(path, ModelFile) else ModelFile(path)
+    place = given.name
+    with stored(given) as content:
         if network is None:
             names = ", ".join(map(repr, networks(content))) or "none that is known"
             why = f"holds an agent; network= chooses one of its networks: {names}"
             raise ConversionError(place, why)
         _, layers = find(content, network, place)
-    return _Agent(place, network, layers).network()
+    return _Agent(given, network, layers).network()
 
 
 class _Agent:
     """What the settings of an agent say of one of its networks."""
 
-    def __init__(self, path: str, network: str, layers: list[str]) -> None:
-        self._path, self._network, self._last = path, network, layers[-1]
-        self._settings = settings(path)
+    def __init__(self, given: ModelFile, network: str, layers: list[str]) -> None:
+        self._given, self._network, self._last = given, network, layers[-1]
+        self._settings = settings(given)
         self._options = self._object("policy_kwargs")
         self._policy = str(self._object("policy_class").get("__module__"))
 
@@ -65,8 +66,9 @@ class _Agent:
             raise self._doubt("data: features_extractor_class", f"is {extractor!r:.80}")
         shape = self._shape()
         bounded, output = self._output()
+        source: Any = self._given  # whose content is there by now
         net = from_state_dict(
-            self._path,
+            source,
             network=self._network,
             activation=self._activation(),
             output_activation=bounded or output,
@@ -84,7 +86,7 @@ class _Agent:
 
     def _doubt(self, place: str, why: str) -> ConversionError:
         return ConversionError(
-            f"{self._path}: {place}",
+            f"{self._given}: {place}",
             f"{why}, so that the file does not tell what this network computes. Weights alone are "
             f"read with fl.from_state_dict(path, network={self._network!r}, activation=..., "
             "output_activation=...)",

@@ -15,8 +15,8 @@ from fastlayer.convert._advice import advice
 from fastlayer.convert._agents import find, networks
 from fastlayer.convert._order import check_one_network, listed, ordered
 from fastlayer.errors import ConversionError, ModelFileError
+from fastlayer.files.model_file import ModelFile
 from fastlayer.files.reading import Script, Stored, Unread
-from fastlayer.files.save import split_suffix
 from fastlayer.functions.activation import resolve_rowwise
 from fastlayer.network.layer import Layer
 from fastlayer.network.network import Network
@@ -24,6 +24,7 @@ from fastlayer.network.network import Network
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from os import PathLike
+    from typing import IO
 
     from fastlayer.arrays import Array, DType
     from fastlayer.functions.activation import ActivationLike
@@ -46,7 +47,7 @@ _DENSE = "fl.from_torch(module) converts the live module, or build the network w
 
 
 def from_state_dict(
-    state_dict: Mapping[str, Any] | str | PathLike[str],
+    state_dict: Mapping[str, Any] | str | PathLike[str] | IO[bytes],
     *,
     activation: ActivationLike | Sequence[ActivationLike],
     output_activation: ActivationLike = None,
@@ -55,6 +56,7 @@ def from_state_dict(
     prefix: str | None = None,
     key: str | None = None,
     network: str | None = None,
+    format: str | None = None,
 ) -> Network:
     """Make a network of dense layers from weights by name, as in a state dict of PyTorch.
 
@@ -63,12 +65,13 @@ def from_state_dict(
 
     Parameters
     ----------
-    state_dict : mapping or path
+    state_dict : mapping, path or open binary file
         Arrays or tensors under the names "<layer>.weight" (n, k) and, where there is one,
         "<layer>.bias" (n,); all float64, or float32, float16 and bfloat16, which become float32.
         Or a file: .safetensors (needs the safetensors package); .pt, .pth, .bin, .ckpt, .tar, .jit
         and .ptl as `torch.save` and `torch.jit.save` write them; .zip of stable-baselines3. They
-        are read without PyTorch and without running anything in them.
+        are read without PyTorch and without running anything in them. An open file, such as an
+        ``io.BytesIO``, is read from its position to its end, and left open.
     activation : str, Activation, function, callable or None, or a sequence of these
         What follows each layer but the last; a sequence has one for each of those.
     output_activation : str, Activation, function, callable or None
@@ -89,6 +92,8 @@ def from_state_dict(
         A network of an agent of stable-baselines3 or skrl by its name, in place of `prefix` and
         `layers`: "actor", "critic", "critic.qf0", "q_net", "policy", "value". What is in front of
         it (a scaler of the observations) and behind it (`output_activation`) is not in its weights.
+    format : str, optional
+        The format of a file whose name does not tell it: "pt", "safetensors", "zip".
 
     Returns
     -------
@@ -106,7 +111,7 @@ def from_state_dict(
         An unknown suffix or activation, another number of activations than of layers, or ``network``
         beside `prefix` or `layers`.
     TypeError
-        Neither a mapping nor a path.
+        Neither a mapping nor a path nor an open binary file.
 
     Examples
     --------
@@ -128,7 +133,8 @@ def from_state_dict(
         )
     if network is not None and (prefix is not None or layers is not None):
         raise ValueError("network= names the layers; give it without prefix= and layers=")
-    place, content = _source(state_dict)
+    file = _file(state_dict, format)
+    place, content = _source(state_dict, file)
     with content as found:
         if isinstance(found, Script):
             place = f"{place} (TorchScript)"
@@ -136,8 +142,8 @@ def from_state_dict(
         if network is not None:
             found, layers = find(found, network, place)
         entries = _entries(_chosen(found, prefix, layers, place), place)
-        if isinstance(state_dict, str | os.PathLike):
-            _check_size(entries, os.fspath(state_dict))
+        if file is not None:
+            _check_size(entries, file)
         groups: dict[str, dict[str, Stored]] = {}
         for name, entry in entries.items():
             layer, _, field = name.rpartition(".")
@@ -158,24 +164,33 @@ def from_state_dict(
     )
 
 
-def _source(state_dict: Any) -> tuple[str, AbstractContextManager[Any]]:
-    """Return what to call the source in errors, and its content."""
+def _file(state_dict: Any, format: str | None) -> ModelFile | None:
+    """Return the file that holds the state dict, None for a mapping."""
+    if isinstance(state_dict, ModelFile):
+        return state_dict
     if isinstance(state_dict, Mapping):
-        return "state dict", nullcontext(state_dict)
-    if not isinstance(state_dict, str | os.PathLike):
+        if format is not None:
+            raise ValueError("format= is for files; this is a mapping")
+        return None
+    if not isinstance(state_dict, str | os.PathLike) and not hasattr(state_dict, "read"):
         module = hasattr(state_dict, "state_dict")
         hint = "; fl.from_torch converts a module, or pass its .state_dict()" if module else ""
         raise TypeError(
-            f"expected a mapping from names to arrays or a path, got "
+            f"expected a mapping from names to arrays, a path or an open binary file, got "
             f"{type(state_dict).__name__}{hint}"
         )
-    path, suffix = split_suffix(state_dict)
-    if suffix not in _FILES:
-        raise ValueError(
-            f"{path}: unknown suffix {suffix!r}; state dicts are read from {', '.join(_FILES)}. "
-            "fl.load reads whole models"
+    return ModelFile(state_dict, format)
+
+
+def _source(state_dict: Any, file: ModelFile | None) -> tuple[str, AbstractContextManager[Any]]:
+    """Return what to call the source in errors, and its content."""
+    if file is None:
+        return "state dict", nullcontext(state_dict)
+    if file.suffix not in _FILES:
+        raise file.unknown(
+            f"state dicts are read from {', '.join(_FILES)}", "; fl.load reads whole models"
         )
-    return path, import_module(_FILES[suffix]).stored(path)
+    return file.name, import_module(_FILES[file.suffix]).stored(file)
 
 
 def _entry(content: Any, key: str | None, place: str) -> Mapping[Any, Any]:
@@ -320,13 +335,15 @@ def _dtype(entries: dict[str, Stored], place: str) -> DType:
     return np.dtype("float64" if True in first else "float32")
 
 
-def _check_size(entries: dict[str, Stored], path: str) -> None:
+def _check_size(entries: dict[str, Stored], file: ModelFile) -> None:
     """Refuse a small file with many large tensors that are views of one storage."""
     total = sum(prod(e.shape) * (8 if e.dtype == "float64" else 4) for e in entries.values())
-    size = os.path.getsize(path)
+    size = file.size()
     if total > size + _SPARE:
         raise ModelFileError(
-            path, "data.pkl", f"{len(entries)} tensors share storage: {total} bytes from {size}"
+            file.name,
+            "data.pkl",
+            f"{len(entries)} tensors share storage: {total} bytes from {size}",
         )
 
 

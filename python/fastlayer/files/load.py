@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
-from fastlayer.files.save import OWN, split_suffix
+from fastlayer.files.model_file import ModelFile
+from fastlayer.files.save import OWN
 from fastlayer.network.network import PARTS
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ _PICKLE = (
 
 @overload
 def load(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | IO[bytes],
     *,
+    format: str | None = ...,
     mmap: bool = ...,
     outputs: None = ...,
     network: str | None = ...,
@@ -43,8 +45,9 @@ def load(
 ) -> Made: ...
 @overload
 def load(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | IO[bytes],
     *,
+    format: str | None = ...,
     mmap: bool = ...,
     outputs: str,
     network: str | None = ...,
@@ -52,16 +55,18 @@ def load(
 ) -> Network: ...
 @overload
 def load(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | IO[bytes],
     *,
+    format: str | None = ...,
     mmap: bool = ...,
     outputs: Names,
     network: str | None = ...,
     config: Config | None = ...,
 ) -> Network[Several]: ...
 def load(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | IO[bytes],
     *,
+    format: str | None = None,
     mmap: bool = False,
     outputs: str | Names | None = None,
     network: str | None = None,
@@ -71,16 +76,21 @@ def load(
 
     Parameters
     ----------
-    path : path
-        The suffix chooses the format. Of `Network.save`: .npz, a NumPy archive, and .safetensors,
+    path : path or open binary file
+        The suffix of its name chooses the format. Of `Network.save`: .npz, a NumPy archive, and .safetensors,
         for which the safetensors package must be there; docs/model_files.md describes both.
         Trained elsewhere: .onnx, for which the onnx package must be there, and .keras, .h5,
-        .hdf5, and .zip of stable-baselines3, which need nothing.
+        .hdf5, and .zip of stable-baselines3, which need nothing. An open file, such as an
+        ``io.BytesIO``, is read from its position to its end, into memory, and left open; it need not
+        be seekable.
+    format : str, optional
+        The format where the name does not tell it, or tells another: "npz", "safetensors", "onnx",
+        "keras", "h5", "zip".
     mmap : bool
         Map a .safetensors file instead of reading it: the weights go from the page cache, which
         all processes share, straight into the layers' panels. Those are copies of each process,
         or of the process that others were forked from; nothing else is copied, and nothing
-        stays mapped. Not possible with the other formats.
+        stays mapped. Not possible with the other formats, or with an open file.
     outputs : str or list of str, optional
         What is wanted of several outputs of an .onnx, .keras or .h5 file; what they don't need is
         left out, inputs too. One name makes a network that gives one array.
@@ -107,8 +117,10 @@ def load(
     ConversionError
         A model trained elsewhere that can't be converted exactly.
     ValueError
-        Another suffix, ``mmap=True`` with a format that can't be mapped, or an option that does
-        not go with the file.
+        Another suffix, ``mmap=True`` with a format that can't be mapped, an option that does not
+        go with the file, an open file that is closed, at its end, or not for reading.
+    TypeError
+        Neither a path nor an open binary file.
     ImportError
         The package that reads the format is not there.
     OSError
@@ -130,16 +142,18 @@ def load(
         Layer(4, 2, activation='relu', dtype=float32),
     ])
     """
-    name, suffix = split_suffix(path)
+    given = ModelFile(path, format)
+    name, suffix = given.name, given.suffix
     if suffix in _WEIGHTS:
         raise ValueError(
             f"{name}: {suffix} holds weights without an architecture; "
             "fl.from_state_dict(path, activation=...) makes a network of dense layers from them"
         )
     if suffix not in (*OWN, *_CONVERTERS):
-        known = ", ".join((*OWN, *_CONVERTERS))
         hint = _PICKLE if suffix in _PICKLES else ""
-        raise ValueError(f"{name}: unknown suffix {suffix!r}; model files end in {known}{hint}")
+        raise given.unknown(f"model files end in {', '.join((*OWN, *_CONVERTERS))}", hint)
+    if mmap and given.is_open:
+        raise ValueError(f"{name}: is open, and only a file that is named by a path can be mapped")
     if mmap and suffix != ".safetensors":
         raise ValueError(
             f"{name}: only .safetensors can be mapped; load without mmap, or save the network as "
@@ -147,18 +161,16 @@ def load(
         )
     if network is not None and suffix != ".zip":
         raise ValueError(f"{name}: network= chooses one of an agent's, which .zip files hold")
-    if suffix in _CONVERTERS:
-        source = _CONVERTERS[suffix]
+    source = _CONVERTERS.get(suffix, "")
+    chosen = _chosen(name, source, {"outputs": outputs, "network": network, "config": config})
+    if source:
         module = import_module(f"fastlayer.convert.{source}")
-        given = {"outputs": outputs, "network": network, "config": config}
-        chosen = _chosen(name, source, given)
-        net: Network[Any] = getattr(module, f"load_{source}")(name, **chosen)
+        net: Network[Any] = getattr(module, f"load_{source}")(given, **chosen)
         return net
-    _chosen(name, "", {"outputs": outputs, "network": network, "config": config})
     from fastlayer.files.document import from_document
 
     opened = import_module(OWN[suffix]).opened
-    with opened(name, **({"mmap": True} if mmap else {})) as (document, find):
+    with opened(given, **({"mmap": True} if mmap else {})) as (document, find):
         own: Network[Any] = from_document(document, find, PARTS)
         return own
 

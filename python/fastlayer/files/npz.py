@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastlayer.arrays import Array
+    from fastlayer.files.model_file import ModelFile
     from fastlayer.files.reading import Find
     from fastlayer.files.zip import Member
 
@@ -54,7 +55,7 @@ def write(file: BinaryIO, text: bytes, arrays: dict[str, Array]) -> None:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[tuple[Any, Find]]:
+def opened(source: str | ModelFile) -> Iterator[tuple[Any, Find]]:
     """Return the document, and what finds an array, to be read while the file is open.
 
     Raises
@@ -62,7 +63,7 @@ def opened(path: str) -> Iterator[tuple[Any, Find]]:
     ModelFileError
         Whatever is wrong with the file.
     """
-    with reading(path) as file:
+    with reading(source) as file:
         archive = members(file)
         known = f"{DOCUMENT}.npy" in archive
         require(known, DOCUMENT, "is missing; this is not a network that fastlayer saved")

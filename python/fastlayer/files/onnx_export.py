@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,7 +10,8 @@ import numpy as np
 
 from fastlayer.arrays import cast
 from fastlayer.errors import ConversionError
-from fastlayer.files.save import write_atomically
+from fastlayer.files.model_file import ModelFile
+from fastlayer.files.save import write_to
 from fastlayer.run.ops import (
     AffineOp,
     DenseOp,
@@ -24,9 +24,9 @@ from fastlayer.run.ops import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from os import PathLike
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.files.model_file import File
     from fastlayer.run.ops import Fused, Op
 
 _OPSET, _IR = 20, 10
@@ -40,21 +40,21 @@ _SAME = {
 _NARROW = ("hardswish", "gelu", "selu", "hardsigmoid")
 
 
-def to_onnx(net: Any, path: str | PathLike[str]) -> None:
+def to_onnx(net: Any, file: File) -> None:
     """Write a network as an ONNX model; see `Network.to_onnx`."""
     try:
         onnx = import_module("onnx")
     except ImportError as error:
         raise ImportError("writing ONNX models needs the onnx package: pip install onnx") from error
-    name = os.fspath(path)
-    if not name.endswith(".onnx"):
-        raise ValueError(f"{name}: ONNX models are saved as .onnx")
+    given = ModelFile(file)
+    if not given.is_open and given.suffix != ".onnx":
+        raise ValueError(f"{given}: ONNX models are saved as .onnx")
     data = _Graph(net, onnx).model().SerializeToString()
 
     def write(file: BinaryIO) -> None:
         file.write(data)
 
-    write_atomically(name, write)
+    write_to(given, write)
 
 
 class _Graph:

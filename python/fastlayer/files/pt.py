@@ -27,6 +27,7 @@ from fastlayer.files.zip import MAGIC, members
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fastlayer.files.model_file import ModelFile
     from fastlayer.files.zip import Member
 
 _ORDERS = {b"little": "<", b"big": ">"}
@@ -41,7 +42,7 @@ _SAVE = "save module.state_dict() with torch.save, of the module that it was mad
 
 
 @contextmanager
-def stored(path: str) -> Iterator[Any]:
+def stored(source: str | ModelFile) -> Iterator[Any]:
     """Return what `torch.save` was given, with a `Stored` for each tensor, or a `Script`.
 
     The tensors are to be read while the file is open.
@@ -51,7 +52,7 @@ def stored(path: str) -> Iterator[Any]:
     ModelFileError
         A file that is damaged or of another format.
     """
-    with reading(path) as file:
+    with reading(source) as file:
         yield content(file)
 
 

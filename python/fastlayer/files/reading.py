@@ -18,8 +18,10 @@ from fastlayer.errors import Damaged, ModelFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.files.model_file import ModelFile
 
     Find = Callable[[str], "Stored"]
 
@@ -94,8 +96,28 @@ def naming(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[BinaryIO]:
-    """Open a regular file; inside, `Damaged` becomes `ModelFileError`, and nameless errors its own."""
+def reading(source: str | ModelFile) -> Iterator[BinaryIO]:
+    """Open a regular file, or what one that is open already has from its position on.
+
+    Inside, `Damaged` becomes `ModelFileError`, and nameless errors of the system name the file.
+    """
+    path = str(source)
+    with naming(path), _opened(source) as file:
+        head = file.read(64).lstrip().lower()
+        file.seek(0)
+        for start, why in _INSTEAD:
+            if head.startswith(start):
+                raise ModelFileError(path, "file", why)
+        try:
+            yield file
+        except Damaged as error:
+            raise ModelFileError(path, error.key, error.why) from error
+
+
+def _opened(source: str | ModelFile) -> AbstractContextManager[BinaryIO]:
+    if not isinstance(source, str) and source.is_open:
+        return source.rest()
+    path = str(source)
     # Without O_NONBLOCK, opening a named pipe would wait for somebody to write into it.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -108,16 +130,7 @@ def reading(path: str) -> Iterator[BinaryIO]:
             undo.pop_all()
         return number
 
-    with naming(path), open(path, "rb", opener=regular) as file:
-        head = file.read(64).lstrip().lower()
-        file.seek(0)
-        for start, why in _INSTEAD:
-            if head.startswith(start):
-                raise ModelFileError(path, "file", why)
-        try:
-            yield file
-        except Damaged as error:
-            raise ModelFileError(path, error.key, error.why) from error
+    return open(path, "rb", opener=regular)
 
 
 def size_of(file: BinaryIO) -> int:

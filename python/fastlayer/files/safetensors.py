@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastlayer.arrays import Array
+    from fastlayer.files.model_file import ModelFile
     from fastlayer.files.reading import Find
 
 _HEADER = "header"
@@ -82,7 +83,7 @@ def write(file: BinaryIO, text: bytes, arrays: dict[str, Array]) -> None:
 
 
 @contextmanager
-def opened(path: str, mmap: bool = False) -> Iterator[tuple[Any, Find]]:
+def opened(source: str | ModelFile, mmap: bool = False) -> Iterator[tuple[Any, Find]]:
     """Return the document, and what finds an array, to be read while the file is open.
 
     Raises
@@ -92,7 +93,7 @@ def opened(path: str, mmap: bool = False) -> Iterator[tuple[Any, Find]]:
     ImportError
         There is no safetensors package.
     """
-    with stored(path, mmap) as found:
+    with stored(source, mmap) as found:
         require(
             DOCUMENT in found.metadata,
             DOCUMENT,
@@ -104,14 +105,14 @@ def opened(path: str, mmap: bool = False) -> Iterator[tuple[Any, Find]]:
 
 
 @contextmanager
-def stored(path: str, mmap: bool = False) -> Iterator[_Tensors]:
+def stored(source: str | ModelFile, mmap: bool = False) -> Iterator[_Tensors]:
     """Return what the file holds, to be read while the file is open; raises as `opened` does."""
     package = _package()
-    with reading(path) as file:
+    with reading(source) as file:
         text = _header(file)
         try:
-            with package.safe_open(path, framework="numpy"):  # which checks the header
-                pass
+            file.seek(0)
+            _check(package, source, file)
         except package.SafetensorError as error:
             raise Damaged(_HEADER, str(error)) from error
         content = parse_json(text, _HEADER)
@@ -121,6 +122,16 @@ def stored(path: str, mmap: bool = False) -> Iterator[_Tensors]:
         found = _Tensors((n, _stored(n, e, file, whole, data)) for n, e in content.items())
         found.metadata = metadata
         yield found
+
+
+def _check(package: Any, source: str | ModelFile, file: BinaryIO) -> None:
+    """Let the package check the header, which it reads from a file with a name, or from bytes."""
+    path = source if isinstance(source, str) else source.path()
+    if path is None:
+        package.deserialize(file.read())
+    else:
+        with package.safe_open(path, framework="numpy"):
+            pass
 
 
 def _header(file: BinaryIO) -> bytes:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
+import stat
 import sys
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from fastlayer.files.model_file import ModelFile
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from os import PathLike
 
     from fastlayer.files.document import Table
+    from fastlayer.files.model_file import File
 
 
 _fcntl: Any = None
@@ -26,25 +30,35 @@ _UNABLE = {
     errno.EACCES, errno.EPERM, errno.EISDIR, errno.EBADF, errno.EINVAL, errno.ENOSYS,
     errno.ENOTSUP, errno.EOPNOTSUPP,
 }  # fmt: skip
+# What they answer where no file can be put.
+_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM}
 OWN = {".npz": "fastlayer.files.npz", ".safetensors": "fastlayer.files.safetensors"}
 
 
-def save(net: Any, path: str | PathLike[str], table: Table) -> None:
+def save(net: Any, file: File, table: Table, format: str | None) -> None:
     """Write a network; see `Network.save`. `table` has the classes that a file may name."""
     from fastlayer.files.document import check, encode, to_document
     from fastlayer.files.reading import DOCUMENT, check_json
 
-    name, suffix = split_suffix(path)
-    if suffix not in OWN:
-        raise ValueError(
-            f"{name}: unknown suffix {suffix!r}; networks are saved as {' or '.join(OWN)}"
-        )
+    given = ModelFile(file, format)
+    if given.suffix not in OWN:
+        raise given.unknown(f"networks are saved as {' or '.join(OWN)}")
     document, arrays = to_document(net)
     check(document, arrays, table)
     text = encode(document)
     check_json(text, DOCUMENT)
-    write = import_module(OWN[suffix]).write
-    write_atomically(name, lambda file: write(file, text, arrays))
+    write = import_module(OWN[given.suffix]).write
+    write_to(given, lambda file: write(file, text, arrays))
+
+
+def write_to(given: ModelFile, write: Callable[[BinaryIO], None]) -> None:
+    """Let `write` fill a new file of the given name, or one in memory that the open one gets whole."""
+    if given.is_open:
+        room = io.BytesIO()
+        write(room)
+        given.write(room.getbuffer())
+    else:
+        write_atomically(given.name, write)
 
 
 def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
@@ -80,7 +94,28 @@ def write_atomically(path: str, write: Callable[[BinaryIO], None]) -> None:
             raise
         # It names the folder, a file that is gone, or none: the caller knows this name.
         system = getattr(cause, "winerror", None)
-        raise OSError(cause.errno, cause.strerror, path, system) from error
+        why = cause.strerror
+        if cause.errno in _PLACE:
+            why = wrong_place(path) or why
+        raise OSError(cause.errno, why, path, system) from error
+
+
+def wrong_place(path: str) -> str:
+    """Tell why no file can be put there; nothing where it can."""
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+    except FileNotFoundError:
+        return f"the folder {folder!r} does not exist"
+    except OSError as error:  # a part of its path is a file, or nobody may look into it
+        is_folder = error.errno != errno.ENOTDIR
+    if not is_folder:
+        return f"{folder!r} is no folder"
+    if os.path.isdir(path):
+        return "is a folder; give the name of a file in it"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"no permission to write into the folder {folder!r}"
+    return ""
 
 
 def _first(error: OSError, outer: BaseException | None) -> OSError:
@@ -208,11 +243,3 @@ def _lock(number: int) -> bool | None:
     except OSError:
         return None
     return True
-
-
-def split_suffix(path: str | PathLike[str]) -> tuple[str, str]:
-    """Return the path as text and its suffix in lower case."""
-    name = os.fspath(path)
-    if not isinstance(name, str):
-        raise TypeError(f"path must be a string or a path of strings, got {path!r}")
-    return name, os.path.splitext(name)[1].lower()

@@ -17,11 +17,13 @@ from fastlayer.files.zip import members
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastlayer.files.model_file import ModelFile
+
 _POLICY, _DATA = "policy.pth", "data"
 
 
 @contextmanager
-def stored(path: str) -> Iterator[Any]:
+def stored(source: str | ModelFile) -> Iterator[Any]:
     """Return the state dict of the policy, with a `Stored` for each tensor.
 
     The tensors are to be read while the file is open.
@@ -31,7 +33,7 @@ def stored(path: str) -> Iterator[Any]:
     ModelFileError
         A file that is damaged or of another format.
     """
-    with reading(path) as file:
+    with reading(source) as file:
         archive = members(file)
         torch = any(name.endswith("data.pkl") for name in archive)
         first = "parameter_list" in archive
@@ -44,9 +46,9 @@ def stored(path: str) -> Iterator[Any]:
             raise Damaged(f"{_POLICY}: {error.key}", error.why) from error
 
 
-def settings(path: str) -> dict[str, Any]:
+def settings(source: str | ModelFile) -> dict[str, Any]:
     """Return what the agent was made with, by name."""
-    with reading(path) as file:
+    with reading(source) as file:
         archive = members(file)
         require(_DATA in archive, _DATA, "is missing: no agent of stable-baselines3")
         held = parse_json(archive[_DATA].read(), _DATA)

@@ -7,15 +7,15 @@ has no use for.
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import struct
 import zipfile
 import zlib
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 from fastlayer.errors import Damaged
+from fastlayer.files.model_file import Part
 from fastlayer.files.reading import read_bytes, require, size_of
 
 MAGIC = b"PK\x03\x04"
@@ -43,12 +43,12 @@ class Member(NamedTuple):
 
     def opened(self) -> BinaryIO:
         """Check its checksum, and return it as a file of its own."""
-        part: Any = _Part(self)
+        part = Part(self.file, self.start, self.size)
         checksum = 0
         while piece := part.read(1 << 20):
             checksum = zlib.crc32(piece, checksum)
         require(checksum == self.checksum, self.name, "is damaged: its checksum is wrong")
-        return cast("BinaryIO", part)
+        return part.as_file()
 
     def head(self, size: int) -> bytes:
         """Read the first bytes, without the checksum."""
@@ -58,31 +58,6 @@ class Member(NamedTuple):
         """Read it all and check its checksum."""
         data = self.head(self.size)
         require(zlib.crc32(data) == self.checksum, self.name, "is damaged: its checksum is wrong")
-        return data
-
-
-class _Part:
-    """A member, read like a file."""
-
-    def __init__(self, member: Member) -> None:
-        self._member, self._at = member, 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._member.size}[whence]
-        if base + offset < 0:
-            raise ValueError("a place before the start")
-        self._at = base + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        rest = max(self._member.size - self._at, 0)
-        file, _, start, *_ = self._member
-        file.seek(start + self._at)
-        data = file.read(rest if size < 0 else min(size, rest))
-        self._at += len(data)
         return data
 
 

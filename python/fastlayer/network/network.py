@@ -9,6 +9,7 @@ import numpy as np
 
 from fastlayer.arrays import FLOAT32, as_real, float_dtype, promote
 from fastlayer.errors import Damaged, unfit
+from fastlayer.frames import frame, library_of
 from fastlayer.functions.activation import Activation
 from fastlayer.network.branches import Add, Concat, Multiply, Slice
 from fastlayer.network.chain import Chain, Residual, check_chain
@@ -22,7 +23,7 @@ from fastlayer.run.part import Outline, Sizes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from os import PathLike
-    from typing import TypeAlias
+    from typing import IO, TypeAlias
 
     from numpy.typing import ArrayLike, DTypeLike
     from typing_extensions import Self, TypeVar
@@ -677,6 +678,7 @@ class Network(Chain, Generic[Result_co]):
 
         return Verification(self, reference, x)
 
+    @overload
     def predict(
         self,
         x: ArrayLike | Iterable[ArrayLike],
@@ -684,7 +686,27 @@ class Network(Chain, Generic[Result_co]):
         batch_size: int | None = None,
         out: Array | None = None,
         progress: bool | Callable[[int, int | None], object] = False,
-    ) -> Result_co:
+        as_frame: Literal[False] = False,
+    ) -> Result_co: ...
+    @overload
+    def predict(
+        self,
+        x: Any,
+        *,
+        batch_size: int | None = None,
+        out: Array | None = None,
+        progress: bool | Callable[[int, int | None], object] = False,
+        as_frame: bool,
+    ) -> Any: ...
+    def predict(
+        self,
+        x: ArrayLike | Iterable[ArrayLike],
+        *,
+        batch_size: int | None = None,
+        out: Array | None = None,
+        progress: bool | Callable[[int, int | None], object] = False,
+        as_frame: bool = False,
+    ) -> Any:
         """Run the forward pass over many rows, a batch at a time.
 
         The bits of a row do not depend on how the rows are batched.
@@ -703,12 +725,17 @@ class Network(Chain, Generic[Result_co]):
             True shows a bar where tqdm is installed and stderr is a terminal or a notebook, and
             nothing elsewhere; a callable is given the rows done and the rows in total, None
             where that isn't known.
+        as_frame : bool
+            Give a table of the kind of `x`, which is one of pandas, polars or Arrow, or has one
+            first: with the index of a DataFrame of pandas, and the dtype of the network. Columns
+            are named by `output_names` ("value", or "policy_0", "policy_1" where there are
+            several features), else 0, 1, ... in pandas and "column_0", "column_1", ... elsewhere.
 
         Returns
         -------
-        ndarray, or tuple of these
+        ndarray, or tuple of these, or table
             Shape (rows, ..., out_features); `out` where that is given. Views of that one array
-            where the network has several outputs.
+            where the network has several outputs. A table has all of them.
 
         Raises
         ------
@@ -716,7 +743,8 @@ class Network(Chain, Generic[Result_co]):
             A wrong shape of `x` or `out`, a `batch_size` below 1; an iterator whose next part
             `out` has overwritten.
         TypeError
-            Complex, masked or non-numeric `x`; `out` of another dtype.
+            Complex, masked or non-numeric `x`, or a column of a table that is so; `out` of another
+            dtype; `as_frame` where `x` is no table.
 
         Examples
         --------
@@ -728,9 +756,12 @@ class Network(Chain, Generic[Result_co]):
         """
         from fastlayer.network.batches import predict
 
-        y: Any = predict(self._plain, self._row(x), batch_size, out, progress)
-        found: Result_co = y if self._plain is self else self._out.parted(y, -1)  # type: ignore[assignment]
-        return found
+        like = x[0] if isinstance(x, tuple) and x else x
+        if as_frame:
+            library_of(like)  # refused before anything is computed
+        y = predict(self._plain, self._row(x), batch_size, out, progress)
+        result = y if self._plain is self else self._out.parted(y, -1)
+        return frame(result, like, self.output_names) if as_frame else result
 
     def astype(self, dtype: DTypeLike) -> Network[Result_co]:
         """Return a new network that computes in `dtype`.
@@ -784,20 +815,27 @@ class Network(Chain, Generic[Result_co]):
 
         return deepcopy(self)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str] | IO[bytes], *, format: str | None = None) -> None:
         """Write the network to a file that `load` reads; see there for the formats.
 
-        The file appears under its name only when it is complete.
+        The file appears under its name only when it is complete. An open file gets the same
+        bytes at its position, in one piece, and is left open; nobody makes sure that they all
+        arrive.
 
         Parameters
         ----------
-        path : path
-            Ends in .npz or .safetensors.
+        path : path or open binary file
+            Its name ends in .npz or .safetensors.
+        format : {"npz", "safetensors"}, optional
+            The format where the name does not tell it, such as that of an ``io.BytesIO``.
 
         Raises
         ------
         ValueError
-            Another suffix, or an activation that is a Python function.
+            Another suffix, an activation that is a Python function, a file that is closed or not
+            for writing.
+        TypeError
+            Neither a path nor an open binary file.
         ImportError
             There is no safetensors package, for that suffix.
         OSError
@@ -814,9 +852,9 @@ class Network(Chain, Generic[Result_co]):
         """
         from fastlayer.files.save import save
 
-        save(self, path, PARTS)
+        save(self, path, PARTS, format)
 
-    def to_onnx(self, path: str | PathLike[str]) -> None:
+    def to_onnx(self, path: str | PathLike[str] | IO[bytes]) -> None:
         """Write the network as an ONNX model, opset 20, which ONNX Runtime and others run.
 
         The model takes rows (N, in_features), or one array for each input, in the dtype of the network,
@@ -825,8 +863,8 @@ class Network(Chain, Generic[Result_co]):
 
         Parameters
         ----------
-        path : path
-            Ends in .onnx.
+        path : path or open binary file
+            A path ends in .onnx.
 
         Raises
         ------
@@ -852,6 +890,43 @@ class Network(Chain, Generic[Result_co]):
         from fastlayer.files.onnx_export import to_onnx
 
         to_onnx(self, path)
+
+    def to_torch(self) -> Any:
+        """Return the network as a module of PyTorch, in eval mode, with copies of its weights.
+
+        The module takes rows (N, in_features), or one tensor for each input, in the dtype of the
+        network, and gives a tuple where the network does. Its results differ from those of the
+        network by what sums in another order and other activations do; `from_torch` makes a
+        network with equal bits of it.
+
+        Returns
+        -------
+        torch.nn.Module
+            A `torch.nn.Sequential`; a `torch.fx.GraphModule` where there are several inputs or
+            outputs, and for each part in it that has branches.
+
+        Raises
+        ------
+        ConversionError
+            A Python function, labels as outputs, a parameter that PyTorch refuses.
+        ImportError
+            There is no PyTorch.
+
+        Examples
+        --------
+        >>> import fastlayer as fl
+        >>> import torch
+        >>> net = fl.Network([fl.Layer(4, 8, "relu", rng=0), fl.Layer(8, 2, rng=1)])
+        >>> net.to_torch()
+        Sequential(
+          (0): Linear(in_features=4, out_features=8, bias=True)
+          (1): ReLU()
+          (2): Linear(in_features=8, out_features=2, bias=True)
+        )
+        """
+        from fastlayer.files.torch_export import to_torch
+
+        return to_torch(self)
 
     def _title(self) -> str:
         return f"Network({self.in_features} -> {self.out_features}, {len(self)} layers)"

@@ -24,6 +24,7 @@ from fastlayer.threads import num_threads, processors
 
 if TYPE_CHECKING:
     from os import PathLike
+    from typing import IO
 
     from fastlayer.arrays import Array
     from fastlayer.names import ActivationName
@@ -171,15 +172,17 @@ class BaseMLP(BaseEstimator):
         check_is_fitted(self)
         return self._follow()
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str] | IO[bytes], *, format: str | None = None) -> None:
         """Write the fitted network to a file, which `fastlayer.load` reads.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like or open binary file
             With the suffix ``.npz`` or ``.safetensors``.
+        format : {"npz", "safetensors"}, optional
+            The format where the name does not tell it.
         """
-        self.network.save(path)
+        self.network.save(path, format=format)
 
     # --- fitting
 

@@ -143,8 +143,8 @@ class Model:
         if self._path is None:
             raise Damaged(
                 key,
-                f"is in the file {info.location!r}, and a model in memory has no folder; call "
-                "onnx.load_external_data_for_model first, or give the path of the model",
+                f"is in the file {info.location!r}, and a model in memory or in an open file has no "
+                "folder; give the path of the model, or call onnx.load_external_data_for_model first",
             )
         if info.length not in (None, size):
             raise Damaged(
