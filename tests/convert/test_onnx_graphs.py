@@ -298,7 +298,9 @@ def test_weights_in_a_file_beside(tmp_path):
 
 
 def test_from_onnx_takes_paths_and_models():
-    with pytest.raises(TypeError, match=r"path or an onnx\.ModelProto, got int"):
+    with pytest.raises(
+        TypeError, match=r"a path, an open binary file or an onnx\.ModelProto, got int"
+    ):
         from_onnx(3)
     with pytest.raises(FileNotFoundError):
         from_onnx("no_such_file.onnx")
