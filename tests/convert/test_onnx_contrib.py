@@ -9,7 +9,7 @@ from fastlayer.errors import ConversionError, ModelFileError
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from onnx_models import DENSE, WEIGHTS, check, make, number
+from onnx_models import DENSE, WEIGHTS, check, integers, make, number
 
 FRONT = {
     "FusedGemm": 'y = com.microsoft.FusedGemm<activation="Relu", transB=1>(x, w, b)',
@@ -133,6 +133,7 @@ def test_what_the_optimiser_of_onnx_runtime_writes(tmp_path, level):
 
 EQUATIONS = {
     "ij,jk->ik": (4, 3), "ij,kj->ik": (3, 4), "...a,ab->...b": (4, 3), " b f , o f -> b o ": (3, 4),
+    "ij,jk": (4, 3), "...a,ab": (4, 3), "ij,kj": (3, 4),
 }  # fmt: skip
 
 
@@ -141,8 +142,18 @@ def test_einsum_as_a_dense_layer(equation):
     shape = EQUATIONS[equation]
     check(make(f'h = Einsum<equation="{equation}">(x, w)\ny = Relu(h)', w=shape))
     rows, weight = equation.replace(" ", "").partition("->")[0].split(",")
-    turned = f"{weight},{rows}->{equation.replace(' ', '').partition('->')[2]}"
+    arrow = equation.replace(" ", "").partition("->")[1:]
+    turned = f"{weight},{rows}{''.join(arrow)}"
     check(make(f'h = Einsum<equation="{turned}">(w, x)\ny = Relu(h)', w=shape))
+
+
+def test_einsum_of_columns():
+    """Samples become columns, and rows again; one neuron leaves no axis."""
+    check(make('h = Einsum<equation="bi,io->ob">(x, w)\ny = Transpose(h)', w=(4, 3)))
+    check(make('h = Transpose(x)\ny = Einsum<equation="ib,oi->bo">(h, w)', w=(3, 4)))
+    check(
+        make('h = Einsum<equation="bi,i->b">(x, w)\ny = Unsqueeze(h, at)', w=(4,), at=integers(1))
+    )
 
 
 def test_einsum_of_tokens():
@@ -151,7 +162,7 @@ def test_einsum_of_tokens():
 
 @pytest.mark.parametrize(
     "equation",
-    ["ij,jk->ki", "ij,jk->jk", "ij,jk->i", "ij,ij->ij", "ij,jk", "ii,ik->ik", "ij->ji", "ij,jk->ij",
+    ["ij,jk->jk", "ij,jk->i", "ij,ij->ij", "ij,jj->ij", "ii,ik->ik", "ij->ji", "ij,jk->ij",
      "", "->", "i,jk->ik", "ij,k->ik", "ij,jk,kl->il"],
 )  # fmt: skip
 def test_einsum_that_is_no_dense_layer(equation):

@@ -224,7 +224,8 @@ def _moved(name: str, f: Callable[[Array], Array], s: State, r: Rounding) -> Sta
         else:
             moved = spread + r.unit * np.abs(z).max(axis=-1, keepdims=True, initial=0.0)
     elif name in ("sin", "cos"):
-        moved = np.minimum(e, 2.0)  # where e is large, z + e may be anywhere
+        # Where e is large, z + e may be anywhere. A sum over such features sees them as deviations.
+        moved = np.where(e < 2, e, 2 * SPREAD)
     else:
         moved = np.maximum(np.abs(f(z + e) - y), np.abs(f(z - e) - y))
     own = np.abs(y) if name in _SELECTIONS else STEPS * (1 + np.abs(y))

@@ -105,8 +105,9 @@ def load(
     name, suffix = split_suffix(path)
     if suffix in _WEIGHTS:
         raise ValueError(
-            f"{name}: {suffix} holds weights without an architecture; "
-            "fl.from_state_dict(path, activation=...) makes a network of dense layers from them"
+            f"{name}: {suffix} holds weights without an architecture that can be read, be it a state "
+            "dict or TorchScript; fl.from_state_dict(path, activation=...) makes a network of dense "
+            "layers from them"
         )
     if suffix not in (*OWN, *_CONVERTERS):
         known = ", ".join((*OWN, *_CONVERTERS))

@@ -116,6 +116,10 @@ def _linear_classifier(w: _Writer) -> None:
     numbers = w.given.get("classlabels_ints", [])
     count = len(texts or numbers)
     transform = w.choose("post_transform", b"NONE", _TRANSFORMS)
+    if len(w.given.get("intercepts", [])) == 1 < count:
+        raise ConversionError(
+            w.place, "it has the coefficients of one class of two; export it with those of both"
+        )
     label, *others = w.outputs
     scores = others[0] if others and others[0] else w.name()
     last = w.name() if transform else scores
@@ -136,6 +140,10 @@ def _normalizer(w: _Writer) -> None:
     else:
         total = w.add("ReduceSum", size, w.add("Constant", value_ints=[-1]), keepdims=1)
     w.add("Div", w.inputs[0], total, last=True)
+
+
+def _vectorizer(w: _Writer) -> None:
+    w.add("Concat", *(w.add("Cast", x, to=_FLOAT) for x in w.inputs), axis=-1, last=True)
 
 
 def _extractor(w: _Writer) -> None:
@@ -168,6 +176,7 @@ _OPERATORS: dict[tuple[str, str], Callable[[_Writer], None]] = {
     ("com.microsoft", "Gelu"): _gelu,
     ("com.microsoft", "QuickGelu"): _quick_gelu,
     ("ai.onnx.ml", "ArrayFeatureExtractor"): _extractor,
+    ("ai.onnx.ml", "FeatureVectorizer"): _vectorizer,
     ("ai.onnx.ml", "LinearClassifier"): _linear_classifier,
     ("ai.onnx.ml", "LinearRegressor"): _linear,
     ("ai.onnx.ml", "Normalizer"): _normalizer,
