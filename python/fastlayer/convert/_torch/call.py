@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._graph import Point
+    from fastlayer.convert._torch.axes import Form
 
     Branch = Callable[["Reads", "Call", Any], Any]
 
@@ -22,12 +23,10 @@ class Reads(Protocol):
     torch: Any
     root: Point
     of_rows: bool
+    form: Form
 
     def then(self, x: Point, steps: Sequence[Any]) -> Point:
         """Return the point that steps lead to."""
-
-    def squeezed(self, call: Call, x: Point) -> Point:
-        """Return a value whose axis of length one goes."""
 
     def array(self, tensor: Any, place: str) -> Array:
         """Return the values of a tensor, or of a number."""
@@ -62,7 +61,9 @@ class Call:
         unknown = [
             name
             for name, v in self.kwargs.items()
-            if name not in (*names, "inplace", "_stacklevel") and v is not None
+            if name not in (*names, "inplace", "_stacklevel")
+            and v is not None
+            and (name, str(v)) != ("dtype", f"torch.{self.dtype}")
         ]
         if extra or unknown:
             raise self.refuse(f"has arguments that change it: {extra or unknown}")
