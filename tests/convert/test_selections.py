@@ -61,6 +61,13 @@ ONNX = {
         "a = Where(o, h, zero)",
         ACT("hardshrink"),
     ),
+    "softshrink, zeros of h": (
+        (
+            "d = Abs(h)\ng = Greater(d, fifth)\ns = Sign(h)\nk = Mul(s, fifth)\nm = Sub(h, k)\n"
+            "o = Mul(h, zero)\na = Where(g, m, o)"
+        ),
+        ACT("softshrink", lambd=0.2),
+    ),
     "softplus, beta": (
         "k = Mul(h, two)\ns = Softplus(k)\nr = Div(s, two)\ng = Greater(k, t20)\na = Where(g, h, r)",
         ACT("softplus", beta=2.0),

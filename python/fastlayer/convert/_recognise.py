@@ -190,7 +190,7 @@ def resolve(p: Poly, eps: float) -> Recognised | None:
 
 def _scaled(p: Poly) -> Iterator[tuple[Any, Poly]]:
     """Yield the vector that is a factor of a polynomial, of either sign, and what is left."""
-    vector: Any = p[0].factor
+    vector: Any = p[0].factor if p else 0.0
     if np.ndim(vector) == 0 or not np.all(vector):
         return
     ratios = [np.broadcast_to(t.factor / vector, np.shape(vector)) for t in p]

@@ -87,7 +87,8 @@ def _getitem(call: Call, x: Point, form: Form) -> Form | None:
     taken = [i for i in index if i is not None and i is not Ellipsis]
     if not any(i is Ellipsis for i in index):
         index.append(Ellipsis)
-    left, found = list(form), []
+    left: list[str | int] = list(form)
+    found: list[str | int] = []
     for i in index:
         if i is None:
             found.append(1)

@@ -369,7 +369,7 @@ def _einsum(reader: Reader, call: Call, equation: Any) -> Point:
     how = None
     if point is not None and weight is not None and len(given) == 2:
         how = dense_einsum(str(equation), given[0] is weight, weight.ndim, 2)
-    if how is None or how.from_columns or how.to_columns:
+    if point is None or how is None or how.from_columns or how.to_columns:
         raise call.refuse(
             f"{equation!r:.60} is no dense layer, which sums over the features of its rows alone, as in "
             "'...k,kn->...n'"
