@@ -264,6 +264,7 @@ OPERATORS = {
     "Gemm": "a = Gemm(h, q)",
     "LayerNormalization": "a = LayerNormalization(h, t, t)",
     "Log": "s = Sigmoid(h)\na = Log(s)",
+    "LpNormalization": "a = LpNormalization(h)",
     "MatMul": "a = MatMul(h, q)",
     "PRelu": "a = PRelu(h, t)",
     "Slice": (

@@ -57,8 +57,10 @@ ONNX = {
         ACT("threshold", threshold=np.float32(0.1), value=0.0),
     ),
     "hardshrink, a mask cast twice": (
-        "g = Greater(h, half)\nl = Less(h, m05)\nk = Cast<to=9>(g)\nm = Cast<to=9>(l)\no = Or(k, m)\n"
-        "a = Where(o, h, zero)",
+        (
+            "g = Greater(h, half)\nl = Less(h, m05)\nk = Cast<to=9>(g)\nm = Cast<to=9>(l)\n"
+            "o = Or(k, m)\na = Where(o, h, zero)"
+        ),
         ACT("hardshrink"),
     ),
     "softshrink, zeros of h": (

@@ -39,7 +39,7 @@ def another():
     """A table of a library that NumPy doesn't know, and which offers arrays."""
 
     class Table:
-        column_names = list(COLUMNS)
+        column_names = tuple(COLUMNS)
 
         def to_numpy(self):
             return PLAIN.copy()

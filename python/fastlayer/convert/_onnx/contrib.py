@@ -133,17 +133,15 @@ def _linear_classifier(w: _Writer) -> None:
 
 
 def _normalizer(w: _Writer) -> None:
-    w.choose("norm", b"MAX", {"L1": ""})
+    if w.choose("norm", b"MAX", {"L1": "", "L2": "2"}):
+        w.add("LpNormalization", w.add("Cast", w.inputs[0], to=_FLOAT), axis=-1, p=2, last=True)
+        return
     size = w.add("Abs", w.inputs[0])
     if w.opset < 13:
         total = w.add("ReduceSum", size, axes=[-1], keepdims=1)
     else:
         total = w.add("ReduceSum", size, w.add("Constant", value_ints=[-1]), keepdims=1)
     w.add("Div", w.inputs[0], total, last=True)
-
-
-def _vectorizer(w: _Writer) -> None:
-    w.add("Concat", *(w.add("Cast", x, to=_FLOAT) for x in w.inputs), axis=-1, last=True)
 
 
 def _extractor(w: _Writer) -> None:
@@ -176,7 +174,6 @@ _OPERATORS: dict[tuple[str, str], Callable[[_Writer], None]] = {
     ("com.microsoft", "Gelu"): _gelu,
     ("com.microsoft", "QuickGelu"): _quick_gelu,
     ("ai.onnx.ml", "ArrayFeatureExtractor"): _extractor,
-    ("ai.onnx.ml", "FeatureVectorizer"): _vectorizer,
     ("ai.onnx.ml", "LinearClassifier"): _linear_classifier,
     ("ai.onnx.ml", "LinearRegressor"): _linear,
     ("ai.onnx.ml", "Normalizer"): _normalizer,

@@ -190,6 +190,21 @@ def _row_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Valu
     return value.then(steps, n)._replace(shape=(*value.shape[:start], *shape))
 
 
+def _lp_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    """Return rows over their length; those of zeros stay so."""
+    start = _axis(node, value, -1)
+    if node.integer("p", 2) != 2 or value.shape[start + 1 :]:
+        raise node.refuse("known is the length of each row: p = 2, along the last axis")
+    dtype = graph.floats(node)
+    value = graph.with_features(value, start, node)
+    n = value.shape[-1]
+    if n < 1:
+        raise node.refuse("the shape of its input is not known; declare it in the model")
+    # So small that it counts where all squares are zero, and nowhere else.
+    least = float(np.finfo(dtype).smallest_subnormal)
+    return value.then([Normalize("rms_norm", least, n), Affine.of(n**-0.5)], n)
+
+
 def _softmax(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     graph.floats(node)
     # Before opset 13 all axes from this one on are taken together.
@@ -215,6 +230,7 @@ DENSE: dict[str, Operation] = {
     "Gemm": _gemm,
     "LayerNormalization": _row_norm,
     "LogSoftmax": _softmax,
+    "LpNormalization": _lp_norm,
     "MatMul": _matmul,
     "RMSNormalization": _row_norm,
     "Softmax": _softmax,

@@ -243,6 +243,15 @@ def _hard_swish(node: Node, opset: int) -> Compute:
     return lambda x: x * np.clip(x / 6 + x.dtype.type(0.5), 0, 1)
 
 
+def _lp_normalization(node: Node, opset: int) -> Compute:
+    compute = _reference(node, opset)
+
+    def normalised(x: Array) -> Array:
+        return np.where(x.any(axis=node.integer("axis", -1), keepdims=True), compute(x), x)
+
+    return normalised
+
+
 def _softmax(node: Node, opset: int) -> Compute:
     axis, log = node.integer("axis", 1 if opset < 13 else -1), node.op == "LogSoftmax"
 
@@ -262,6 +271,7 @@ _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
     ({"DequantizeLinear"}, 19, lambda node, opset: _reference(node, 19)),
     # Returns tuples in tuples, or trains.
     ({"BatchNormalization"}, 14, lambda node, opset: _reference(node, 15, keep={"epsilon"})),
+    ({"LpNormalization"}, math.inf, _lp_normalization),  # divides zeros by zero
     ({"Softmax", "LogSoftmax"}, math.inf, _softmax),  # takes one axis in old opsets too, and not 0
     # Computes in float32.
     ({"Erf"}, math.inf, lambda node, opset: lambda x: _ERF(x).astype(x.dtype)),

@@ -6,15 +6,13 @@ that of the samples, "n" that of the features, and 1 has one element.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlayer.convert._graph import Point
-    from fastlayer.convert._torch.call import Call
-
-Form: TypeAlias = "tuple[str | int, ...]"
+    from fastlayer.convert._torch.call import Call, Form
 
 ROWS: Form = ("m", "n")
 VECTOR: Form = ("m",)  # of one feature, whose axis is gone

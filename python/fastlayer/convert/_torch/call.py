@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from fastlayer.convert._advice import advice
 from fastlayer.errors import ConversionError
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._graph import Point
-    from fastlayer.convert._torch.axes import Form
 
+    # Which axes an array has where the module runs; see `axes`.
+    Form: TypeAlias = tuple[str | int, ...]
     Branch = Callable[["Reads", "Call", Any], Any]
 
 
