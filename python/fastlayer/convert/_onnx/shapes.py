@@ -137,6 +137,7 @@ def _expand(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     value = value._replace(shape=shape)
     if not grows[-1]:
         return value
+    graph.take(node, 8 * n)
     value = graph.with_features(value, rank - 1, node)
     return value.then([Mix("spread", n)], n)._replace(shape=(*shape[:-1], n))
 
