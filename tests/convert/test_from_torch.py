@@ -688,6 +688,11 @@ REFUSED = {
         "one number for each feature",
     ),
     "dtype": (lambda: Forward(lambda m, x: m.fc[0](x).double()), "(torch double)", "float32"),
+    "one feature of nobody knows how many": (
+        lambda: Forward(lambda m, x: x * x[:, :1]),
+        "torch Forward",
+        "no layer tells how many features",
+    ),
     "number without layers": (
         lambda: Forward(lambda m, x: torch.relu(x * 2)),
         "torch Forward",
@@ -877,3 +882,11 @@ def test_a_batch_norm_whose_bias_undoes_its_mean(seed):
         norm.weight[:] = torch.from_numpy(weight)
         norm.bias[:] = torch.from_numpy(mean * weight / np.sqrt(var + norm.eps) + 1)
     assert fl.from_torch(norm).verification.bound_share <= 1
+
+
+def test_how_many_features_may_be_said():
+    module = Forward(lambda m, x: torch.sin(x * 2) * x[:, :1])
+    net = fl.from_torch(module, inputs=[6])
+    assert net.in_features == 6
+    x = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
+    np.testing.assert_allclose(net(x), np.sin(x * 2) * x[:, :1], rtol=1e-5, atol=1e-6)

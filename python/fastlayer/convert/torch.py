@@ -61,7 +61,7 @@ def from_torch(
         Run both on random and edge inputs, and refuse where they differ by more than rounding.
         A module that lives on another device is run there.
     inputs : dict of int, or list of int, optional
-        The features of each input of a forward that takes several, where its layers don't tell.
+        The features of each input, where the layers don't tell.
 
     Returns
     -------
