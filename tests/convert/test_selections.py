@@ -227,6 +227,8 @@ def test_onnx(name, dtype):
 # One number, sign or side is another: none of them may be taken for the activation.
 NEAR = {
     "leaky at 1": ("g = Greater(h, one)\nr = Mul(fifth, h)\na = Where(g, h, r)", "leaky_relu"),
+    "a step for each feature": ("s = Sign(h)\na = Mul(s, slopes)", "threshold"),
+    "a step that is moved": ("s = Sign(h)\na = Add(s, slopes)", "threshold"),
     "relu at 1": ("g = Greater(h, one)\na = Where(g, h, zero)", "relu"),
     "elu that jumps": (
         "e = Exp(h)\nm = Sub(e, near)\ng = Greater(h, zero)\na = Where(g, h, m)",

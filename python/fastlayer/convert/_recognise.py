@@ -181,6 +181,8 @@ def _matched(
 
 def resolve(p: Poly, eps: float) -> Recognised | None:
     """Return what computes a polynomial, the conditions in it resolved; see `recognise`."""
+    if not p:
+        return None  # 0, which is for what comes of it
     for scale, rest in _scaled(p):
         steps = recognise(rest, eps) or _resolved(rest, eps)
         if steps is not None:
@@ -190,7 +192,7 @@ def resolve(p: Poly, eps: float) -> Recognised | None:
 
 def _scaled(p: Poly) -> Iterator[tuple[Any, Poly]]:
     """Yield the vector that is a factor of a polynomial, of either sign, and what is left."""
-    vector: Any = p[0].factor if p else 0.0
+    vector: Any = p[0].factor
     if np.ndim(vector) == 0 or not np.all(vector):
         return
     ratios = [np.broadcast_to(t.factor / vector, np.shape(vector)) for t in p]
