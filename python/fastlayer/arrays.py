@@ -66,6 +66,8 @@ def _is_numpys(x: object) -> bool:
 def _asarray(x: object, what: str) -> Array:
     """Return `x` as NumPy reads it, through DLPack where `x` offers nothing else."""
     if _is_numpys(x) or not hasattr(x, "__dlpack__"):
+        if not _is_numpys(x) and hasattr(x, "to_numpy"):
+            x = x.to_numpy()
         try:
             return np.asarray(x)
         except ValueError as error:
@@ -100,7 +102,7 @@ def as_real(x: object, what: str = "x") -> Array:
     """Return `x` as a plain, aligned, native-endian array of a real dtype, copying if it must.
 
     `x` is an array, nested sequences of numbers, a table of pandas, polars or Arrow, or an object
-    that offers an array through ``__array__``, DLPack or the buffer protocol.
+    that offers an array through ``__array__``, DLPack, the buffer protocol or ``to_numpy``.
 
     Raises
     ------

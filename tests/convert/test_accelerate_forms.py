@@ -450,6 +450,17 @@ class Gates(Plain):
         return np.hstack([np.tanh(y[:, :1]), np.exp(-y[:, 1:])])
 
 
+class OneVector:
+    """The last layer has one neuron, and no axis for it."""
+
+    def __init__(self):
+        rng = np.random.default_rng(18)
+        self.W1, self.W2 = rng.standard_normal((K, H)), rng.standard_normal(H)
+
+    def forward(self, x):
+        return np.tanh(x @ self.W1) @ self.W2
+
+
 class TwoActivations:
     def __init__(self):
         self.W = [np.random.default_rng(i).standard_normal((K, K)) for i in range(3)]
@@ -463,6 +474,7 @@ FORMS = {
         *(Standardised, MinMax, Variance, ScaledAndMoved, Pixels, GlobalAndClass, ListOfMeans),
         *(
             Spelled,
+            OneVector,
             AllSquare,
             Pairs,
             InPlace,

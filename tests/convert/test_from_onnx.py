@@ -256,12 +256,15 @@ OPERATORS = {
     "Cast": "a = Cast<to=1>(h)",
     "Clip": (11, "a = Clip<min=-1.0, max=1.0>(h)", "a = Clip(h, half, one)"),
     "Concat": "d1 = Concat<axis=1>(h, h)\na = MatMul(d1, tall)",
+    "Expand": "f1 = MatMul(h, thin)\ne = Expand(f1, wide)\na = Add(e, h)",
+    "Mean": "r = Tanh(h)\na = Mean(h, r, t)",
     "Einsum": 'a = Einsum<equation="ij,jk->ik">(h, q)',
     "Erf": "d = Mul(h, i)\ne = Erf(d)\np = Add(one, e)\nm = Mul(half, h)\na = Mul(m, p)",
     "Gather": "a = Gather<axis=1>(h, order)",
     "Gemm": "a = Gemm(h, q)",
     "LayerNormalization": "a = LayerNormalization(h, t, t)",
     "Log": "s = Sigmoid(h)\na = Log(s)",
+    "LpNormalization": "a = LpNormalization(h)",
     "MatMul": "a = MatMul(h, q)",
     "PRelu": "a = PRelu(h, t)",
     "Slice": (
@@ -332,7 +335,7 @@ OPERATORS.update({op: f"a = {op}(h)" for op in ALONE})
 BESIDE = {
     "t": np.linspace(0.5, 2, 6, dtype=np.float32), "q": (6, 6), "rows": integers(-1, 6),
     "last": integers(-1), "one": number(1), "m1": number(-1), "half": number(0.5), "three": number(3),
-    "tall": (12, 6), "order": integers(2, 0, 1, 5, -2, 3), "begin": integers(1), "end": integers(4),
+    "tall": (12, 6), "thin": (6, 1), "wide": integers(1, 6), "order": integers(2, 0, 1, 5, -2, 3), "begin": integers(1), "end": integers(4),
     "tiny": number(1e-5), "i": number(0.5**0.5), "k": number(0.044715),
     "z": number((2 / np.pi) ** 0.5),
 }  # fmt: skip

@@ -413,9 +413,19 @@ def _tests_of_rank(m, x):
     return body(m, x)
 
 
+def _shapes(m, x):
+    rows, features = x.shape
+    if len(x.shape) > 2:
+        x = x.flatten(1)
+    h = F.layer_norm(body(m, x.reshape(rows, features)), (4,))
+    return F.layer_norm(h, h.shape[-1:]).view(h.size())
+
+
 def _tests_of_type(m, x):
     if isinstance(x, np.ndarray):
         x = torch.from_numpy(x)
+    if not isinstance(x, torch.Tensor):
+        x = torch.as_tensor(x)
     if not x.is_floating_point() or x.dtype != torch.float32:
         x = x.float()
     if x.device != m.fc[0].weight.device or x.is_cuda:
@@ -434,6 +444,18 @@ NOTHING = {
     "cpu": lambda m, x: body(m, x.cpu()).cpu().detach().contiguous().clone(),
     "squeeze": lambda m, x: m.fc[2](body(m, x)).squeeze(-1).contiguous(),
     "squeeze of axis 1": lambda m, x: torch.squeeze(m.fc[2](body(m, x)), dim=1),
+    "unsqueeze and squeeze": lambda m, x: body(m, x.unsqueeze(1)).squeeze(1),
+    "unsqueeze in front": lambda m, x: body(m, x.unsqueeze(0)).tanh().squeeze(0),
+    "unsqueeze at the end": lambda m, x: torch.relu(body(m, x).unsqueeze(-1) * 2).squeeze(2),
+    "an axis by index": lambda m, x: body(m, x[:, None])[:, 0] + body(m, x[None])[0],
+    "an axis by view": lambda m, x: body(m, x.view(-1, 1, 6)).reshape(x.shape[0], 4),
+    "an axis that is flattened": lambda m, x: body(m, x[:, None, :]).flatten(1),
+    "view of its shape": lambda m, x: body(m, x).view(x.shape[0], -1).reshape(body(m, x).shape),
+    "expand to its shape": lambda m, x: body(m, x.expand_as(x)).expand(x.size(0), -1),
+    "type of a class": lambda m, x: body(m, x.type(torch.FloatTensor)),
+    "dtype of a softmax": lambda m, x: F.softmax(body(m, x), -1, dtype=torch.float32),
+    "lengths of a shape": _shapes,
+    "errors": torch_asserts.errors,
     "asserts of shapes": torch_asserts.of_shapes,
     "asserts of several": torch_asserts.of_several,
     "asserts of values": torch_asserts.of_values,
@@ -449,7 +471,8 @@ def test_what_does_nothing_to_numbers(name, rng):
     net, x = fl.from_torch(module), rng.standard_normal((5, 6), np.float32)
     expected = module(torch.from_numpy(x)).detach().numpy().reshape(5, -1)
     np.testing.assert_allclose(net(x), expected, rtol=1e-5, atol=1e-6)
-    tested = name in ("asserts of several", "tests of the rank")
+    tested = name in ("asserts of several", "tests of the rank", "lengths of a shape", "errors")
+    tested = tested or any(word in name for word in ("axis by", "an axis", "unsqueeze"))
     with pytest.raises(ValueError, match="takes rows") if tested else nullcontext():
         net(np.ones((2, 3, 6), np.float32))
 
@@ -461,8 +484,20 @@ def test_what_does_nothing_to_numbers(name, rng):
         (lambda m, x: body(m, x.to("cpu", torch.float16)), "changes the dtype"),
         (lambda m, x: body(m, x.type_as(torch.ones(1, dtype=torch.float64))), "changes the dtype"),
         (lambda m, x: body(m, x.type("torch.DoubleTensor")), "no dtype"),
-        (lambda m, x: m.fc[1](m.fc[0](x).squeeze(-1)), "before the last step"),
-        (lambda m, x: body(m, x).squeeze(0), "before the last step"),
+        (lambda m, x: m.fc[1](body(m, x)[:, 0]), "has another axis than rows"),
+        (lambda m, x: body(m, x).squeeze(0), "takes the axis of the samples away"),
+        (
+            lambda m, x: torch.softmax(body(m, x).unsqueeze(1), 1).squeeze(1),
+            "another axis than rows",
+        ),
+        (lambda m, x: body(m, x).unsqueeze(1) + body(m, x), "different numbers of axes"),
+        (lambda m, x: body(m, x) + body(m, x)[:, 0], "different numbers of axes"),
+        (lambda m, x: body(m, x).sum(1) + m.fc[1].bias, "another axis than rows"),
+        (lambda m, x: body(m, x).unsqueeze(1), "with an axis of length one; squeeze it"),
+        (lambda m, x: body(m, x).unsqueeze_(1).squeeze(1), "axes of an array in place"),
+        (lambda m, x: body(m, x).expand(3, -1, -1), "known is one feature that becomes several"),
+        (lambda m, x: torch.stack([body(m, x), body(m, x)]), "stacks arrays"),
+        (lambda m, x: torch.einsum("bi,bi->b", x, x), "is no dense layer"),
         (lambda m, x: body(m, x) if x.shape[0] > 1 else x, "same steps for every input"),
         (lambda m, x: body(m, x) if x.shape[-1] == 6 else x, "same steps for every input"),
         (lambda m, x: body(m, x) if (x > 0).all() else x, "same steps for every input"),
@@ -634,7 +669,7 @@ REFUSED = {
     "squeeze": (
         lambda: Forward(lambda m, x: m.fc[0](x).squeeze(0)),
         "(torch squeeze)",
-        "squeeze the result",
+        "axis of the samples",
     ),
     "dropout always": (
         lambda: Forward(lambda m, x: F.dropout(m.fc[0](x))),
@@ -653,6 +688,11 @@ REFUSED = {
         "one number for each feature",
     ),
     "dtype": (lambda: Forward(lambda m, x: m.fc[0](x).double()), "(torch double)", "float32"),
+    "one feature of nobody knows how many": (
+        lambda: Forward(lambda m, x: x * x[:, :1]),
+        "torch Forward",
+        "no layer tells how many features",
+    ),
     "number without layers": (
         lambda: Forward(lambda m, x: torch.relu(x * 2)),
         "torch Forward",
@@ -673,9 +713,9 @@ REFUSED = {
         "(torch mul)",
         "holds torch.int64",
     ),
-    "sum with a factor": (
-        lambda: Forward(lambda m, x: torch.add(x, m.fc[0](x), alpha=2)),
-        "(torch add)",
+    "difference with a factor, turned": (
+        lambda: Forward(lambda m, x: torch.rsub(x, m.fc[0](x), alpha=2)),
+        "(torch rsub)",
         "arguments beside the two operands",
     ),
     "arithmetic with the number of rows": (
@@ -689,9 +729,9 @@ REFUSED = {
         "(-1, 'rows')",
     ),
     "number of features": (
-        lambda: Forward(lambda m, x: m.fc[0](x.view(x.size(0), x.size(1)))),
+        lambda: Forward(lambda m, x: torch.relu(x).view(x.size(0), x.size(1))),
         "(torch size)",
-        "between the calls",
+        "which no layer before it tells",
     ),
     "rows of another width": (
         lambda: Forward(lambda m, x: m.fc[0](x.view(-1, 5))),
@@ -842,3 +882,11 @@ def test_a_batch_norm_whose_bias_undoes_its_mean(seed):
         norm.weight[:] = torch.from_numpy(weight)
         norm.bias[:] = torch.from_numpy(mean * weight / np.sqrt(var + norm.eps) + 1)
     assert fl.from_torch(norm).verification.bound_share <= 1
+
+
+def test_how_many_features_may_be_said():
+    module = Forward(lambda m, x: torch.sin(x * 2) * x[:, :1])
+    net = fl.from_torch(module, inputs=[6])
+    assert net.in_features == 6
+    x = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
+    np.testing.assert_allclose(net(x), np.sin(x * 2) * x[:, :1], rtol=1e-5, atol=1e-6)

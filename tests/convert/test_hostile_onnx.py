@@ -221,6 +221,19 @@ EXPANSIONS = {
         {"u": (4, 4)},
     ),
     "slopes": ("y = PRelu(x, s)", {"s": (1, 1 << 10, 1)}),
+    "pad": ("b = Pad(u, s)\ny = MatMul(x, b)", {"u": (4, 4), "s": integers(0, 0, 0, 1 << 40)}),
+    "tile": ("b = Tile(u, s)\ny = MatMul(x, b)", {"u": (4, 4), "s": integers(1, 1 << 40)}),
+    "outer product": (
+        'b = Einsum<equation="ij,kl->jl">(u, u)\ny = MatMul(x, b)', {"u": (1 << 11, 4)},
+    ),
+    "one feature as many": (
+        "b0 = MatMul(x, u)\n"
+        + "\n".join(
+            f"e{i} = Expand(b{i}, s)\nb{i + 1} = ReduceMean<axes=[1]>(e{i})" for i in range(40)
+        )
+        + "\ny = Expand(b40, s)",
+        {"u": (4, 1), "s": integers(1, 1 << 18)},
+    ),
 }  # fmt: skip
 
 

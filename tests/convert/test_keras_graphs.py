@@ -186,6 +186,9 @@ def test_operations_in_h5_files(rng, tmp_path, name):
 STEPS = {
     "dense": lambda x: dense(2)(L.TimeDistributed(dense(5, "relu"))(x)),
     "softmax": lambda x: L.TimeDistributed(L.Activation("softmax"))(dense(3)(x)),
+    "slopes shared": lambda x: L.PReLU(keras.initializers.Constant(0.3), shared_axes=[1])(
+        dense(5)(x)
+    ),
     "batch norm": lambda x: L.TimeDistributed(L.BatchNormalization())(x),
     "model": lambda x: L.TimeDistributed(
         keras.Sequential([keras.Input((6,)), dense(5, "relu"), L.LayerNormalization(), dense(3)])

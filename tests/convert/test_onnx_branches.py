@@ -37,6 +37,7 @@ def _constants():
     made = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     made.update(one=np.float32(1), spread=np.ones((1, 3), np.float32))
     made.update({f"i{n}": np.array([n]) for n in range(5)}, m1=np.array([-1]))
+    made.update(three=np.array([1, 3]))
     made.update(order=np.array([2, 0, 1]), odd=np.array([3, 5]), last=np.array([2**62]))
     made.update(sizes=np.array([2, 4, 2]))
     return {name: np.asarray(value) for name, value in made.items()}
@@ -238,6 +239,10 @@ DUELLING = {
     "value first": "q = Add(v, a) m = ReduceMean<axes=[1], keepdims=1>(a) y = Sub(q, m)",
     "advantage first": "m = ReduceMean<axes=[1], keepdims=1>(a) d = Sub(a, m) y = Add(v, d)",
     "without a mean": "y = Add(a, v)",
+    "mean without its axis": "m = ReduceMean<axes=[1], keepdims=0>(a) u = Unsqueeze(m, i1) d = Sub(a, u) "
+    "y = Add(v, d)",
+    "as many values": "e = Expand(v, three) m = ReduceMean<axes=[1], keepdims=1>(a) n = Expand(m, three) "
+    "d = Sub(a, n) y = Add(e, d)",
     "weighed": "m = ReduceMean<axes=[-1]>(a) d = Sub(a, m) e = Mul(d, c) y = Add(v, e)",
 }
 

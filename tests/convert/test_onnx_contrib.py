@@ -9,7 +9,7 @@ from fastlayer.errors import ConversionError, ModelFileError
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from onnx_models import DENSE, WEIGHTS, check, make, number
+from onnx_models import DENSE, WEIGHTS, check, integers, make, number
 
 FRONT = {
     "FusedGemm": 'y = com.microsoft.FusedGemm<activation="Relu", transB=1>(x, w, b)',
@@ -26,6 +26,7 @@ FRONT = {
     "y = Gemm<transB=1>(s, w, b)",
     "Scaler of one number": "s = ai.onnx.ml.Scaler<offset=[0.5], scale=[2.0]>(x)\n"
     "y = Gemm<transB=1>(s, w, b)",
+    "Normalizer": 'n = ai.onnx.ml.Normalizer<norm="L2">(x)\ny = Gemm<transB=1>(n, w, b)',
     "LinearRegressor": "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, -2.0, 0.5, 3.0, 1.0, 0.25, "
     "-1.0, 2.0], intercepts=[0.5, -1.0], targets=2>(x)",
     "LinearRegressor without intercepts": "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, -2.0, "
@@ -49,6 +50,44 @@ def used(text):
 @pytest.mark.parametrize("name", FRONT)
 def test_operators_of_other_domains(name):
     check(of_other_domains(FRONT[name], **used(FRONT[name])))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_over_their_length(dtype):
+    """Those of zeros stay so; others are as exact as their squares."""
+    net = from_onnx(make("y = LpNormalization<axis=1>(x)", 22, dtype=dtype))
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(dtype)
+    x[1], x[2], x[3] = 0, x[2] * dtype(1e-18), x[3] * dtype(1e18)
+    wide = x.astype(np.longdouble)
+    right = wide / np.maximum(np.sqrt((wide**2).sum(axis=1, keepdims=True)), np.longdouble(1e-300))
+    np.testing.assert_allclose(net(x), right.astype(dtype), rtol=8 * np.finfo(dtype).eps)
+    for text in ("y = LpNormalization<p=1>(x)", "y = LpNormalization<axis=0>(x)"):
+        with pytest.raises(ConversionError, match="the length of each row"):
+            from_onnx(make(text))
+
+
+@pytest.mark.parametrize("op", ["Imputer<imputed_value_floats=[1.0]>", "Binarizer<threshold=0.5>"])
+def test_other_steps_are_cut_off(op):
+    """As the message says: what comes after the step is a model of its own."""
+    made = of_other_domains(
+        f"i = ai.onnx.ml.{op}(x)\ny = Gemm<transB=1>(i, w, b)", w=(3, 4), b=(3,)
+    )
+    with pytest.raises(ConversionError, match=r"step of classical machine learning.*extract_model"):
+        from_onnx(made)
+    made.graph.value_info.append(onnx.helper.make_tensor_value_info("i", 1, ["N", 4]))
+    rest = onnx.utils.Extractor(made).extract_model(["i"], ["y"])
+    rows = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    session = ort.InferenceSession(rest.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(from_onnx(rest)(rows), session.run(None, {"i": rows})[0], rtol=1e-5)
+
+
+def test_one_class_of_two_is_refused():
+    text = (
+        "l, y = ai.onnx.ml.LinearClassifier<coefficients=[1.0, 2.0, 3.0, 4.0], intercepts=[0.5], "
+        'classlabels_ints=[0, 1], post_transform="LOGISTIC">(x)'
+    )
+    with pytest.raises(ConversionError, match="coefficients of one class of two"):
+        from_onnx(of_other_domains(text))
 
 
 def test_they_may_be_used_several_times():
@@ -133,6 +172,7 @@ def test_what_the_optimiser_of_onnx_runtime_writes(tmp_path, level):
 
 EQUATIONS = {
     "ij,jk->ik": (4, 3), "ij,kj->ik": (3, 4), "...a,ab->...b": (4, 3), " b f , o f -> b o ": (3, 4),
+    "ij,jk": (4, 3), "...a,ab": (4, 3), "ij,kj": (3, 4),
 }  # fmt: skip
 
 
@@ -141,8 +181,18 @@ def test_einsum_as_a_dense_layer(equation):
     shape = EQUATIONS[equation]
     check(make(f'h = Einsum<equation="{equation}">(x, w)\ny = Relu(h)', w=shape))
     rows, weight = equation.replace(" ", "").partition("->")[0].split(",")
-    turned = f"{weight},{rows}->{equation.replace(' ', '').partition('->')[2]}"
+    arrow = equation.replace(" ", "").partition("->")[1:]
+    turned = f"{weight},{rows}{''.join(arrow)}"
     check(make(f'h = Einsum<equation="{turned}">(w, x)\ny = Relu(h)', w=shape))
+
+
+def test_einsum_of_columns():
+    """Samples become columns, and rows again; one neuron leaves no axis."""
+    check(make('h = Einsum<equation="bi,io->ob">(x, w)\ny = Transpose(h)', w=(4, 3)))
+    check(make('h = Transpose(x)\ny = Einsum<equation="ib,oi->bo">(h, w)', w=(3, 4)))
+    check(
+        make('h = Einsum<equation="bi,i->b">(x, w)\ny = Unsqueeze(h, at)', w=(4,), at=integers(1))
+    )
 
 
 def test_einsum_of_tokens():
@@ -151,7 +201,7 @@ def test_einsum_of_tokens():
 
 @pytest.mark.parametrize(
     "equation",
-    ["ij,jk->ki", "ij,jk->jk", "ij,jk->i", "ij,ij->ij", "ij,jk", "ii,ik->ik", "ij->ji", "ij,jk->ij",
+    ["ij,jk->jk", "ij,jk->i", "ij,ij->ij", "ij,jj->ij", "ii,ik->ik", "ij->ji", "ij,jk->ij",
      "", "->", "i,jk->ik", "ij,k->ik", "ij,jk,kl->il"],
 )  # fmt: skip
 def test_einsum_that_is_no_dense_layer(equation):

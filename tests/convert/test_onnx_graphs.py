@@ -201,6 +201,14 @@ FOLDED = {
     "softplus": "t = Squeeze(u)\nw = Softplus(t)",
     "product": "t = Squeeze(u)\ng = MatMul(k4, t)\nw = Tanh(g)",
     "quantised": "w = DequantizeLinear(q8, h)",
+    "Pad": "i = Constant<value_ints=[0, 0, 3, 0]>()\nw = Pad(r, i)",
+    "Tile": "i = Constant<value_ints=[4, 1]>()\nw = Tile(r, i)",
+    "Einsum": 't = Squeeze(u)\nw = Einsum<equation="ij,jk->ik">(k4, t)',
+    "Gemm": "t = Squeeze(u)\nw = Gemm<transA=1>(k4, t)",
+    "LpNormalization": "t = Squeeze(u)\nw = LpNormalization<axis=0>(t)",
+    "Mean": "t = Squeeze(u)\nw = Mean(t, r)",
+    "quantised and back": "t = Squeeze(u)\nz = QuantizeLinear(t, tenth)\nw = DequantizeLinear(z, tenth)",
+    "rounded": "t = Squeeze(u)\nd = Div(t, tenth)\no = Round(d)\nw = Mul(o, tenth)",
     "Pow": "p = Pow(r, two)\nc = Reciprocal(p)\nt = Squeeze(u)\nw = Mul(t, c)",
 }
 
@@ -208,7 +216,7 @@ FOLDED = {
 @pytest.mark.parametrize("name", FOLDED)
 def test_constants_are_computed_while_loading(name):
     used = {
-        "u": (4, 3, 1), "r": number([[0.5, 2, -1]]), "h": number(4), "two": number(2), "k4": (4, 4),
+        "u": (4, 3, 1), "r": number([[0.5, 2, -1]]), "tenth": number(0.1), "h": number(4), "two": number(2), "k4": (4, 4),
         "q8": np.arange(-6, 6, dtype=np.int8).reshape(4, 3),
     }  # fmt: skip
     names = set(re.findall(r"\w+", FOLDED[name]))
@@ -335,6 +343,12 @@ REFUSED = {
     "part of a formula": ("h = MatMul(x, q)\ng = Erf(x)\ny = Add(h, g)", "nothing"),
     "other domain": ("y = com.microsoft.Sampling(x, w, b)", "own operators.*ORT_ENABLE_BASIC"),
     "mixed types": ("h = MatMul(x, w)\ny = Mul(h, d)", "mixes float64 constants with float32"),
+    "columns in": ("y = Gemm<transA=1>(x, w)", "the batch as the first axis"),
+    "spread samples": ("y = Expand(x, deep)", "known is one feature"),
+    "half inside": (
+        "h = Cast<to=10>(x)\ny = MatMul(h, e)",
+        "computes in float16.*before it is made half",
+    ),
     "cast inside": (
         "h = MatMul(x, w)\nc = Cast<to=11>(h)\ny = Relu(c)",
         "in the midst of a network",
@@ -389,7 +403,7 @@ def test_refusal_names_the_node_and_teaches(name):
     constants = {
         "w": (4, 3), "q": (4, 4), "v": (3, 4), "b": (4,), "u": (2, 2), "s": integers(-1, 2),
         "t": integers(-1, 2, 2), "d": number(2, np.float64), "e": np.ones((4, 3), np.float16),
-        "two": integers(2), "stack": (2, 4, 3), "none": (4, 0), "one": number(1), "zero": number(0), "r": np.arange(8, dtype=np.float32).reshape(2, 4),
+        "two": integers(2), "deep": integers(5, 1, 4), "stack": (2, 4, 3), "none": (4, 0), "one": number(1), "zero": number(0), "r": np.arange(8, dtype=np.float32).reshape(2, 4),
         "few": integers(0, 3), "zero1": integers(0), "at": integers(0, 1).reshape(1, 2), "p": integers(1), "s2": integers(2), "one_axis": integers(1), "one_out": (4, 1), "high": (4, 1, 1),
     }  # fmt: skip
     model = make(text, 17, **constants)

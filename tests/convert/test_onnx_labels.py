@@ -147,9 +147,9 @@ def test_probabilities_divided_by_their_sum(activation, opset):
     net = check(made)
     kinds = [part if isinstance(part, fl.Activation) else part.activation for part in net]
     assert [a.name for a in kinds][-1] == "softmax"
-    with pytest.raises(fl.ConversionError, match=r"its norm is .L2.; L1 can be converted"):
+    with pytest.raises(fl.ConversionError, match=r"its norm is .MAX.; L1, L2 can be converted"):
         from_onnx(
-            model('h = MatMul(x, W) y = ai.onnx.ml.Normalizer<norm="L2">(h)', "float[N, 3] y")
+            model('h = MatMul(x, W) y = ai.onnx.ml.Normalizer<norm="MAX">(h)', "float[N, 3] y")
         )
     with pytest.raises(fl.ConversionError, match="nothing for it"):
         from_onnx(

@@ -22,7 +22,7 @@ NUMBERS = {
     "zero": 0, "tenth": 0.1, "fifth": 0.2, "p4": 0.4, "half": 0.5, "p6": 0.6, "p7": 0.7, "one": 1,
     "two": 2, "three": 3, "six": 6, "t20": 20, "m1": -1, "m2": -2, "m3": -3, "m05": -0.5,
     "alpha": 1.6732632423543772, "scale": 1.0507009873554805, "slopes": SLOPES, "falls": -SLOPES,
-    "near": 1.01,
+    "near": 1.01, "zeros": np.zeros(6), "tenths": np.full(6, np.float32(0.1)),
 }  # fmt: skip
 LEAKY = ACT("leaky_relu", negative_slope=0.2)
 ELU = ACT("elu", alpha=0.7)
@@ -47,6 +47,32 @@ ONNX = {
         ("g = Greater(h, zero)\nf = Cast<to=TYPE>(g)\nn = Sub(one, f)\np = Mul(h, f)\n"
         "q = Mul(h, n)\nr = Mul(q, fifth)\na = Add(p, r)"),
         LEAKY,
+    ),
+    "leaky, a vector of zeros": (
+        "g = Greater(h, zeros)\nr = Mul(fifth, h)\na = Where(g, h, r)",
+        LEAKY,
+    ),
+    "threshold, vectors of one number": (
+        "g = Greater(h, tenths)\na = Where(g, h, zeros)",
+        ACT("threshold", threshold=np.float32(0.1), value=0.0),
+    ),
+    "hardshrink, a mask cast twice": (
+        (
+            "g = Greater(h, half)\nl = Less(h, m05)\nk = Cast<to=9>(g)\nm = Cast<to=9>(l)\n"
+            "o = Or(k, m)\na = Where(o, h, zero)"
+        ),
+        ACT("hardshrink"),
+    ),
+    "softshrink, zeros of h": (
+        (
+            "d = Abs(h)\ng = Greater(d, fifth)\ns = Sign(h)\nk = Mul(s, fifth)\nm = Sub(h, k)\n"
+            "o = Mul(h, zero)\na = Where(g, m, o)"
+        ),
+        ACT("softshrink", lambd=0.2),
+    ),
+    "softplus, beta": (
+        "k = Mul(h, two)\ns = Softplus(k)\nr = Div(s, two)\ng = Greater(k, t20)\na = Where(g, h, r)",
+        ACT("softplus", beta=2.0),
     ),
     "leaky, Max": ("r = Mul(fifth, h)\na = Max(h, r)", LEAKY),
     "leaky, Min": ("r = Mul(two, h)\na = Min(h, r)", ACT("leaky_relu", negative_slope=2.0)),
@@ -201,6 +227,8 @@ def test_onnx(name, dtype):
 # One number, sign or side is another: none of them may be taken for the activation.
 NEAR = {
     "leaky at 1": ("g = Greater(h, one)\nr = Mul(fifth, h)\na = Where(g, h, r)", "leaky_relu"),
+    "a step for each feature": ("s = Sign(h)\na = Mul(s, slopes)", "threshold"),
+    "a step that is moved": ("s = Sign(h)\na = Add(s, slopes)", "threshold"),
     "relu at 1": ("g = Greater(h, one)\na = Where(g, h, zero)", "relu"),
     "elu that jumps": (
         "e = Exp(h)\nm = Sub(e, near)\ng = Greater(h, zero)\na = Where(g, h, m)",

@@ -148,6 +148,10 @@ TWO = {
     "body and head": ["body.0", "body.2", "body.4", "value"],
     "numbered names": ["fc1", "fc2", "target_fc1", "target_fc2"],
     "members of an ensemble": ["a1.fc", "a2.fc", "b1.fc", "b2.fc"],
+    "twins that differ in a number": ["Q1.0", "Q1.2", "Q2.0", "Q2.2"],
+    "twins with an end of another name": ["q1.fc", "q1.out", "q2.fc", "q2.out"],
+    "twins in a list": ["qs.0.net.0", "qs.0.net.2", "qs.1.net.0", "qs.1.net.2"],
+    "twins without modules": ["q1_fc", "q1_out", "q2_fc", "q2_out"],
 }
 ONE = {
     "attributes": ["fc1", "fc2", "hidden", "out"],

@@ -262,6 +262,40 @@ def test_axis_1_is_the_features_of_rows_alone():
     assert net(np.ones((2, 3, 6), np.float32)).shape == (2, 3, 3)
 
 
+ONE_FEATURE = {
+    "duelling, unsqueezed": lambda m, h: m.value(h) + (a := m.policy(h)) - a.mean(1).unsqueeze(1),
+    "duelling, expanded": lambda m, h: (
+        m.value(h).expand(-1, 3)
+        + ((a := m.policy(h)) - a.mean(1, keepdim=True).expand(h.size(0), 3))
+    ),
+    "duelling, expanded as": lambda m, h: (
+        (v := m.value(h).expand_as(a := m.policy(h))) + a - a.mean(1)[:, None].expand_as(v)
+    ),
+    "products and their sum": lambda m, h: (m.policy(h) * m.log_std).sum(-1),
+    "columns": lambda m, h: torch.stack(
+        [torch.tanh((y := m.policy(h))[:, 0]), y[:, 1] * 2 + 1, y[..., 2].sigmoid()], dim=1
+    ),
+    "a gate": lambda m, h: torch.sigmoid(m.value(h).squeeze(1)).view(-1, 1) * m.policy(h),
+    "as many": lambda m, h: m.same(m.value(h).expand(-1, 6)),
+    "an einsum": lambda m, h: torch.einsum("oi,...i->...o", m.policy.weight, h),
+    "an einsum of a vector": lambda m, h: torch.einsum("bi,i->b", h, m.value.weight[0]).tanh(),
+    "with factors": lambda m, h: torch.add(
+        m.policy(h), torch.sub(m.log_std, m.value(h), alpha=2), alpha=3
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_FEATURE)
+def test_single_features(name):
+    def forward(m, x):
+        y = ONE_FEATURE[name](m, R(m.body(x)))
+        return y if y.ndim == 2 else y.unsqueeze(1)
+
+    net = check(One(forward))
+    if "duelling" in name:
+        assert len(net) == 2  # the heads are one layer
+
+
 REFUSED = {
     "samples": (lambda m, x: torch.cat([m.body(x), m.body(x)], 0), "stacks samples"),
     "another axis": (lambda m, x: torch.cat([m.body(x), m.body(x)], 2), "dim=2"),
@@ -270,7 +304,6 @@ REFUSED = {
     "a mask": (lambda m, x: m.body(x)[:, [True] * 8 + [9]], "of 8 features"),
     "too far": (lambda m, x: m.body(x)[:, 8], "takes 8 of 8 features"),
     "an odd half": (lambda m, x: F.glu(m.policy(m.body(x))), "halves 3 features"),
-    "in the middle": (lambda m, x: m.policy(m.body(x))[:, 0].relu(), "squeeze the result"),
     "a matrix beside": (
         lambda m, x: torch.cat([m.body(x), m.middle.weight[:7]], 1), "expected one row",
     ),

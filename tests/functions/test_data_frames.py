@@ -38,11 +38,23 @@ def polars():
     return pytest.importorskip("polars").DataFrame(COLUMNS)
 
 
+def another():
+    """A table of a library that NumPy doesn't know, and which offers arrays."""
+
+    class Table:
+        column_names = tuple(COLUMNS)
+
+        def to_numpy(self):
+            return PLAIN.copy()
+
+    return Table()
+
+
 def arrow():
     return pytest.importorskip("pyarrow").table(COLUMNS)
 
 
-@pytest.fixture(params=[pandas, nullable, names_twice, objects, polars, arrow])
+@pytest.fixture(params=[pandas, nullable, names_twice, objects, polars, another, arrow])
 def table(request):
     return request.param()
 

@@ -252,6 +252,11 @@ class Assembly:
             self.width = total
             return
         whole = max((n for n in widths if n is not None), default=0)
+        if whole == 1 and None in widths:
+            raise ConversionError(
+                self.source,
+                "combines one feature with an array, and no layer tells how many features that has",
+            )
         for b in branches:
             if b.width == 1 < whole:
                 b.run([Mix("spread", whole)])

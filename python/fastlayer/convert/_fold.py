@@ -41,7 +41,8 @@ def fold(steps: Sequence[Any]) -> list[Any]:
                 continue
         tail = _linear(result) if _mixes(step) else None
         matrix = None if tail is None else _matrix([step], len(tail[1]))
-        if tail is None or matrix is None:
+        grown = 0 if tail is None or matrix is None else len(matrix[0]) * tail[1].shape[1]
+        if tail is None or matrix is None or grown > _MOST_GROWN + 4 * tail[1].size:
             result.append(step)
         else:
             head, w, b = tail

@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 _DIGITS = re.compile("([0-9]+)")
 
 
-def check_one_network(names: list[str], content: Mapping[Any, Any], place: str) -> None:
-    """Refuse layers below several modules: their sizes may fit, and yet they are two networks."""
+def check_one_network(layers: Mapping[str, Any], content: Mapping[Any, Any], place: str) -> None:
+    """Refuse layers below several modules: their sizes may fit, and yet they are two networks.
+
+    `layers` are the shapes of each.
+    """
+    names = list(layers)
     modules = dict.fromkeys(map(_module, names))
     # fc1, fc2, target_fc1, target_fc2
     pieces = [_DIGITS.split(name) for name in names]
     numbers = [tuple(p[1::2]) for p in pieces if len(p) > 1]
     twice = len({tuple(p[::2]) for p in pieces}) > 1 and len(set(numbers)) < len(numbers)
-    if len(modules) > 1 or twice:
+    if len(modules) > 1 or twice or _copies(layers):
         one = next((name.partition(".")[0] for name in names if _module(name)), None)
         choice = "" if one is None else f", or prefix={one!r} one of them"
         agent = listed(networks(content))
@@ -35,6 +39,17 @@ def check_one_network(names: list[str], content: Mapping[Any, Any], place: str) 
             f"its layers {listed(names)} may be those of more than one network; layers=[...] "
             f"tells which make yours, from first to last{choice}",
         )
+
+
+def _copies(layers: Mapping[str, Any]) -> bool:
+    """Whether modules that differ in a number have the same layers, several each: q1.0, q1.2, q2.0, q2.2."""
+    modules: dict[str, dict[str, Any]] = {}
+    for name, shapes in layers.items():
+        above, _, last = name.rpartition("." if "." in name else "_")
+        modules.setdefault(above, {})[last] = shapes
+    first, *others = modules.values()
+    alike = len({_DIGITS.sub("#", above) for above in modules}) == 1
+    return alike and len(first) > 1 and bool(others) and all(other == first for other in others)
 
 
 def _module(layer: str) -> str:

@@ -228,10 +228,11 @@ def _without_points(f: Piecewise) -> Piecewise:
             left, here, right = (_value(p, low) for p in pieces[i - 1 : i + 2])
             if high <= math.nextafter(low, math.inf):
                 # Constants of float64 were rounded here; others are far coarser.
-                if abs(left - here) <= _SAME * max(1.0, abs(here)):
+                least = _SAME * np.maximum(1.0, np.abs(here))
+                if np.all(np.abs(left - here) <= least):
                     del knots[i - 1], pieces[i]
                     continue
-                if abs(right - here) <= _SAME * max(1.0, abs(here)):
+                if np.all(np.abs(right - here) <= least):
                     del knots[i], pieces[i]
                     continue
         i += 1

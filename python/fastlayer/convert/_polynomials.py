@@ -94,7 +94,7 @@ def nbytes(p: Poly) -> int:
 
 def small(p: Poly) -> bool:
     """Whether anything that is known could still come of it; and what bounds the work."""
-    if not 0 < len(p) <= _MOST_TERMS or len(form(p)) > _LONGEST_FORM:
+    if len(p) > _MOST_TERMS or len(form(p)) > _LONGEST_FORM:
         return False
     return all(
         np.isfinite(v).all() and v.size <= _MOST_FEATURES

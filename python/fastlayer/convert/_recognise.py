@@ -181,6 +181,8 @@ def _matched(
 
 def resolve(p: Poly, eps: float) -> Recognised | None:
     """Return what computes a polynomial, the conditions in it resolved; see `recognise`."""
+    if not p:
+        return None  # 0, which is for what comes of it
     for scale, rest in _scaled(p):
         steps = recognise(rest, eps) or _resolved(rest, eps)
         if steps is not None:
@@ -253,11 +255,21 @@ def _family(f: Piecewise, eps: float) -> Recognised | None:
     if text.startswith("log"):
         factor, one, exponent, inside, slope = v
         # Where the step at the threshold shows, it has to be at the same number here.
-        sure = math.exp(-knot) <= eps or (f.exact and f.knots[0] > knot)
-        if not sure or not all(near(a, 1.0) for a in (one, exponent, inside)):
+        # With a beta it is their product that is compared, there as here.
+        beta, threshold = (1.0, knot) if near(inside, 1.0) else (inside, knot * inside)
+        short = float(np.float32(threshold))
+        threshold = short if near(short, threshold) and beta != 1 else threshold
+        sure = f.exact and f.knots[0] > knot if beta == 1 else not f.exact
+        if (
+            not (sure or math.exp(-threshold) <= eps)
+            or not near(one, 1.0)
+            or not near(exponent, 1.0)
+            or not beta > 0
+        ):
             return None
-        back = [] if near(factor, 1.0) else [Affine.of(factor)]
-        return [Activation("softplus", threshold=knot), *back] if near(slope, factor) else None
+        back = [] if near(slope, 1.0) else [Affine.of(slope)]
+        plain = Activation("softplus", threshold=threshold, **({} if beta == 1 else {"beta": beta}))
+        return [plain, *back] if near(slope, factor * beta) else None
     constant, factor, inside, slope = v
     if knot != 0 or not near(constant, -factor) or not slope * inside > 0:
         return None

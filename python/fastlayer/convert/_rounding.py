@@ -136,15 +136,22 @@ def _dense(op: DenseOp, s: State, r: Rounding) -> State:
     n, k = weight.shape
     value, error = np.empty((len(s.value), n)), np.empty((len(s.value), n))
     step = max(1, CHUNK // max(k, 1))
+    unit = r.unit * np.sqrt(k + 2)
+    squares = unit * (s.value if s.size is None else s.size)
+    np.square(squares, out=squares)
+    squares += s.error**2
     for low in range(0, n, step):
         at = slice(low, low + step)
         b = np.zeros(1) if bias is None else bias[at].astype(np.float64)
-        value[:, at], error[:, at] = _sum(weight[at].astype(np.float64), b, s, r)
+        w = weight[at].astype(np.float64)
+        value[:, at], largest = _sum(w, b, s)
+        spread = squares @ np.multiply(w, w, out=w).T
+        error[:, at] = np.sqrt(spread) + unit * largest + k * r.tiny
     return _activation(*op.fused, State(value, error, None, k), r)
 
 
-def _sum(w: Array, b: Array, s: State, r: Rounding) -> tuple[Array, Array]:
-    """Return values and errors; `w` is squared on the way."""
+def _sum(w: Array, b: Array, s: State) -> tuple[Array, Array]:
+    """Return sums, and the largest of the partial sums."""
     k = w.shape[1]
     total = b + np.zeros((len(s.value), len(w)))
     largest = np.abs(total)
@@ -152,13 +159,9 @@ def _sum(w: Array, b: Array, s: State, r: Rounding) -> tuple[Array, Array]:
         at = slice(low, low + max(1, -(-k // PLACES)))
         total = total + s.value[:, at] @ w[:, at].T
         largest = np.maximum(largest, np.abs(total))
-    size = np.abs(s.value)
     if s.size is not None:
-        size = s.size
-        largest = largest + size @ np.abs(w).T
-    unit = r.unit * np.sqrt(k + 2)
-    spread = (s.error**2 + (unit * size) ** 2) @ np.multiply(w, w, out=w).T
-    return total, np.sqrt(spread) + unit * largest + k * r.tiny
+        largest = largest + s.size @ np.abs(w).T
+    return total, largest
 
 
 def _affine(op: AffineOp, s: State, r: Rounding) -> State:
@@ -224,7 +227,8 @@ def _moved(name: str, f: Callable[[Array], Array], s: State, r: Rounding) -> Sta
         else:
             moved = spread + r.unit * np.abs(z).max(axis=-1, keepdims=True, initial=0.0)
     elif name in ("sin", "cos"):
-        moved = np.minimum(e, 2.0)  # where e is large, z + e may be anywhere
+        # Where e is large, z + e may be anywhere. A sum over such features sees them as deviations.
+        moved = np.where(e < 2, e, 2 * SPREAD)
     else:
         moved = np.maximum(np.abs(f(z + e) - y), np.abs(f(z - e) - y))
     own = np.abs(y) if name in _SELECTIONS else STEPS * (1 + np.abs(y))

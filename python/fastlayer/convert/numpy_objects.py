@@ -284,6 +284,9 @@ class Search:
         """
         ways, odd, failed = [], [], []
         shapes = [weight.shape for weight, _ in self._arrays]
+        for stage, shape in zip(self._found.dense, shapes, strict=True):
+            if len(shape) != 2:
+                raise ConversionError(self._name, f"{stage.name} has shape {shape}, and no weight")
         known = {size for shape in shapes for size in shape}
         m = min(set(range(5, len(known) + 7)) - known)  # mistaken for no other axis
         for turned in (False, True):

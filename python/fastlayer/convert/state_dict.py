@@ -151,7 +151,8 @@ def from_state_dict(
         for layer, group in groups.items():
             _check_dense(f"{place}: layer {layer!r}", group)
         if layers is None:
-            check_one_network(list(groups), entries, place)
+            shapes = {name: {f: e.shape for f, e in g.items()} for name, g in groups.items()}
+            check_one_network(shapes, entries, place)
         sizes = {name: _sizes(f"{place}: layer {name!r}", g, layout) for name, g in groups.items()}
         names = ordered(list(entries), sizes, layers, place)
         dtype = _dtype(entries, place)

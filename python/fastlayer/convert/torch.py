@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlayer.arrays import FLOAT64
-from fastlayer.convert._graph import Draft, Point, cuts, join
+from fastlayer.convert._graph import Draft, Join, Point, cuts, join
 from fastlayer.convert._torch.forward import Reader
 from fastlayer.convert._torch.trace import trace
 from fastlayer.errors import ConversionError
@@ -61,7 +61,7 @@ def from_torch(
         Run both on random and edge inputs, and refuse where they differ by more than rounding.
         A module that lives on another device is run there.
     inputs : dict of int, or list of int, optional
-        The features of each input of a forward that takes several, where its layers don't tell.
+        The features of each input, where the layers don't tell.
 
     Returns
     -------
@@ -166,14 +166,16 @@ def _read(
 
 
 def _cuts(torch: Any, traced: Traced, source: str, dtype: DType) -> bool:
-    """Whether a forward may look at some features of its input before a layer has taken them."""
+    """Whether a forward may look at some features of its input before a layer has taken them all."""
     reader = Reader(torch, traced.module, source, dtype)
     try:
         result = reader.run(traced.graph)
     except ConversionError:
         return True
     point = result if isinstance(result, Point) and result.runs else None
-    return point is None or any(map(cuts, (point.since(None) or ())[1:2]))
+    first = () if point is None else (point.since(None) or ())[1:2]
+    joins = [s for s in first if isinstance(s, Join) and s.in_features is None]
+    return point is None or bool(joins) or any(map(cuts, first))
 
 
 def _deduced(torch: Any, traced: Traced, source: str, dtype: DType) -> tuple[tuple[int, ...], bool]:

@@ -146,8 +146,9 @@ def load(
     name, suffix = given.name, given.suffix
     if suffix in _WEIGHTS:
         raise ValueError(
-            f"{name}: {suffix} holds weights without an architecture; "
-            "fl.from_state_dict(path, activation=...) makes a network of dense layers from them"
+            f"{name}: {suffix} holds weights without an architecture that can be read, be it a state "
+            "dict or TorchScript; fl.from_state_dict(path, activation=...) makes a network of dense "
+            "layers from them"
         )
     if suffix not in (*OWN, *_CONVERTERS):
         hint = _PICKLE if suffix in _PICKLES else ""

@@ -252,10 +252,10 @@ def _relu(given: Given) -> list[Any]:
 
 def _prelu(given: Given) -> list[Any]:
     (alpha,) = given.arrays(("alpha",))
-    if alpha.size != 1 and alpha.ndim != 1:
-        raise given.refusal(f"has slopes of shape {alpha.shape}; flatten first")
     given.require(alpha.size > 0, "has no slopes")
-    return [Activation("prelu", weight=alpha)]
+    if alpha.size != 1 and alpha.size != alpha.shape[-1]:  # others are the same for all tokens
+        raise given.refusal(f"has slopes of shape {alpha.shape}; flatten first")
+    return [Activation("prelu", weight=alpha.reshape(-1))]
 
 
 def _flatten(given: Given) -> list[Any]:

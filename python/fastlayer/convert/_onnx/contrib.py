@@ -116,6 +116,10 @@ def _linear_classifier(w: _Writer) -> None:
     numbers = w.given.get("classlabels_ints", [])
     count = len(texts or numbers)
     transform = w.choose("post_transform", b"NONE", _TRANSFORMS)
+    if len(w.given.get("intercepts", [])) == 1 < count:
+        raise ConversionError(
+            w.place, "it has the coefficients of one class of two; export it with those of both"
+        )
     label, *others = w.outputs
     scores = others[0] if others and others[0] else w.name()
     last = w.name() if transform else scores
@@ -129,7 +133,9 @@ def _linear_classifier(w: _Writer) -> None:
 
 
 def _normalizer(w: _Writer) -> None:
-    w.choose("norm", b"MAX", {"L1": ""})
+    if w.choose("norm", b"MAX", {"L1": "", "L2": "2"}):
+        w.add("LpNormalization", w.add("Cast", w.inputs[0], to=_FLOAT), axis=-1, p=2, last=True)
+        return
     size = w.add("Abs", w.inputs[0])
     if w.opset < 13:
         total = w.add("ReduceSum", size, axes=[-1], keepdims=1)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastlayer.convert._activations import ONNX
 from fastlayer.convert._affine import Affine
+from fastlayer.convert._einsum import dense_einsum
 from fastlayer.convert._graph import Dense
 from fastlayer.convert._onnx.dims import BATCH, UNKNOWN, describe, size
 from fastlayer.convert._onnx.elementwise import binary
@@ -29,7 +30,7 @@ def _dense(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
     n, k = weight.shape
     if not n or not k:
         raise node.refuse(f"its weights have shape {weight.shape}; a layer has at least one neuron")
-    if not value.rank or value.shape[-1] not in (k, UNKNOWN):
+    if not value.rank or value.shape[-1] not in (k, UNKNOWN, BATCH):
         raise node.damaged(f"multiplies {describe(value.shape)} by weights for {k} features")
     value = graph.with_features(value, value.rank - 1, node)
     return value.then([Dense(weight)], n)._replace(shape=(*value.shape[:-1], n))
@@ -67,28 +68,25 @@ def _matmul(graph: Graph, node: Node, a: Given, rest: list[Given]) -> Value:
 
 def _einsum(graph: Graph, node: Node, a: Given, rest: list[Given]) -> Value:
     """Return a sum over the features alone: ``...k,kn->...n`` in any letters and either order."""
-    equation = str(node.attributes.get("equation", "")).replace(" ", "")
-    operands, _, result = equation.partition("->")
-    names = operands.split(",")
-    if len(names) != 2 or len(rest) != 1 or not result:
+    equation = str(node.attributes.get("equation", ""))
+    if len(rest) != 1:
         raise node.refuse(f"{equation!r} is no dense layer, which has rows and one weight")
     first = _one_constant(node, a, rest[0])
-    (weight, value), (w, x) = ((a, rest[0]), names) if first else ((rest[0], a), names[::-1])
-    k, n = x[-1:], result[-1:]
-    dense = (
-        k != n
-        and x[:-1] == result[:-1]
-        and sorted(w) == sorted(k + n)
-        and len(set(x)) == len(x) - 2 * ("..." in x)
-        and weight.ndim == 2
-        and ("..." in x or len(x) == value.rank)
-    )
-    if not dense or not n.isalpha() or n in x:
+    weight, value = (a, rest[0]) if first else (rest[0], a)
+    how = dense_einsum(equation, first, weight.ndim, value.rank)
+    if how is None:
         raise node.refuse(
             f"{equation!r} with a weight of shape {weight.shape} is no dense layer, which sums over "
-            "the last axis of its rows alone, as in '...k,kn->...n'"
+            "the features of its rows alone, as in '...k,kn->...n'"
         )
-    return _dense(graph, node, value, weight if w == n + k else weight.T)
+    neurons = weight.reshape(1, -1) if weight.ndim == 1 else weight
+    value = _turned(value) if how.from_columns else value
+    result = _dense(
+        graph, node, value, neurons.T if weight.ndim == 2 and how.weight_in_out else neurons
+    )
+    if weight.ndim == 1:
+        return result._replace(shape=result.shape[:-1])
+    return _turned(result) if how.to_columns else result
 
 
 def _from_left(graph: Graph, node: Node, value: Value, weight: Array) -> Value:
@@ -192,6 +190,21 @@ def _row_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Valu
     return value.then(steps, n)._replace(shape=(*value.shape[:start], *shape))
 
 
+def _lp_norm(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    """Return rows over their length; those of zeros stay so."""
+    start = _axis(node, value, -1)
+    if node.integer("p", 2) != 2 or value.shape[start + 1 :]:
+        raise node.refuse("known is the length of each row: p = 2, along the last axis")
+    dtype = graph.floats(node)
+    value = graph.with_features(value, start, node)
+    n = value.shape[-1]
+    if n < 1:
+        raise node.refuse("the shape of its input is not known; declare it in the model")
+    # So small that it counts where all squares are zero, and nowhere else.
+    least = float(np.finfo(dtype).smallest_subnormal)
+    return value.then([Normalize("rms_norm", least, n), Affine.of(n**-0.5)], n)
+
+
 def _softmax(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     graph.floats(node)
     # Before opset 13 all axes from this one on are taken together.
@@ -217,6 +230,7 @@ DENSE: dict[str, Operation] = {
     "Gemm": _gemm,
     "LayerNormalization": _row_norm,
     "LogSoftmax": _softmax,
+    "LpNormalization": _lp_norm,
     "MatMul": _matmul,
     "RMSNormalization": _row_norm,
     "Softmax": _softmax,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # What operators of any number of operands are called in `_graph.arithmetic`.
-_NAMES = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
+_NAMES = {"Max": "maximum", "Mean": "add", "Min": "minimum", "Sum": "add"}
 _EXPONENTS = "its exponent must be one constant number"
 # SELU's constants as ONNX has them, rounded to float32.
 _SELU = (np.float32(1.6732632423543772), np.float32(1.0507009873554805))
@@ -52,9 +52,10 @@ def _several(graph: Graph, node: Node, given: list[Given], make: Callable[..., P
         whole, constants = graph.beside(node, whole, constants)
         features = next((c.size for c in constants if c.ndim), None)
     places = [isinstance(v, Value) for v in given]
+    plain = [c.flat[0] if c.ndim and (c == c.flat[0]).all() else c for c in constants]
 
     def all_of_them(*polys: Poly) -> Poly:
-        ours, numbers = iter(polys), iter(constants)
+        ours, numbers = iter(polys), iter(plain)
         return make(*(next(ours) if p else _recognise.number(next(numbers)) for p in places))
 
     error = node.refuse(NOTHING)
@@ -63,7 +64,10 @@ def _several(graph: Graph, node: Node, given: list[Given], make: Callable[..., P
 
 
 def _of_several(graph: Graph, node: Node, first: Given, rest: list[Given]) -> Value:
-    return _several(graph, node, [first, *rest], _recognise.CONDITIONS[node.op.lower()])
+    result = _several(graph, node, [first, *rest], _recognise.CONDITIONS[node.op.lower()])
+    if node.op != "Where":
+        graph.conditions.add(result.point)
+    return result
 
 
 def binary(graph: Graph, node: Node, op: str, a: Given, b: Given) -> Value:
@@ -100,7 +104,7 @@ def _arithmetic(graph: Graph, node: Node, first: Given, rest: list[Given]) -> Va
     for other in given[1:]:
         result = binary(graph, node, op, result, other)
     value: Value = result
-    return value
+    return value.then([Affine.of(1 / len(given))]) if node.op == "Mean" else value
 
 
 def _formula(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
@@ -118,15 +122,16 @@ def _of_rows(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value
     held = value.held
     leading = tuple(d for d in value.sample[:-1] if d != 1)
     whole = value.rank and value.shape[-1] == held[-1] and leading == wide(held[:-1])
-    if axes != [value.rank - 1] or not node.integer("keepdims", 1) or not whole:
+    if axes != [value.rank - 1] or not whole:
         raise node.refuse(
             f"it reduces axes {axes} of {describe(value.shape)}; only what norms and softmax do "
-            "over the features, the last axis, is known, with keepdims=1"
+            "over the features, the last axis, is known"
         )
+    kept = (1,) if node.integer("keepdims", 1) else ()
     make = _recognise.FORMULAS[node.op.lower().removeprefix("reduce")]
     mix = _MIXES.get(node.op) if value.point.runs else None
     direct = (lambda: Point(value.point, mix)) if mix else (lambda: None)
-    result = graph.elementwise(node, [value], make, (*value.shape[:-1], 1), direct)
+    result = graph.elementwise(node, [value], make, (*value.shape[:-1], *kept), direct)
     return result._replace(held=(*held[:-1], 1)) if result.point.runs else result
 
 
@@ -210,7 +215,7 @@ def _prelu(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
     if slope.size == 0 or slope.ndim > value.rank:
         raise node.damaged(f"has slopes of shape {slope.shape} for {describe(value.shape)}")
     if slope.size == 1:
-        return value.then([Activation("prelu", weight=slope)])
+        return value.then([Activation("prelu", weight=slope.reshape(1))])
     value, (slopes,) = graph.vectors(node, value, [slope])
     return value.then([Activation("prelu", weight=slopes)], slopes.size)
 

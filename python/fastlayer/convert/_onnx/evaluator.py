@@ -36,8 +36,8 @@ _SPREADS_OVER_ROWS = {"ConstantOfShape", "Expand"}
 # What computes each element of its result from those of its inputs, as NumPy broadcasts them.
 _SPREADS = {
     "Abs", "Add", "And", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Less",
-    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal",
-    "Sign", "Sqrt", "Sub", "Sum", "Where",
+    "LessOrEqual", "Log", "Max", "Mean", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow",
+    "Reciprocal", "Sign", "Sqrt", "Sub", "Sum", "Where",
 }  # fmt: skip
 _REDUCES = {
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
@@ -45,8 +45,9 @@ _REDUCES = {
 }  # fmt: skip
 # What makes one element of each, or of each of its first input.
 _MAPS = {
-    "Cast", "Clip", "DequantizeLinear", "Elu", "Erf", "LeakyRelu", "Relu", "Sigmoid", "Softmax",
-    "Softplus", "Tanh", "Trilu",
+    "Cast", "CastLike", "Clip", "Cos", "CumSum", "DequantizeLinear", "Elu", "Erf", "HardSigmoid",
+    "LeakyRelu", "LogSoftmax", "LpNormalization", "QuantizeLinear", "Relu", "Round", "Selu",
+    "Sigmoid", "Sin", "Softmax", "Softplus", "Softsign", "Tanh", "Trilu",
 }  # fmt: skip
 # What is done with constants, and how many elements the result takes that they don't.
 _SIZES: dict[str, Callable[[Node, list[Array]], int]] = {
@@ -58,6 +59,13 @@ _SIZES: dict[str, Callable[[Node, list[Array]], int]] = {
     "Concat": lambda node, a: sum(v.size for v in a),
     # One product costs as much time as a sum of its whole length costs memory.
     "MatMul": lambda node, a: a[0].size * (a[1].shape[-1] if a[1].ndim > 1 else 1),
+    "Einsum": lambda node, a: math.prod(_letters(node, a).values()),
+    "Gemm": lambda node, a: a[0].size * max(a[1].shape),
+    "Pad": lambda node, a: math.prod(
+        max(d, 0) + abs(int(low)) + abs(int(high))
+        for d, low, high in zip(a[0].shape, *np.array_split(a[1], 2), strict=True)
+    ),
+    "Tile": lambda node, a: a[0].size * math.prod(_integers(a[1])),
     "ConstantOfShape": lambda node, a: math.prod(_integers(a[0])),
     "Expand": lambda node, a: math.prod(np.broadcast_shapes(a[0].shape, _integers(a[1]))),
     "Gather": lambda node, a: (
@@ -136,6 +144,18 @@ def _constant(node: Node, model: Model) -> Array:
         if name in ("value_int", "value_ints"):
             return np.array(value, np.int64)
     raise node.refuse("it is a constant of a kind that no dense layer has; export dense numbers")
+
+
+def _letters(node: Node, arrays: list[Array]) -> dict[str, int]:
+    """Return the length of each axis of an Einsum."""
+    names = str(node.attributes.get("equation", "")).replace(" ", "").partition("->")[0].split(",")
+    if "." in "".join(names):
+        raise ValueError("'...' in an equation of constants")
+    return {
+        c: d
+        for name, a in zip(names, arrays, strict=True)
+        for c, d in zip(name, a.shape, strict=True)
+    }
 
 
 def _integers(a: Array) -> tuple[int, ...]:
@@ -223,6 +243,15 @@ def _hard_swish(node: Node, opset: int) -> Compute:
     return lambda x: x * np.clip(x / 6 + x.dtype.type(0.5), 0, 1)
 
 
+def _lp_normalization(node: Node, opset: int) -> Compute:
+    compute = _reference(node, opset)
+
+    def normalised(x: Array) -> Array:
+        return np.where(x.any(axis=node.integer("axis", -1), keepdims=True), compute(x), x)
+
+    return normalised
+
+
 def _softmax(node: Node, opset: int) -> Compute:
     axis, log = node.integer("axis", 1 if opset < 13 else -1), node.op == "LogSoftmax"
 
@@ -242,6 +271,7 @@ _OWN: list[tuple[set[str], float, Callable[[Node, int], Compute]]] = [
     ({"DequantizeLinear"}, 19, lambda node, opset: _reference(node, 19)),
     # Returns tuples in tuples, or trains.
     ({"BatchNormalization"}, 14, lambda node, opset: _reference(node, 15, keep={"epsilon"})),
+    ({"LpNormalization"}, math.inf, _lp_normalization),  # divides zeros by zero
     ({"Softmax", "LogSoftmax"}, math.inf, _softmax),  # takes one axis in old opsets too, and not 0
     # Computes in float32.
     ({"Erf"}, math.inf, lambda node, opset: lambda x: _ERF(x).astype(x.dtype)),

@@ -32,6 +32,7 @@ NOTHING = (
     "fastlayer has nothing for it, alone or with the elementwise operations around it; use an "
     "activation that fl.Activation knows, or cut the model here"
 )
+_HALF = "export it again before it is made half, or convert its numbers and casts to float32"
 # Room for what small constants become, beside the file itself, and for formulas with them.
 _SPARE = 16 << 20
 _FORMULAS = 40 << 20
@@ -86,6 +87,7 @@ class Graph:
         self._room = model.nbytes + _SPARE  # bytes that what comes of constants may take
         self._most_kept, self._followed = model.nbytes + _FORMULAS, 0
         self._flat: dict[Point, Point] = {}
+        self.conditions: set[Point] = set()  # what is true or false
         shapes = [self._declared(declared) for declared in inputs]
         samples = [tuple(d for d in shape if d != BATCH) for shape in shapes]
         self.ends = Ends()
@@ -136,7 +138,7 @@ class Graph:
         place = f"input {declared.name!r}"
         tensor = declared.type.tensor_type
         other = declared.type.WhichOneof("value") not in (None, "tensor_type")
-        kind = None if other else DTYPES.get(tensor.elem_type or 1)
+        kind = self._kind = None if other else DTYPES.get(tensor.elem_type or 1)
         if kind is None:
             raise ConversionError(place, "it is not an array of numbers that NumPy has")
         if kind in ("float32", "float64"):
@@ -175,10 +177,14 @@ class Graph:
         """
         if wanted is not None and wanted == self.dtype:
             return value
+        if wanted == "bool" and value.point in self.conditions:
+            return value
         if value.point in self._points and wanted in ("float32", "float64"):
             self.dtype = np.dtype(wanted)
             self.root.start.eps = self._eps
             return value
+        if wanted == "float16":
+            raise node.refuse(f"the model computes in float16, a network in {self.dtype}: {_HALF}")
         raise node.refuse(
             f"it casts to {wanted or 'a type that NumPy lacks'} in the midst of a network, which "
             f"has one dtype, here {self.dtype}; convert the model to one float type, and cast the "
@@ -189,8 +195,8 @@ class Graph:
         """Return the dtype of the network; constants beside it must have it too."""
         if self.dtype is None:
             raise node.refuse(
-                "it computes on an input that is not float32 or float64; a Cast to one of them "
-                "must come first"
+                f"it computes on an input of {self._kind}; fastlayer computes in float32 or float64: "
+                + (_HALF if self._kind == "float16" else "a Cast to one of them must come first")
             )
         for a in arrays:
             if a.dtype != self.dtype:

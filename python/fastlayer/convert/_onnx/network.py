@@ -39,13 +39,14 @@ _OPERATIONS = {**ELEMENTWISE, **DENSE, **SHAPES, "ArgMax": argmax}
 # Operations in which a constant may come first.
 _CONDITIONS = {"And", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Or"}
 _EITHER = {
-    *("Add", "Concat", "Div", "Einsum", "Gemm", "MatMul", "Max", "Min", "Mul", "Pow", "Sub", "Sum"),
+    *("Add", "Concat", "Div", "Einsum", "Gemm", "MatMul", "Max", "Mean", "Min", "Mul", "Pow"),
+    *("Sub", "Sum"),
     *("Where", *_CONDITIONS),
 }
 # How many inputs an operation has at least, where that is not one.
 _INPUTS = {
     **dict.fromkeys(("Add", "Div", "Einsum", "Gemm", "MatMul", "Mul", *_CONDITIONS), 2),
-    **dict.fromkeys(("Gather", "Pow", "PRelu", "Reshape", "Sub"), 2),
+    **dict.fromkeys(("Expand", "Gather", "Pow", "PRelu", "Reshape", "Sub"), 2),
     "Where": 3,
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), 2),
     "BatchNormalization": 5,
@@ -133,6 +134,11 @@ class _Run:
         advice = _ADVICE.get(node.op) or special(node.op)
         if advice and any(isinstance(g, Value) for g in given):
             raise node.refuse(advice)
+        if node.proto.domain == "ai.onnx.ml":
+            raise node.refuse(
+                "it is a step of classical machine learning, and fastlayer runs dense networks; cut the "
+                "model behind it, with onnx.utils.extract_model, and compute it with NumPy"
+            )
         if not node.own:
             raise node.refuse(
                 "it is not one of ONNX's own operators; export the model without custom or fused "

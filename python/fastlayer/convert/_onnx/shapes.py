@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlayer.convert._graph import Cut, Point, constant, join
+from fastlayer.convert._graph import Cut, Mix, Point, constant, join
 from fastlayer.convert._onnx.dims import BATCH, UNKNOWN, describe, size, wide
 from fastlayer.convert._onnx.file import DTYPES
 from fastlayer.convert._onnx.graph import Value
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Pieces of the features that a node may take, each of which is an operation of its own.
 _MOST_CUTS = 256
+_MOST_SPREAD = 1 << 18
 _ALL = (1 << 31) - 1  # an end of a range that stands for all
 
 
@@ -113,6 +114,32 @@ def _unsqueeze(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Val
     axes, dims = graph.axes(node, value, rest, 13, grown=True) or [], iter(value.shape)
     shape = tuple(1 if i in axes else next(dims) for i in range(value.rank + len(axes)))
     return relabelled(graph, node, value, shape)
+
+
+def _expand(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
+    """Return one feature as several alike; the rows stay as they are."""
+    target = rest[0]
+    if not isinstance(target, np.ndarray) or target.dtype.kind != "i":
+        raise node.refuse("its shape is computed from the input; export the model with a fixed one")
+    rank = max(value.rank, target.size)
+    wanted = [1] * (rank - target.size) + [int(v) for v in target.ravel()]
+    shape = (1,) * (rank - value.rank) + value.shape
+    grows = [
+        w not in (1, d, graph.frozen if d == BATCH else 1)
+        for d, w in zip(shape, wanted, strict=True)
+    ]
+    n = wanted[-1]
+    if any(grows[:-1]) or (grows[-1] and not (shape[-1] == 1 < n <= _MOST_SPREAD)):
+        raise node.refuse(
+            f"it spreads {describe(value.shape)} to {describe(tuple(wanted))}; known is one feature, "
+            "the last axis, as several"
+        )
+    value = value._replace(shape=shape)
+    if not grows[-1]:
+        return value
+    graph.take(node, 8 * n)
+    value = graph.with_features(value, rank - 1, node)
+    return value.then([Mix("spread", n)], n)._replace(shape=(*shape[:-1], n))
 
 
 def _transpose(graph: Graph, node: Node, value: Value, rest: list[Given]) -> Value:
@@ -279,6 +306,7 @@ SHAPES: dict[str, Operation] = {
     "Cast": _cast,
     "Concat": _concat,
     "Dropout": _dropout,
+    "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
     "Identity": lambda graph, node, value, rest: value,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from fastlayer.convert._graph import Cut, Flat, Point, constant, join
+from fastlayer.convert._graph import Cut, Flat, Mix, Point, constant, join
+from fastlayer.convert._torch.axes import COUNT, ROWS, VECTOR
 from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # Pieces of the features that a call may take, each of which is an operation of its own.
 _MOST_CUTS = 256
 _MOST_FEATURES = 1 << 20
+_MOST_SPREAD = 1 << 18
 
 
 def row_axis(reader: Reads, call: Call, x: Point, dim: object) -> None:
@@ -131,7 +133,8 @@ def _getitem(reader: Reads, call: Call, x: Any) -> Any:
     if isinstance(chosen, list) and all(isinstance(i, int) and -n <= i < n for i in chosen):
         return _selected(call, x, [i % n for i in chosen])
     if isinstance(chosen, int) and -n <= chosen < n:
-        return reader.squeezed(call, _selected(call, x, [chosen % n]))
+        reader.form = VECTOR
+        return _selected(call, x, [chosen % n])
     raise call.refuse(f"takes {chosen!r:.60} of {n} features")
 
 
@@ -141,6 +144,31 @@ def _definite(chosen: Any) -> bool:
         return isinstance(chosen, int) and chosen >= 0
     ends = (chosen.start or 0, -1 if chosen.stop is None else chosen.stop)
     return min(ends) >= 0 and (chosen.step or 1) > 0
+
+
+def spread(call: Call, x: Point, sizes: tuple[Any, ...]) -> Point:
+    """Return one feature as several alike, or rows as they are."""
+    n = sizes[-1] if len(sizes) == 2 and (sizes[0] is COUNT or sizes[0] == -1) else None
+    if not isinstance(n, int) or (n not in (-1, x.features) and x.features != 1):
+        raise call.refuse(
+            "spreads an array; known is one feature that becomes several, of the same rows: "
+            "x.expand(-1, n)"
+        )
+    if n > _MOST_SPREAD:
+        raise call.refuse(f"makes {n} features of one")
+    return x if n in (-1, x.features) else x.then([Mix("spread", n)])
+
+
+def _stack(reader: Reads, call: Call, given: Any) -> Any:
+    """Return single features, whose axis is gone, as rows of them."""
+    points = given if isinstance(given, list | tuple) else []
+    alone = points and all(isinstance(p, Point) for p in points) and reader.form == VECTOR
+    if not alone or call.value(0, "dim", 0) not in (1, -1):
+        raise call.refuse(
+            "stacks arrays; known are single features, x[:, i], that become rows: dim=-1"
+        )
+    reader.form = ROWS
+    return join("concat", points, call.place)
 
 
 def _narrow(reader: Reads, call: Call, x: Any) -> Any:
@@ -168,9 +196,10 @@ def _glu(reader: Reads, call: Call, x: Any) -> Any:
 
 
 # Of several arrays, the first of which may be a constant.
-JOINS = {"cat", "concat", "concatenate", "hstack"}
+JOINS = {"cat", "concat", "concatenate", "hstack", "stack"}
 BRANCHES: dict[str, Branch] = {
     **dict.fromkeys(JOINS, _cat),
+    "stack": _stack,
     **dict.fromkeys(("chunk", "split"), _split),
     "getitem": _getitem,
     "glu": _glu,

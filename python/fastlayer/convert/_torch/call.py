@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from fastlayer.convert._advice import advice
 from fastlayer.errors import ConversionError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fastlayer.arrays import Array, DType
     from fastlayer.convert._graph import Point
 
+    # Which axes an array has where the module runs; see `axes`.
+    Form: TypeAlias = tuple[str | int, ...]
     Branch = Callable[["Reads", "Call", Any], Any]
 
 
@@ -22,12 +24,10 @@ class Reads(Protocol):
     torch: Any
     root: Point
     of_rows: bool
+    form: Form
 
     def then(self, x: Point, steps: Sequence[Any]) -> Point:
         """Return the point that steps lead to."""
-
-    def squeezed(self, call: Call, x: Point) -> Point:
-        """Return a value whose axis of length one goes."""
 
     def array(self, tensor: Any, place: str) -> Array:
         """Return the values of a tensor, or of a number."""
@@ -62,7 +62,9 @@ class Call:
         unknown = [
             name
             for name, v in self.kwargs.items()
-            if name not in (*names, "inplace", "_stacklevel") and v is not None
+            if name not in (*names, "inplace", "_stacklevel")
+            and v is not None
+            and (name, str(v)) != ("dtype", f"torch.{self.dtype}")
         ]
         if extra or unknown:
             raise self.refuse(f"has arguments that change it: {extra or unknown}")

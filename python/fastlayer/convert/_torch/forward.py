@@ -1,6 +1,6 @@
 """A module of PyTorch with a forward of its own, as `trace` gives it, read node by node.
 
-`_FUNCTIONS` says what the functions and methods are that it may call; modules are in `layers`.
+What the functions and methods are that it may call is in `functions`; modules are in `layers`.
 """
 
 from __future__ import annotations
@@ -10,43 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlayer.convert import _graph
 from fastlayer.convert._activations import TORCH
-from fastlayer.convert._graph import Cut, Dense, Flat, Point, constant, elementwise, join
-from fastlayer.convert._recognise import FORMULAS
+from fastlayer.convert._graph import Cut, Point, constant
 from fastlayer.convert._torch import layers
-from fastlayer.convert._torch.branches import BRANCHES, JOINS
+from fastlayer.convert._torch.axes import COUNT, ROWS, VECTOR, Shape, reshaped
+from fastlayer.convert._torch.branches import BRANCHES, JOINS, spread
 from fastlayer.convert._torch.call import Call
+from fastlayer.convert._torch.functions import (
+    SHORT,
+    apply,
+    arithmetic,
+    check_form,
+    check_steps,
+    einsum,
+)
 from fastlayer.convert._torch.selections import SELECTIONS
-from fastlayer.convert._torch.selections import constant as row
 from fastlayer.errors import ConversionError
-from fastlayer.functions.activation import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from fastlayer.arrays import Array, DType
+    from fastlayer.convert._torch.call import Form
 
-# What a forward asks about shapes; all that may be known is that axis 0 has the samples.
-_SHAPE = object()
-_ROWS = object()  # the number of samples
 # Where the functions of a forward may come from.
 _ORIGINS = {"torch", "_operator", "builtins", "math"}
-# Operations on two arrays, of which one may be a constant.
-_SHORT = {
-    **{name: name for name in ("add", "sub", "rsub", "mul", "div", "pow")},
-    "subtract": "sub",
-    "multiply": "mul",
-    "divide": "div",
-    "truediv": "div",
-}
-_ALIASES = {"absolute": "abs", "negative": "neg", "sgn": "sign"}
-# What does nothing to numbers; `_to` is for what may.
-_NOTHING = ("contiguous", "clone", "cpu", "cuda", "detach", "pin_memory", "requires_grad")
-_SQUEEZES = (
-    "takes an axis away before the last step; a network's rows keep theirs: squeeze the result"
-)
-_DROPOUTS = ("dropout", "alpha_dropout", "feature_alpha_dropout")
 
 
 class Reader:
@@ -62,8 +50,10 @@ class Reader:
         self.root = Point(eps=float(np.finfo(dtype).eps), features=sum(widths) or None)
         cuts = [Cut(e - n, e) for n, e in zip(widths, accumulate(widths), strict=True)]
         self.inputs = [Point(self.root, cut) for cut in cuts] if len(cuts) > 1 else [self.root]
-        self._made: dict[Any, Point] = {}  # of modules and what they are called with
+        self._made: dict[Any, Point] = {}  # of modules, what they are called with and its form
         self.of_rows = False  # whether it works along axis 1 of what may have several
+        self.form = ROWS  # of what a node takes, and then of what it gives
+        self._forms: dict[Any, Form] = {}  # of nodes, where it isn't that of rows
         self.taken: list[tuple[int, int]] = []  # features of arrays, and of the layers they go into
 
     def run(self, graph: Any) -> Any:
@@ -86,6 +76,10 @@ class Reader:
                 self.values[node] = node.args[0] if i and node.args else next(inputs)
             elif node in needed and node is not last:
                 self._node(node)
+        if {*map(self._forms.get, last.all_input_nodes)} - {None, VECTOR}:
+            raise ConversionError(
+                self.source, "its forward returns an array with an axis of length one; squeeze it"
+            )
         return self._look(last.args)[0]
 
     def results(self, given: Any) -> dict[str, Point] | Point:
@@ -106,7 +100,7 @@ class Reader:
         else:
             named = {}
         if not named or not any(isinstance(value, Point) for value in named.values()):
-            what = f"a {type(given).__name__}" if given is not _SHAPE else "a shape"
+            what = f"a {type(given).__name__.lower()}"
             raise ConversionError(
                 self.source, f"its forward returns {what}; expected an array, or several"
             )
@@ -121,8 +115,7 @@ class Reader:
         if not isinstance(value, Point):
             raise ConversionError(
                 place,
-                f"is {'a shape' if value is _SHAPE else f'a {type(value).__name__}'}, and not an "
-                "array of rows; return arrays only, or convert the module that makes them",
+                f"is a {type(value).__name__.lower()}, and not an array of rows; return arrays only, or convert the module that makes them",
             )
         if value.running().features is None:
             raise ConversionError(
@@ -145,11 +138,27 @@ class Reader:
             self.values[node] = value
             return
         before = args[0] if args else kwargs.get("input")
+        forms = {
+            self._forms.get(n, ROWS)
+            for n in node.all_input_nodes
+            if isinstance(self.values[n], Point)
+        }
+        if len(forms) > 1:
+            raise ConversionError(
+                f"{node.name!r} in its forward", "takes arrays of different numbers of axes"
+            )
+        form = self.form = forms.pop() if forms else ROWS
         if node.op == "call_module":
             value = self._module(node.target, args, kwargs)
         else:
             value = self._function(node, args, kwargs)
         self.values[node] = value
+        if self.form != ROWS:
+            self._forms[node] = self.form
+        if self.form != form and _changes_input(node, self.modules):
+            raise ConversionError(
+                f"{node.name!r} in its forward", "changes the axes of an array in place"
+            )
         if _changes_input(node, self.modules) and isinstance(before, Point):
             for other, held in self.values.items():
                 if held is before:
@@ -159,10 +168,10 @@ class Reader:
         module = self.modules[target]
         place = f"layer {target!r} (torch {type(module).__name__})"
         x = args[0] if args else kwargs.get("input")
-        if (module, x) in self._made:
-            return self._made[module, x]
+        if (module, x, self.form) in self._made:
+            return self._made[module, x, self.form]
         made = self._made_of(module, place, x, len(args) + len(kwargs))
-        self._made[module, x] = made
+        self._made[module, x, self.form] = made
         return made
 
     def _made_of(self, module: Any, place: str, x: Any, count: int) -> Point:
@@ -170,12 +179,16 @@ class Reader:
             raise ConversionError(place, "is not called with one array that comes from the input")
         if layers.known_class(module) is None and type(module) is self.torch.nn.GLU:
             call = Call(place, "glu", (), {"dim": module.dim}, self.dtype, None)
+            if self.form != ROWS:
+                check_form(call)
             gated: Point = BRANCHES["glu"](self, call, x)
             return gated
         return self.then(x, layers.steps(module, place, self.dtype))
 
     def then(self, x: Point, steps: Sequence[Any]) -> Point:
         """Return the point that steps lead to, and note how many features they take."""
+        if self.form != ROWS:
+            check_steps(steps, self.form, self.source)
         takes = next((n for s in steps if (n := getattr(s, "in_features", None)) is not None), None)
         if takes is not None and x.features is not None:
             self.taken.append((x.features, takes))
@@ -201,17 +214,30 @@ class Reader:
             name = name.removesuffix("_")
         x = args[0] if args else kwargs.pop("input", None)
         call = Call(place, name, tuple(args[1:]), kwargs, self.dtype, node)
-        if name in _SHORT:
-            return _arithmetic(call, x)
-        if name == "getattr" and args[1] == "shape":
-            return _SHAPE
-        if name == "getitem" and x is _SHAPE and args[1] == 0:
-            return _ROWS
+        if isinstance(x, Shape):
+            if name != "getitem":
+                raise call.refuse()
+            return self._axes(call, x, args[1])
+        if isinstance(x, Point):
+            form = reshaped(call, x, self.form)
+            if form is not None:
+                self.of_rows = self.of_rows or (name != "squeeze" and form != self.form)
+                self.form = form
+                return x
+            if (name, call.value(0, "name", None)) == ("getattr", "shape") or name == "size":
+                shape, dim = Shape(x, self.form), call.value(0, "dim", None)
+                return shape if name == "getattr" or dim is None else self._axes(call, shape, dim)
+        if self.form != ROWS:
+            check_form(call)
+        if name in SHORT:
+            return arithmetic(self, call, x)
+        if name == "einsum":
+            return einsum(self, call, x)
         if name == "getitem" and isinstance(x, tuple | list | dict):
             return x[args[1]]
         if name in BRANCHES and (isinstance(x, Point) or name in JOINS):
             return BRANCHES[name](self, call, x)
-        if name in ("expand", "expand_as") and not isinstance(x, Point) and hasattr(x, "detach"):
+        if name in ("expand", "expand_as") and hasattr(x, "detach"):
             return x  # spread over the rows as anything beside it is
         if name in SELECTIONS:
             return SELECTIONS[name](self, call, x)
@@ -221,30 +247,24 @@ class Reader:
             raise call.refuse()
         if name == "getattr" and args[1] in ("dtype", "device"):
             return getattr(self.torch, self.dtype.name) if args[1] == "dtype" else None
-        if name == "size":
-            dim = call.value(0, "dim", None)
-            if dim in (None, 0):
-                return _SHAPE if dim is None else _ROWS
         if name == "type_as" and isinstance(call.value(0, "other", None), Point):
             return x  # all of them have the network's dtype
-        if name == "squeeze":
-            if call.value(0, "dim", None) not in (None, 1, -1):
-                raise call.refuse(_SQUEEZES)
-            return self.squeezed(call, x)
-        shaping = name in ("view", "reshape")
+        shaping = name in ("expand", "reshape", "view")
+        other = call.value(0, "other", None)
+        if name == "expand_as" and isinstance(other, Point):
+            return x if other is x else spread(call, x, (COUNT, other.features))
         if not shaping and (_uses_input(call.args) or _uses_input(tuple(kwargs.values()))):
             raise call.refuse()
-        return _apply(self, call, x)
+        if name == "expand":
+            sizes = call.value(0, "size", ())
+            return spread(call, x, tuple(sizes) if isinstance(sizes, tuple | list) else call.args)
+        return apply(self, call, x)
 
-    def squeezed(self, call: Call, x: Point) -> Point:
-        """Return a value whose axis of length one goes: the network keeps it, where it is the last."""
-        after = [call.node]
-        for user in after:
-            after += [u for u in user.users if u not in after]
-        names = [n.target for n in after[1:] if n.op != "output"]
-        if not all(name in _NOTHING for name in names):
-            raise call.refuse(_SQUEEZES)
-        return x
+    def _axes(self, call: Call, shape: Shape, which: Any) -> Any:
+        """Return lengths of a shape, and note where they are those of rows alone."""
+        last = which == -1 or which == 0 or (isinstance(which, slice) and which.start == -1)
+        self.of_rows = self.of_rows or not last
+        return shape.axes(call, which)
 
     def array(self, tensor: Any, place: str) -> Array:
         """Return the values of a tensor, or of a number."""
@@ -256,7 +276,7 @@ class Reader:
 def _uses_input(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return any(_uses_input(v) for v in value)
-    return isinstance(value, Point) or value is _SHAPE or value is _ROWS
+    return isinstance(value, Point | Shape) or value is COUNT
 
 
 def _changes_input(node: Any, modules: dict[str, Any]) -> bool:
@@ -270,109 +290,3 @@ def _changes_input(node: Any, modules: dict[str, Any]) -> bool:
         or node.kwargs.get("inplace")
         or (layers.key(name) in TORCH and any(a is True for a in node.args[1:]))
     )
-
-
-def _apply(reader: Reader, call: Call, x: Point) -> Point:
-    """Return the point that a call leads to from `x`.
-
-    Raises
-    ------
-    ConversionError
-        A function that has no exact counterpart.
-    """
-    if call.name in _FUNCTIONS:
-        return reader.then(x, _FUNCTIONS[call.name](call))
-    names = layers.parameters(call.name)
-    if names is not None:
-        return reader.then(x, layers.called(call.name, call.getter(names), call.place, call.dtype))
-    make = FORMULAS.get(_ALIASES.get(call.name, call.name))
-    if make is None:
-        raise call.refuse()
-    if call.args or call.kwargs:
-        raise call.refuse("has arguments beside its input")
-
-    def alone() -> Point | None:
-        if call.name == "square" and x.runs:
-            return join("multiply", [x, x], call.place)
-        return Point(x, Activation("sqrt")) if call.name == "sqrt" and x.runs else None
-
-    return elementwise([x], make, call.refuse(), otherwise=alone)
-
-
-def _arithmetic(call: Call, x: Any) -> Point:
-    """Return the point of an operation on two operands; see `_graph.arithmetic`."""
-    name = _SHORT[call.name]
-    y = call.value(0, "other", None)
-    if set(call.kwargs) - {"other"} or len(call.args) > 1:
-        raise call.refuse("has arguments beside the two operands")
-    if name == "rsub":
-        x, y, name = y, x, "sub"
-    error = call.refuse()
-    if isinstance(x, Point) and isinstance(y, Point):
-        error = call.refuse(
-            "combines two arrays that both come from the input; fastlayer adds, multiplies and joins "
-            "them, and nothing else"
-        )
-    elif isinstance(x, Point):
-        y = row(y, call.place)
-    elif isinstance(y, Point):
-        x = row(x, call.place)
-        if name == "div":
-            error = call.refuse("divides a constant by its input")
-    else:
-        raise error
-    return _graph.arithmetic(name, x, y, call.place, error)
-
-
-def _reshape(call: Call) -> list[Any]:
-    shape = call.value(0, "shape", None)
-    shape = tuple(shape) if isinstance(shape, tuple | list) else call.args
-    if len(shape) == 2 and (shape[0] is _ROWS or shape[0] == -1):
-        n = shape[1]
-        if isinstance(n, int) and (n > 0 or (n == -1 and shape[0] is _ROWS)):
-            return [Flat(call.place, n if n > 0 else None)]
-    raise ConversionError(
-        call.place,
-        f"reshapes to {tuple('rows' if d is _ROWS else d for d in shape)!r}; a network keeps one row "
-        "a sample: x.flatten(1), or x.view(x.size(0), -1)",
-    )
-
-
-def _dropout(call: Call) -> list[Any]:
-    # The functions default to training, unlike the modules.
-    if call.value(1, "training", call.name == "dropout"):
-        raise call.refuse(
-            "drops at random in eval mode too; write F.dropout(x, p, self.training), or nn.Dropout"
-        )
-    return []
-
-
-def _product(call: Call) -> list[Any]:
-    weight = call.value(0, "other", call.kwargs.get("mat2"))
-    if not hasattr(weight, "detach") or weight.ndim != 2:
-        raise call.refuse()
-    return [Dense(layers.array(weight, call.place).T)]
-
-
-def _to(call: Call) -> list[Any]:
-    """Nothing, where the dtype stays: a device, a layout and how to copy don't matter."""
-    wanted = {"float": "float32", "double": "float64"}.get(call.name)
-    given = [wanted] if wanted else [*call.args, *call.kwargs.values()]
-    kinds = {str(getattr(v, "dtype", v)).removeprefix("torch.") for v in given}
-    others = {
-        k for k in kinds if k.startswith(("float", "int", "uint", "bool", "complex", "bfloat"))
-    }
-    if call.name == "type" and not others:
-        raise call.refuse("is given a type that is no dtype of PyTorch")
-    if others - {call.dtype.name}:
-        raise call.refuse(f"changes the dtype; a network computes in {call.dtype}")
-    return []
-
-
-_FUNCTIONS: dict[str, Callable[[Call], list[Any]]] = {
-    **dict.fromkeys(_NOTHING, lambda call: []),
-    **dict.fromkeys(_DROPOUTS, _dropout),
-    **dict.fromkeys(("view", "reshape"), _reshape),
-    **dict.fromkeys(("float", "double", "to", "type", "type_as"), _to),
-    **dict.fromkeys(("matmul", "mm"), _product),
-}

@@ -13,6 +13,7 @@ from fastlayer.convert import _recognise
 from fastlayer.convert._graph import Dense, Mix, Point, elementwise
 from fastlayer.convert._recognise import CONDITIONS, FORMULAS, PAIRS, clip
 from fastlayer.convert._torch import layers
+from fastlayer.convert._torch.axes import ROWS, VECTOR
 from fastlayer.convert._torch.branches import row_axis
 from fastlayer.errors import ConversionError
 
@@ -172,14 +173,16 @@ def _of_rows(reader: Reads, call: Call, x: Any) -> Point:
     given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
     dim = given.pop("dim", given.pop("axis", None))
     dim = dim[0] if isinstance(dim, list | tuple) and len(dim) == 1 else dim
-    whole = dim in (-1, 1) and not isinstance(dim, bool) and given.pop("keepdim", False)
+    whole = dim in (-1, 1) and not isinstance(dim, bool)
+    keeps = given.pop("keepdim", False)
     unbiased = given.pop("unbiased", given.pop("correction", varies))
     if not whole or unbiased or given:
         raise call.refuse(
             "is not that of each row; only what norms and softmax do over the features is known, "
-            "with dim=-1, keepdim=True, and for a variance unbiased=False"
+            "with dim=-1, and for a variance unbiased=False"
         )
     row_axis(reader, call, x, dim)
+    reader.form = ROWS if keeps else VECTOR
     make = FORMULAS["max" if call.name == "amax" else call.name]
     mix = {"mean": Mix("mean"), "sum": Mix("sum")}.get(call.name) if x.runs else None
     return elementwise([x], make, call.refuse(), lambda: Point(x, mix) if mix else None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dis
 import inspect
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlayer.convert._torch import layers
 from fastlayer.errors import ConversionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fastlayer.arrays import DType
 
@@ -40,6 +41,9 @@ def trace(torch: Any, module: Any, source: str, dtype: DType) -> Traced:
     tracer.is_leaf_module = lambda m, name: layers.known_class(m) is not None or usual(m, name)
     asked = _Asked(torch, module, dtype, tracer.to_bool)
     tracer.to_bool = asked.decide
+    stand_in, create = _stand_in(torch, asked), tracer.create_arg
+    tracer.proxy = lambda node: stand_in(node, tracer)
+    tracer.create_arg = lambda a: _argument(torch, a, create)
     if layers.known_class(module) is not None:
         module = torch.nn.Sequential(module)
     try:
@@ -49,7 +53,8 @@ def trace(torch: Any, module: Any, source: str, dtype: DType) -> Traced:
         if not needed and given:  # forward(x=None)
             needed = [next(iter(given))]
             given.pop(needed[0])
-        graph = tracer.trace(module, concrete_args=given or None)
+        with _tensors(torch, module):
+            graph = tracer.trace(module, concrete_args=given or None)
     except ConversionError:
         raise
     except Exception as error:  # whatever the forward does with a stand-in for its input
@@ -62,8 +67,50 @@ def trace(torch: Any, module: Any, source: str, dtype: DType) -> Traced:
     return Traced(module, graph, needed, asked.rank)
 
 
+def _stand_in(torch: Any, asked: _Asked) -> Any:
+    """Return the class of what stands in for arrays, whose shapes have as many axes as those of rows."""
+
+    class Shape(torch.fx.proxy.Attribute):  # type: ignore[misc]
+        def __len__(self) -> int:
+            asked.rank = True
+            return 2
+
+    class Array(torch.fx.Proxy):  # type: ignore[misc]
+        def __getattr__(self, name: str) -> Any:
+            return Shape(self, name) if name == "shape" else super().__getattr__(name)
+
+    return Array
+
+
+def _argument(torch: Any, given: Any, create: Callable[[Any], Any]) -> Any:
+    """Return what a node is called with; ``torch.FloatTensor`` is a dtype."""
+    return create(given.dtype if isinstance(given, type(torch.FloatTensor)) else given)
+
+
+@contextmanager
+def _tensors(torch: Any, module: Any) -> Iterator[None]:
+    """Let what stands in for arrays be tensors to the forwards of a module, for a while."""
+
+    def asks(value: Any, kinds: Any) -> bool:
+        given = kinds if isinstance(kinds, tuple) else (kinds,)
+        stands_in = isinstance(value, torch.fx.Proxy) and torch.Tensor in given
+        return stands_in or isinstance(value, kinds)
+
+    forwards = [type(m).forward for m in module.modules()]
+    scopes = {id(f.__globals__): f.__globals__ for f in forwards if hasattr(f, "__globals__")}
+    own = [s for s in scopes.values() if s.get("__name__", "").split(".")[0] != "torch"]
+    free = [scope for scope in own if "isinstance" not in scope]
+    try:
+        for scope in free:
+            scope["isinstance"] = asks
+        yield
+    finally:
+        for scope in free:
+            scope.pop("isinstance", None)
+
+
 class _Asked:
-    """The answers to what a forward decides by: assertions, and the rank, dtype and device of rows."""
+    """The answers to what a forward decides by: errors, and the rank, dtype and device of rows."""
 
     def __init__(
         self, torch: Any, module: Any, dtype: DType, otherwise: Callable[[Any], bool]
@@ -83,12 +130,13 @@ class _Asked:
         frame = inspect.currentframe()
         for _ in range(2):  # out of here, and of __bool__
             frame = frame and frame.f_back
-        if frame is not None and _asserts(frame):
-            return True
+        fine, alone = (None, False) if frame is None else _without_error(frame)
+        if fine is not None and alone:
+            return fine
         try:
             return bool(self._answer(proxy.node))
         except LookupError:
-            return self._otherwise(proxy)
+            return self._otherwise(proxy) if fine is None else fine
 
     def _answer(self, node: Any) -> Any:
         """Return what a node has for any rows.
@@ -113,12 +161,30 @@ class _Asked:
         return name == "is_floating_point" or self._facts[name]
 
 
-def _asserts(frame: Any) -> bool:
-    """Whether a frame is in the condition of an ``assert``, at its end."""
+def _without_error(frame: Any) -> tuple[bool | None, bool]:
+    """Return what a condition has to be, for the frame that it is in raises an error where it isn't.
+
+    And whether that is right behind it: else there may be other conditions.
+    """
     code = list(dis.get_instructions(frame.f_code))
-    at = next((i for i, step in enumerate(code) if step.offset > frame.f_lasti), len(code))
-    # Up to the error that is raised where the condition is false: a jump over it, and perhaps a cache.
-    return any(
-        "ASSERTION_ERROR" in step.opname or step.argval is AssertionError
-        for step in code[at : at + 2]
-    )
+    at = next((i for i, step in enumerate(code) if step.offset >= frame.f_lasti), len(code))
+    # The jump itself, or what comes right before it.
+    ends = ("IF_FALSE", "IF_TRUE")
+    jump = next((i for i in range(at, len(code))[:4] if code[i].opname.endswith(ends)), None)
+    if jump is None:
+        return None, False
+    when = code[jump].opname.endswith("IF_TRUE")
+    there = next((i for i, step in enumerate(code) if step.offset == code[jump].argval), len(code))
+    if _raises(code[jump + 1 :]):
+        return when, True
+    return (not when if _raises(code[there:]) else None), False
+
+
+def _raises(code: list[Any]) -> bool:
+    """Whether instructions go straight to an error."""
+    for step in code:
+        if step.opname == "RAISE_VARARGS":
+            return True
+        if "JUMP" in step.opname or step.opname.startswith(("RETURN", "STORE", "FOR_ITER")):
+            return False
+    return False
