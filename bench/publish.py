@@ -214,7 +214,7 @@ def comparison(results: dict, training: dict | None, found: dict) -> str:
     body += [
         ["a row's bits, alone and in a batch", *same],
         ["and on any processor, promised", "yes", *["no"] * 4],
-        ["in a forked process", *(one["fork"] for one in libraries)],
+        ["after a fork, with threads used before", *(one["fork"] for one in libraries)],
         ["can be pickled", *yes],
         ["trains", "yes", "by hand", "yes", "no", "yes"],
         ["convolutions, GPUs", "no", "no", "yes", "yes", "no"],

@@ -564,7 +564,7 @@ def test_the_table_of_the_readme(bench, results, pages):
         "| one row through 784-512-512-10 | 20 us | 35 us | 41 us | - | - |",
         "| a step of training, 784-128-10, 128 rows | 160 us | - | - | - | 800 us |",
         "| a row's bits, alone and in a batch | the same | the same | differ | the same | the same |",
-        "| in a forked process | works | works | hangs | works | works |",
+        "| after a fork, with threads used before | works | works | hangs | works | works |",
     ):
         assert line in readme
 
