@@ -69,7 +69,7 @@ def pyproject(text: str, address: str, tag: str) -> str:
     """Return pyproject.toml with the addresses of the project."""
     urls = {
         "Homepage": address,
-        "Documentation": f"{address}/blob/{tag}/docs/index.md",
+        "Documentation": f"{address}/blob/{tag}/docs/guide.md",
         "Source": f"{address}/tree/{tag}",
         "Issues": f"{address}/issues",
         "Changelog": f"{address}/blob/{tag}/CHANGELOG.md",

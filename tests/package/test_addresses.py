@@ -16,7 +16,7 @@ if not SCRIPT.exists():
 ADDRESS, TAG = "https://github.com/example/fastlayer", "v1.2.3"
 URLS = {
     "Homepage": ADDRESS,
-    "Documentation": f"{ADDRESS}/blob/{TAG}/docs/index.md",
+    "Documentation": f"{ADDRESS}/blob/{TAG}/docs/guide.md",
     "Source": f"{ADDRESS}/tree/{TAG}",
     "Issues": f"{ADDRESS}/issues",
     "Changelog": f"{ADDRESS}/blob/{TAG}/CHANGELOG.md",
