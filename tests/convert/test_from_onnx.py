@@ -362,3 +362,15 @@ def test_operator_in_every_opset(op):
             make(f"h = MatMul(x, w)\n{text}\ny = MatMul(a, v)", opset, w=(4, 6), v=(6, 3), **used)
         )
         assert net.verification.bound_share <= 1
+
+
+def test_without_the_comparison(tmp_path):
+    model = make(f"{DENSE}a = Relu(h){BACK}", **WEIGHTS)
+    onnx.save(model, tmp_path / "model.onnx")
+    proven = from_onnx(model)
+    assert proven.verification is not None
+    x = np.random.default_rng(0).normal(size=(5, proven.in_features)).astype(np.float32)
+    for given in (model, tmp_path / "model.onnx"):
+        net = from_onnx(given, verify=False)
+        assert net.verification is None
+        assert np.array_equal(net(x), proven(x))

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 
 @overload
-def from_onnx(model: Any, *, outputs: None = ...) -> Made: ...
+def from_onnx(model: Any, *, outputs: None = ..., verify: bool = ...) -> Made: ...
 @overload
-def from_onnx(model: Any, *, outputs: str) -> Network: ...
+def from_onnx(model: Any, *, outputs: str, verify: bool = ...) -> Network: ...
 @overload
-def from_onnx(model: Any, *, outputs: Names) -> Network[Several]: ...
-def from_onnx(model: Any, *, outputs: str | Names | None = None) -> Network[Any]:
+def from_onnx(model: Any, *, outputs: Names, verify: bool = ...) -> Network[Several]: ...
+def from_onnx(
+    model: Any, *, outputs: str | Names | None = None, verify: bool = True
+) -> Network[Any]:
     """Convert an ONNX model to a network; needs the `onnx` package, which reads it and runs it.
 
     Rows are samples: the first axis of an input of two or more dimensions is the batch, and a batch
@@ -48,6 +50,8 @@ def from_onnx(model: Any, *, outputs: str | Names | None = None) -> Network[Any]
     outputs : str or list of str, optional
         What is wanted of several outputs; what they don't need, inputs too, is left out. One
         name makes a network that gives one array.
+    verify : bool
+        Run both and compare, which is most of the time that a small model takes.
 
     Returns
     -------
@@ -56,8 +60,8 @@ def from_onnx(model: Any, *, outputs: str | Names | None = None) -> Network[Any]
         all. A model of several outputs gives a tuple of them, `output_names` says which. In the
         float32 or float64 of the model. Dimensions of length 1 behind the features are
         left out: where the model gives (m, 1, 1) or (m,), the network gives (m, 1). Its
-        `verification` tells how far the two were apart; it is None where a comparison would cost
-        far more than the conversion, or there are no rows to try it with.
+        `verification` tells how far the two were apart; it is None without `verify`, and where a
+        comparison would cost far more than the conversion, or there are no rows to try it with.
 
     Raises
     ------
@@ -83,7 +87,7 @@ def from_onnx(model: Any, *, outputs: str | Names | None = None) -> Network[Any]
     array([[2.]], dtype=float32)
     """
     if isinstance(model, str | os.PathLike) or hasattr(model, "read"):
-        return load_onnx(ModelFile(model), outputs)
+        return load_onnx(ModelFile(model), outputs, verify)
     if not hasattr(model, "SerializeToString"):
         raise TypeError(
             "from_onnx takes a path, an open binary file or an onnx.ModelProto, got "
@@ -94,28 +98,30 @@ def from_onnx(model: Any, *, outputs: str | Names | None = None) -> Network[Any]
     except Exception:  # noqa: BLE001  # protobuf's own, for what is larger than it can write
         nbytes = 1 << 31
     try:
-        return _convert(model, None, nbytes, outputs)
+        return _convert(model, None, nbytes, outputs, verify)
     except Damaged as error:
         raise ModelFileError("ONNX model", error.key, error.why) from error
 
 
 def load_onnx(
-    path: str | PathLike[str] | ModelFile, outputs: str | Names | None = None
+    path: str | PathLike[str] | ModelFile,
+    outputs: str | Names | None = None,
+    verify: bool = True,
 ) -> Network[Any]:
     """Read a network from an ONNX file; see `from_onnx`."""
     given = path if isinstance(path, ModelFile) else ModelFile(path)
     with reading(given) as file:
         model, nbytes = parsed(file.read())
-        return _convert(model, None if given.is_open else given.name, nbytes, outputs)
+        return _convert(model, None if given.is_open else given.name, nbytes, outputs, verify)
 
 
 def _convert(
-    model: Any, path: str | None, nbytes: int, outputs: str | Names | None
+    model: Any, path: str | None, nbytes: int, outputs: str | Names | None, verify: bool
 ) -> Network[Any]:
     from fastlayer.convert._onnx.network import to_network
 
     try:
         with np.errstate(all="ignore"):  # weights may be infinite or NaN, and stay so
-            return to_network(Model(model, path, nbytes), outputs)
+            return to_network(Model(model, path, nbytes), outputs, verify)
     except UnicodeDecodeError as error:
         raise Damaged("model", f"has a name that is not UTF-8: {error}") from error
