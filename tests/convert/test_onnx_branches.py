@@ -231,7 +231,7 @@ def test_what_an_output_does_not_need_is_left_out(tmp_path):
     with pytest.raises(fl.ConversionError, match="has the outputs 'y', 'v'; outputs='policy'"):
         fl.load(path, outputs="policy")
     for wrong in ([], ["y", "y"]):
-        with pytest.raises(fl.ConversionError, match="has to name some of them"):
+        with pytest.raises(fl.ConversionError, match="has to name some of them, each once"):
             fl.load(path, outputs=wrong)
 
 

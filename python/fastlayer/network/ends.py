@@ -188,8 +188,9 @@ def selected(outputs: str | Sequence[str] | None, names: Sequence[str], place: s
     missing = [name for name in wanted if name not in names]
     if missing or not wanted or len(set(wanted)) < len(wanted):
         there = ", ".join(map(repr, names[:16])) or "none"
+        given = "outputs=" if outputs is None else f"outputs={outputs!r:.60}"
         raise ConversionError(
-            place, f"it has the outputs {there}; outputs={outputs!r:.60} has to name some of them"
+            place, f"it has the outputs {there}; {given} has to name some of them, each once"
         )
     return wanted
 
