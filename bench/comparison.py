@@ -49,8 +49,6 @@ start = time.perf_counter()
 import {module}
 print(time.perf_counter() - start)
 """
-
-
 Sizes = tuple[int, ...]
 
 

@@ -1,7 +1,7 @@
 """The commands `fastlayer` and `fastlayer-nn`, which are what `python -m fastlayer` is.
 
 The other project named fastlayer has a command of the same name, and pip lets the one that is installed
-last have the file. So this asks first whose files are here; it imports nothing of ours before that.
+last have the file. So this asks whose files are here before it imports more of ours.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     File = str | PathLike[str] | IO[bytes]
 
 
-class Part:
+class Section:
     """Some bytes of an open file, read like a file of their own."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
@@ -120,7 +120,7 @@ class ModelFile:
                     f"{self}: has nothing to read at its position; file.seek(0) goes to its start"
                 )
         if self._place is not None:
-            yield Part(self._file, *self._place).as_file()
+            yield Section(self._file, *self._place).as_file()
             self._file.seek(0, os.SEEK_END)
         else:
             yield io.BytesIO(self._content or b"")

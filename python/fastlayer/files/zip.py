@@ -15,7 +15,7 @@ import zlib
 from typing import Any, BinaryIO, NamedTuple
 
 from fastlayer.errors import Damaged
-from fastlayer.files.model_file import Part
+from fastlayer.files.model_file import Section
 from fastlayer.files.reading import read_bytes, require, size_of
 
 MAGIC = b"PK\x03\x04"
@@ -43,12 +43,12 @@ class Member(NamedTuple):
 
     def opened(self) -> BinaryIO:
         """Check its checksum, and return it as a file of its own."""
-        part = Part(self.file, self.start, self.size)
+        section = Section(self.file, self.start, self.size)
         checksum = 0
-        while piece := part.read(1 << 20):
+        while piece := section.read(1 << 20):
             checksum = zlib.crc32(piece, checksum)
         require(checksum == self.checksum, self.name, "is damaged: its checksum is wrong")
-        return part.as_file()
+        return section.as_file()
 
     def head(self, size: int) -> bytes:
         """Read the first bytes, without the checksum."""
